@@ -1,0 +1,25 @@
+# Two commands do everything: `make run` trains the tiny demo, `make test` runs the whole suite.
+# Both set the machine up first (once; afterwards that takes no time).
+PYTHON ?= python3
+BIN := .venv/bin
+
+.PHONY: run test unit lint setup clean
+
+run: setup
+	$(BIN)/sailrl run configs/rlvr_tiny.yaml
+
+test: setup lint
+	$(BIN)/python -m pytest
+
+unit: setup
+	$(BIN)/python -m pytest tests/unit
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+
+setup:
+	@PYTHON=$(PYTHON) bash scripts/setup_cpu.sh
+
+clean:
+	rm -rf .venv build dist *.egg-info

@@ -1,0 +1,38 @@
+"""Every error a user can meet. The message says what is wrong with both numbers and the place, the rule, and one fix."""
+
+from __future__ import annotations
+
+
+class SailError(Exception):
+    """Base of all errors with a message meant for the user; the CLI prints it without a traceback and exits with 2.
+
+    All subclasses take one string, so they pickle and cross process borders (Ray, worker pipes) unharmed.
+    """
+
+
+class ConfigError(SailError):
+    """The configuration is wrong, in itself or against the model and the data."""
+
+
+class DataError(SailError):
+    """A file, a row or an image cannot be used."""
+
+
+class RewardError(SailError):
+    """A reward cannot be loaded, or too many responses could not be scored."""
+
+
+class RolloutError(SailError):
+    """An engine could not start, died or did not answer in time."""
+
+
+class WeightSyncError(SailError):
+    """The engine does not hold the weights that were published."""
+
+
+class LearnerError(SailError):
+    """A learner rank failed, or a number that must be finite is not."""
+
+
+class CheckpointError(SailError):
+    """A checkpoint cannot be written, read, or does not belong to this run."""

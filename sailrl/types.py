@@ -1,0 +1,161 @@
+"""The words of the recipe as records: problem, prompt, completion, rollout, group, score, verdict.
+
+Every room speaks in these and in nothing else, so this module imports the standard library only. Units stand at the
+fields: lengths are in tokens, log-probabilities in nats, times in seconds.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+
+Status: TypeAlias = Literal["scored", "unscorable", "failed", "timed_out"]
+"""How scoring one response ended.
+
+``scored``: there is a value. ``unscorable``: the data is at fault (an answer no rule can use). ``failed``: our side is
+(a judge out of reach, a worker that died). ``timed_out``: the deadline passed. Only ``scored`` counts; everything else
+leaves the group, is counted, and is never a quiet 0.
+"""
+STATUSES: tuple[Status, ...] = ("scored", "unscorable", "failed", "timed_out")
+
+Message: TypeAlias = Mapping[str, Any]
+"""One chat message: ``{"role": str, "content": str | list of parts}``; a part is ``{"type": "text", "text": str}`` or
+``{"type": "image"}``, which stands for the next image of the problem."""
+
+ImageSource: TypeAlias = str | bytes
+"""An image as a path (absolute once loaded) or as the bytes of an encoded file."""
+
+FinishReason: TypeAlias = Literal["stop", "length", "abort"]
+"""``stop``: the model ended its turn. ``length``: cut at the token limit. ``abort``: the engine gave up."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One task for the model: a row of a problem file (JSONL or Parquet)."""
+
+    prompt: str | Sequence[Message] = ""
+    """What is asked, as plain text or chat messages. Data loading refuses rows without one; scoring does not need it."""
+    answer: Any = None
+    """The reference answer: str, number or list of them; None for tasks that only a judge can score."""
+    id: str = ""
+    """Names the problem in logs and rollouts; data loading fills in ``<file>:<line>`` when the row has none."""
+    response_prefix: str = ""
+    """What the chat template had already written of the response, e.g. ``<think>\\n``."""
+    images: Sequence[ImageSource] = ()
+    choices: Sequence[str] = ()
+    """The options of a multiple-choice question, in the order A, B, C, ..."""
+    precision: int | None = None
+    """Number of decimals to which a numeric answer is compared."""
+    task: str | None = None
+    """Kind of answer, e.g. math, choice, count, ocr, box, yes_no, open; None lets the reward find out."""
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """What a reward says of one response. ``value`` is a number exactly when ``status`` is ``scored``.
+
+    Raises:
+        ValueError: value and status contradict each other, or the value is not finite.
+    """
+
+    value: float | None
+    status: Status = "scored"
+    reason: str = ""
+    """The rule that decided, in a few fixed words (they become metric names): ``exact``, ``no_box``, ``too_large``."""
+
+    def __post_init__(self) -> None:
+        if self.status not in STATUSES:
+            raise ValueError(f"unknown score status {self.status!r}; one of {', '.join(STATUSES)}")
+        if (self.value is not None) != (self.status == "scored"):
+            raise ValueError(f"a score has a value exactly when it is 'scored', got {self.value!r} and {self.status!r}")
+        if self.value is not None and not math.isfinite(self.value):
+            raise ValueError(f"a score must be finite, got {self.value!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a filter says of one problem or rollout: keep it or not, and why. Reasons are metrics: few fixed words."""
+
+    keep: bool
+    reason: str
+    evidence: Mapping[str, Any] = field(default_factory=dict)
+    """The numbers behind the decision, stored with the row (e.g. ``{"n": 4, "c": 2}``)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """A problem as the engine sees it: rendered once, tokenized once, images expanded once."""
+
+    problem: Problem
+    token_ids: Sequence[int]
+    """[P] ids of the rendered chat, one placeholder per image feature (the learner trains on these very ids)."""
+    engine_ids: Sequence[int]
+    """[P'] the same ids with one placeholder per image: what vLLM takes beside the images. Equal without images."""
+    images: Sequence[str] = ()
+    """Content hashes into the image store, in order of appearance."""
+    response_prefix: str = ""
+    """The part of the response that the template had already written, taken from the rendered text itself."""
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One sampled answer: token ids in, token ids out; text is for rewards and people only."""
+
+    token_ids: Sequence[int]
+    """[T] sampled ids, the end-of-turn id included when the model produced it."""
+    logprobs: Sequence[float]
+    """[T] log-probabilities of those ids in nats, after temperature, as the engine computed them."""
+    text: str
+    finish_reason: FinishReason
+    version: int
+    """Number of the published weights that produced it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Rollout:
+    """A completion with its scores. ``reward`` is None when any needed part was not scored."""
+
+    completion: Completion
+    scores: Mapping[str, Score]
+    reward: float | None
+    reason: str = ""
+    """Why there is no reward, or the combining rule's remark."""
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The completions of one prompt: what advantages are computed over."""
+
+    prompt: Prompt
+    rollouts: Sequence[Rollout]
+
+
+@runtime_checkable
+class Reward(Protocol):
+    """Scores one response. Any callable with this shape is a reward; an ``async def __call__`` runs on an event loop
+    (judges), a plain one in a killable worker process.
+
+    Optional extras, each found by name:
+      * a keyword-only parameter ``response_tokens: int | None`` receives the length of the response in tokens;
+      * a method ``fast(response, problem) -> Score | None`` answers cheap rows in the caller's own process; it must be
+        linear in the response and never raise; None means "ask ``__call__``".
+    """
+
+    def __call__(self, response: str, problem: Problem) -> Any: ...
+
+
+@runtime_checkable
+class Combine(Protocol):
+    """Turns the named scores of one response into its reward. An unscored part makes the total unscored."""
+
+    def __call__(self, scores: Mapping[str, Score], weights: Mapping[str, float]) -> Score: ...
+
+
+@runtime_checkable
+class Filter(Protocol):
+    """Decides on one row, with a reason. Filters that remember rows have ``state_dict`` and ``load_state_dict``."""
+
+    def __call__(self, row: Mapping[str, Any]) -> Verdict: ...
