@@ -1,0 +1,52 @@
+"""The `rewards:` section: which rewards score a response and how they become one number."""
+
+from __future__ import annotations
+
+import math
+
+from pydantic import Field, model_validator
+
+from sailrl.config.base import Plugin, Section
+
+
+class RewardPart(Plugin):
+    """One named reward."""
+
+    weight: float = 0.0
+    """Its coefficient in the total; the weights of all parts that are not penalties sum to 1 (SAIL-VL2, 4.2.5)."""
+    penalty: bool = False
+    """Added on top of the weighted sum and left out of the rule that weights sum to 1 (soft overlong punishment)."""
+
+
+class RewardsConfig(Section):
+    """Rewards by name. The names appear in metrics (`reward/<name>`), in rollouts and in scored files."""
+
+    parts: dict[str, RewardPart] = Field(min_length=1)
+    """The rewards, by the name under which their scores appear."""
+    combine: Plugin = Plugin(use="rewards.mix:Weighted")
+    """How the named scores become one reward."""
+    accuracy: str | None = None
+    """The part whose value is the accuracy that dynamic sampling and evaluation use; default: the first part."""
+    deadline_s: float = Field(default=1.0, gt=0)
+    """Seconds one response may take in one CPU-bound reward before its worker is killed and replaced."""
+    workers: int = Field(default=2, ge=1)
+    """Worker processes for CPU-bound rewards."""
+    max_unscored_rate: float = Field(default=0.1, ge=0, le=1)
+    """The run stops when more than this share of an episode's responses could not be scored."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RewardsConfig:
+        if self.accuracy is not None and self.accuracy not in self.parts:
+            raise ValueError(f"accuracy names {self.accuracy!r}, but the parts are {', '.join(self.parts)}")
+        weights = [part.weight for part in self.parts.values() if not part.penalty]
+        if any(weights) and not math.isclose(sum(weights), 1.0, abs_tol=1e-6):
+            raise ValueError(
+                f"the weights of the parts sum to {sum(weights):g}, the rule is 1; "
+                "scale them, or mark a part that is added on top with penalty: true"
+            )
+        return self
+
+    @property
+    def accuracy_part(self) -> str:
+        """Name of the part that counts as accuracy."""
+        return self.accuracy or next(iter(self.parts))

@@ -1,0 +1,250 @@
+"""The configuration of a run, one frozen section per room. Units stand in the names; the text under a field is its
+documentation. Numbers without a remark are SAIL-VL2's (arXiv 2509.14033, section 4.2.3)."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from sailrl.config.base import Plugin, Section
+from sailrl.config.losses import Algorithm, Dapo, MismatchConfig
+from sailrl.config.rewards import RewardsConfig
+
+SAIL_INSTRUCTION = (
+    "You FIRST think about the reasoning process as an internal monologue and then provide the final answer. "
+    "The reasoning process MUST BE enclosed within <think> </think> tags. "
+    "The final answer MUST BE put in \\boxed{}."
+)
+"""The public prompt of the SAIL-VL2 Thinking models."""
+
+
+class RunConfig(Section):
+    """Where a run lives and how it is repeated."""
+
+    dir: str | None = None
+    """The run folder; default `runs/<config name>`. A folder with a checkpoint is resumed."""
+    seed: int = Field(default=0, ge=0)
+    """Seeds the sampler, the engine and the learner."""
+    deterministic: bool = False
+    """Rollouts in fixed waves with a reseeded engine, so that a resumed run equals an uninterrupted one bit for bit."""
+
+
+class ModelConfig(Section):
+    """The policy."""
+
+    path: str | None = None
+    """A folder in Hugging Face format, or the name of a model on the hub."""
+    build: Plugin | None = None
+    """Instead of a path: code that writes a small model into a folder (the tiny demos)."""
+    dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
+    """Precision of the forward pass, in the learner and in the engine; master weights stay float32."""
+    trust_remote_code: bool = False
+    """Run Python code that comes with the model. Say true only for a model you trust."""
+
+
+class SourceConfig(Section):
+    """Where problems come from: exactly one of `path` and `generate`."""
+
+    path: str | None = None
+    """A JSONL or Parquet file with one problem per row."""
+    generate: Plugin | None = None
+    """Code that returns rows (the tiny demos)."""
+    prompt_field: str = "prompt"
+    """The row's field that holds the question."""
+    answer_field: str = "answer"
+    """The row's field that holds the reference answer."""
+    answer_regex: str | None = None
+    """The answer is the first group of the last match in the answer field (GSM8K: `####\\s*(.+)`)."""
+    limit: int | None = Field(default=None, ge=1)
+    """Use the first so many problems only."""
+
+
+class DataConfig(Section):
+    """Problems and how they are put to the model."""
+
+    train: SourceConfig
+    """Problems to learn from."""
+    eval: SourceConfig | None = None
+    """Held-out problems; without them no evaluation takes place."""
+    instruction: str = SAIL_INSTRUCTION
+    """Appended to the user's turn after a line break; empty for none."""
+    system_prompt: str | None = None
+    """A system message put before the chat."""
+    max_prompt_tokens: int = Field(default=16384, ge=1)
+    """Longest prompt, image tokens included."""
+    on_long_prompt: Literal["drop", "error"] = "drop"
+    """What happens to a problem whose prompt is longer: left out and counted, or the run stops before it starts."""
+    on_bad_row: Literal["error", "skip"] = "error"
+    """What happens to a row that breaks a rule: the run stops before it starts, or the row is listed and left out."""
+
+
+class BatchConfig(Section):
+    """The recipe's batch words. Everything else (prompts per episode, updates, micro-batches) is derived."""
+
+    group_size: int = Field(default=8, ge=2)
+    """Responses per prompt; at least 2, since advantages compare them (paper silent; 8 gives 256 prompts)."""
+    rollouts_per_episode: int = Field(default=2048, ge=2)
+    """Responses collected before learning."""
+    rollouts_per_update: int = Field(default=512, ge=1)
+    """Responses behind one optimizer step."""
+    passes_per_episode: int = Field(default=2, ge=1)
+    """How often an episode's responses are gone over (2048 / 512 x 2 = the paper's 8 updates)."""
+    episodes: int = Field(default=100, ge=1)
+    """Length of the run."""
+
+
+class DynamicSampling(Section):
+    """DAPO's dynamic sampling: groups whose accuracy is all equal teach nothing and are replaced."""
+
+    enabled: bool = True
+    """False keeps every fully scored group."""
+    oversample: float = Field(default=1.0, ge=1.0, le=8.0)
+    """The first wave asks for this many times the prompts an episode needs (verl's recipe: 3)."""
+    max_waves: int = Field(default=10, ge=1)
+    """Waves of prompts tried before the episode is given up (verl: 10)."""
+
+
+class EngineConfig(Section):
+    """vLLM, one engine per rollout worker."""
+
+    max_concurrent: int = Field(default=256, ge=1)
+    """Sequences decoded at the same time in one engine."""
+    gpu_memory_utilization: float = Field(default=0.85, gt=0, lt=1)
+    """Share of the GPU that the engine takes."""
+    kv_cache_gib: float = Field(default=1.0, gt=0)
+    """On CPU: memory for the KV cache, in GiB (vLLM's own default is half of the machine)."""
+    tensor_parallel: int = Field(default=1, ge=1)
+    """GPUs that share one engine."""
+    enforce_eager: bool = False
+    """No CUDA graphs (always so on CPU)."""
+    start_timeout_s: float = Field(default=900.0, gt=0)
+    """Deadline for an engine to start."""
+
+
+class RolloutConfig(Section):
+    """How responses are sampled."""
+
+    workers: int = Field(default=1, ge=1)
+    """Ray actors, each with its own engine."""
+    max_response_tokens: int = Field(default=4096, ge=1)
+    """Longest response."""
+    temperature: float = Field(default=1.0, gt=0)
+    """Sampling temperature; the learner applies it too."""
+    top_p: float = Field(default=1.0, gt=0, le=1)
+    """Nucleus sampling; below 1 the engine's probabilities are not the learner's, which a correction refuses."""
+    top_k: int | None = Field(default=None, ge=1)
+    """Sample among the most likely tokens only; refused with a correction for the same reason."""
+    dynamic_sampling: DynamicSampling = DynamicSampling()
+    """Which groups are admitted to an episode."""
+    engine: EngineConfig = EngineConfig()
+    """The engine's own settings."""
+    timeout_s: float = Field(default=1800.0, gt=0)
+    """Deadline for one wave of generation."""
+
+
+class LearnerConfig(Section):
+    """Optimizer and memory of the learner."""
+
+    ranks: int = Field(default=1, ge=1)
+    """Processes (GPUs) that share the learning."""
+    learning_rate: float = Field(default=1e-6, gt=0)
+    """Peak learning rate."""
+    warmup_updates: int = Field(default=0, ge=0)
+    """Updates over which the rate rises linearly to its peak (DAPO: 20 rollout steps)."""
+    betas: tuple[float, float] = Field(default=(0.9, 0.999), strict=False)
+    """AdamW's decay rates."""
+    weight_decay: float = Field(default=0.01, ge=0)
+    """AdamW's weight decay, on matrices only."""
+    grad_clip: float = Field(default=1.0, gt=0)
+    """Largest global gradient norm."""
+    max_tokens_per_microbatch: int = Field(default=16384, ge=1)
+    """Token budget of one forward and backward pass, padding included; it never changes the gradient."""
+    activation_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, a third more compute."""
+    threads: int | None = Field(default=None, ge=1)
+    """CPU threads; default all cores."""
+    timeout_s: float = Field(default=1800.0, gt=0)
+    """Deadline for one update."""
+
+
+class SyncConfig(Section):
+    """How new weights reach the engines, and how that is proved."""
+
+    method: Literal["disk", "nccl", "ipc"] = "disk"
+    """`disk`: through a folder in shared memory (CPU). `nccl`, `ipc`: vLLM's own GPU transfer."""
+    probe_tolerance: float = Field(default=1e-4, gt=0)
+    """After each publish the engine's log-probabilities of fixed prompts must agree with the learner's to this many
+    nats (float32 agrees to 1e-6; bfloat16 needs about 0.1)."""
+    timeout_s: float = Field(default=300.0, gt=0)
+    """Deadline for one publish."""
+
+
+class CheckpointConfig(Section):
+    """When state is saved."""
+
+    every_episodes: int = Field(default=10, ge=1)
+    """Episodes between checkpoints; the last episode always gets one."""
+    keep: int = Field(default=2, ge=1)
+    """Older checkpoints beyond this many are removed."""
+
+
+class EvalConfig(Section):
+    """Accuracy on held-out problems, before the first update, every so often, and after the last."""
+
+    every_episodes: int = Field(default=10, ge=1)
+    """Episodes between evaluations."""
+    samples: int = Field(default=1, ge=1)
+    """Responses per problem; accuracy is their mean."""
+    temperature: float = Field(default=0.0, ge=0)
+    """0 is greedy decoding."""
+
+
+class WarmStartConfig(Section):
+    """A short supervised stage before RL (the tiny demos), cached in the run folder."""
+
+    data: SourceConfig
+    """Rows with a `response` to imitate."""
+    steps: int = Field(ge=1)
+    """Optimizer steps."""
+    rows_per_step: int = Field(default=64, ge=1)
+    """Rows behind one step."""
+    learning_rate: float = Field(default=2e-3, gt=0)
+    """Constant learning rate."""
+
+
+class RlvrConfig(Section):
+    """Reinforcement learning with verifiable rewards."""
+
+    kind: Literal["rlvr"]
+    """The job."""
+    run: RunConfig = RunConfig()
+    """Where it lives."""
+    model: ModelConfig
+    """The policy."""
+    warm_start: WarmStartConfig | None = None
+    """A supervised stage before it."""
+    data: DataConfig
+    """The problems."""
+    rewards: RewardsConfig
+    """What is rewarded."""
+    batch: BatchConfig = BatchConfig()
+    """How much per episode and update."""
+    rollout: RolloutConfig = RolloutConfig()
+    """How responses are sampled."""
+    algorithm: Algorithm = Dapo()
+    """The loss."""
+    mismatch: MismatchConfig = MismatchConfig()
+    """Engine against learner."""
+    learner: LearnerConfig = LearnerConfig()
+    """The optimizer."""
+    sync: SyncConfig = SyncConfig()
+    """Weights from learner to engines."""
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    """When state is saved."""
+    eval: EvalConfig = EvalConfig()
+    """When held-out problems are tried."""
+
+
+KINDS: dict[str, type[Section]] = {"rlvr": RlvrConfig}
+"""Every job that a YAML file can ask for, by its `kind`."""
