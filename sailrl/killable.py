@@ -1,0 +1,384 @@
+"""Calls a function in a child process that can be killed at a deadline, for code that may hang, bloat or crash.
+
+A thread cannot be stopped, SIGALRM works in the main thread only, and a big-integer power holds the interpreter lock
+until it is done: only another process can be given a hard deadline. One ``Killable`` is one child:
+
+    symbolic = Killable("mypackage.slow:compare")          # nothing is started yet
+    equal = symbolic.call("1/2", "0.5", deadline_s=1.0)    # JSON values in and out
+
+The child is a fresh interpreter (no fork, no pickle, no re-import of ``__main__``) that talks over its own socket, so
+what the target prints cannot corrupt an answer. It dies with its parent, however the parent dies.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import json
+import math
+import os
+import queue
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+_HEADER = struct.Struct(">Q")
+_BOOT = (
+    "import json, sys; setup = json.loads(sys.argv[1]); sys.path[:] = setup['path']; "
+    "from sailrl.killable import _serve; _serve(setup)"
+)
+_PR_SET_PDEATHSIG = 1
+_inside = False
+
+
+class DeadlineExceeded(Exception):
+    """The call did not end in time; its child was killed and a new one is starting."""
+
+
+class WorkerDied(Exception):
+    """The call has no answer for another reason: ``out of memory``, ``killed by SIGSEGV``, ``raised ValueError: ...``,
+    ``cannot start: ...``. The next call finds a working child again, unless the target cannot be loaded at all."""
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+def inside() -> bool:
+    """True in a child of ``Killable``: whoever is asked there is under a deadline already and needs no second child."""
+    return _inside
+
+
+class Killable:
+    """One child process that runs ``target`` ("package.module:function"), started by the first call or ``start()``.
+
+    Args:
+        memory_bytes: address space a call may take beyond what the child holds once its target is loaded.
+        recycle_after: calls after which a child is replaced, so that leaks and caches of libraries stay bounded.
+        init: when given, the target is a factory: ``target(*init)`` is called once per child and its result is what
+            ``call`` calls. JSON values.
+        startup_s: time a child may take to import and build its target; never counted against a call's deadline.
+    """
+
+    def __init__(
+        self,
+        target: str,
+        *,
+        memory_bytes: int = 1 << 30,
+        recycle_after: int = 2000,
+        init: Sequence[Any] | None = None,
+        startup_s: float = 60.0,
+    ) -> None:
+        self.target = target
+        self._memory_bytes = memory_bytes
+        self._recycle_after = recycle_after
+        self._init = None if init is None else list(init)
+        self._startup_s = startup_s
+        self._lock = threading.Lock()
+        self._child: _Child | None = None
+        self._closed = False
+
+    def start(self) -> None:
+        """Starts the child in the background, so that the first call need not wait for its imports."""
+        with self._lock:
+            if not self._closed and self._child is None:
+                self._child = self._spawn()
+
+    def ready(self) -> None:
+        """Waits until the child has loaded its target. Raises ``WorkerDied`` with the reason when it cannot."""
+        with self._lock:
+            self._ready_child()
+
+    def call(self, *args: Any, deadline_s: float) -> Any:
+        """Returns ``target(*args)``. Calls from several threads take turns; waiting for one's turn costs no deadline.
+
+        Raises:
+            DeadlineExceeded: no answer within ``deadline_s`` seconds; the child is killed and replaced.
+            WorkerDied: the target raised, ran out of memory, or its process died.
+            TypeError, ValueError: the arguments are not JSON values.
+        """
+        request = _encode({"args": args, "deadline_s": deadline_s})
+        with self._lock:
+            child = self._ready_child()
+            try:
+                reply = child.ask(request, time.monotonic() + deadline_s)
+            except TimeoutError:
+                self._replace(child)
+                raise DeadlineExceeded(f"{self.target} did not answer within {deadline_s:g} s") from None
+            except (OSError, EOFError):
+                died = child.post_mortem()
+                self._replace(child)
+                if died == "killed by SIGXCPU":
+                    raise DeadlineExceeded(f"{self.target} used up its processor time") from None
+                raise WorkerDied(died) from None
+            except BaseException:  # Ctrl-C while waiting: the answer still to come belongs to nobody
+                self._child = None
+                child.kill()
+                raise
+            child.calls += 1
+            # After a failed allocation the interpreter lives on, but nobody knows what its libraries were left with.
+            if "memory" in reply or child.calls >= self._recycle_after:
+                self._replace(child)
+        if "value" in reply:
+            return reply["value"]
+        raise WorkerDied("out of memory" if "memory" in reply else reply["raised"])
+
+    def close(self) -> None:
+        """Kills the child and refuses further calls."""
+        with self._lock:
+            self._closed = True
+            child, self._child = self._child, None
+            if child is not None:
+                child.kill()
+
+    def __enter__(self) -> Killable:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        child = getattr(self, "_child", None)
+        if child is not None and child.owner == os.getpid():
+            child.kill()
+
+    def _spawn(self) -> _Child:
+        return _in_spawner(lambda: _Child(self.target, self._init, self._memory_bytes, self._startup_s))
+
+    def _replace(self, child: _Child) -> None:
+        child.kill()
+        self._child = self._spawn()
+
+    def _ready_child(self) -> _Child:
+        if self._closed:
+            raise WorkerDied("closed")
+        child = self._child
+        if child is None or child.owner != os.getpid():  # a forked copy of us must not talk to its parent's child
+            child = self._child = self._spawn()
+        if not child.ready:
+            try:
+                child.wait_ready()
+            except WorkerDied:
+                child.kill()
+                self._child = None
+                raise
+        return child
+
+
+class _Child:
+    """The parent's end of one child process."""
+
+    def __init__(self, target: str, init: list[Any] | None, memory_bytes: int, startup_s: float) -> None:
+        self.owner = os.getpid()
+        self.calls = 0
+        self.ready = False
+        self._startup_s = startup_s
+        self._started = time.monotonic()
+        self._socket, theirs = socket.socketpair()
+        with theirs:
+            setup = {
+                "path": [entry or os.getcwd() for entry in sys.path],
+                "fd": theirs.fileno(),
+                "parent": self.owner,
+                "target": target,
+                "init": init,
+                "memory_bytes": memory_bytes,
+            }
+            threads = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
+            self._process = subprocess.Popen(
+                # -P: a json.py in the folder one runs from must not become the child's json.
+                [sys.executable, "-P", "-c", _BOOT, json.dumps(setup)],
+                pass_fds=(theirs.fileno(),),
+                stdin=subprocess.DEVNULL,
+                stdout=2,  # what a target prints is for people, and our own stdout may be somebody's data
+                env=threads | os.environ,
+                # Ctrl-C is the parent's business, and killing the session takes grandchildren along.
+                start_new_session=True,
+            )
+
+    def wait_ready(self) -> None:
+        try:
+            reply = self._receive(self._started + self._startup_s)
+        except TimeoutError:
+            raise WorkerDied(f"cannot start: not ready after {self._startup_s:g} s") from None
+        except (OSError, EOFError):
+            raise WorkerDied(f"cannot start: {self.post_mortem()}") from None
+        if "raised" in reply:
+            raise WorkerDied(f"cannot start: {reply['raised'].removeprefix('raised ')}")
+        self.ready = True
+
+    def ask(self, request: bytes, deadline: float) -> dict[str, Any]:
+        self._socket.settimeout(_left(deadline))
+        self._socket.sendall(request)
+        return self._receive(deadline)
+
+    def post_mortem(self) -> str:
+        """Why a child that hung up has died."""
+        try:
+            code = self._process.wait(timeout=1.0)
+        except subprocess.TimeoutExpired:
+            return "closed its connection"
+        if code >= 0:
+            return f"exited with code {code}"
+        return f"killed by {signal.Signals(-code).name}"
+
+    def kill(self) -> None:
+        if self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.kill()  # it may not have reached its own session yet
+        self._process.wait()
+        self._socket.close()
+
+    def _receive(self, deadline: float) -> dict[str, Any]:
+        (size,) = _HEADER.unpack(self._read(_HEADER.size, deadline))
+        reply: dict[str, Any] = json.loads(self._read(size, deadline))
+        return reply
+
+    def _read(self, size: int, deadline: float) -> bytes:
+        data = bytearray()
+        while len(data) < size:
+            self._socket.settimeout(_left(deadline))
+            chunk = self._socket.recv(min(size - len(data), 1 << 20))
+            if not chunk:
+                raise EOFError
+            data += chunk
+        return bytes(data)
+
+
+def _left(deadline: float) -> float:
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left
+
+
+def _encode(message: Any) -> bytes:
+    # ASCII escapes carry lone surrogates, which UTF-8 refuses.
+    body = json.dumps(message, separators=(",", ":")).encode("ascii")
+    return _HEADER.pack(len(body)) + body
+
+
+# --- the thread that starts children -------------------------------------------------------------------------------
+# Linux sends the parent-death signal when the *thread* that started a child ends. Children started by a short-lived
+# thread would be killed at random, so one thread that lives as long as the process starts them all.
+
+_spawn_lock = threading.Lock()
+_spawn_requests: queue.SimpleQueue[tuple[Callable[[], _Child], queue.SimpleQueue[Any]]] | None = None
+
+
+def _in_spawner(make: Callable[[], _Child]) -> _Child:
+    global _spawn_requests
+    with _spawn_lock:
+        if _spawn_requests is None:
+            _spawn_requests = queue.SimpleQueue()
+            threading.Thread(target=_spawner, args=(_spawn_requests,), name="killable-spawner", daemon=True).start()
+    answer: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    _spawn_requests.put((make, answer))
+    made = answer.get()
+    if isinstance(made, OSError):
+        raise WorkerDied(f"cannot start: {made}") from made
+    return made
+
+
+def _spawner(requests: queue.SimpleQueue[tuple[Callable[[], _Child], queue.SimpleQueue[Any]]]) -> None:
+    while True:
+        make, answer = requests.get()
+        try:
+            answer.put(make())
+        except OSError as error:
+            answer.put(error)
+
+
+def _forget_spawner() -> None:
+    global _spawn_lock, _spawn_requests
+    _spawn_lock, _spawn_requests = threading.Lock(), None  # threads do not survive a fork
+
+
+os.register_at_fork(after_in_child=_forget_spawner)
+
+
+# --- the child's side ----------------------------------------------------------------------------------------------
+
+
+def _serve(setup: dict[str, Any]) -> None:
+    global _inside
+    _inside = True
+    _die_with_parent(setup["parent"])
+    connection = socket.socket(fileno=setup["fd"])
+    os.set_inheritable(setup["fd"], False)
+    try:
+        module, _, name = setup["target"].partition(":")
+        target = getattr(importlib.import_module(module), name)
+        if setup["init"] is not None:
+            target = target(*setup["init"])
+    except BaseException as error:
+        connection.sendall(_encode({"raised": _raised(error)}))
+        return
+    _limit_memory(setup["memory_bytes"])
+    connection.sendall(_encode({"ready": True}))
+    stream = connection.makefile("rb")
+    while header := stream.read(_HEADER.size):
+        request = json.loads(stream.read(_HEADER.unpack(header)[0]))
+        _limit_processor(request["deadline_s"])
+        connection.sendall(_answer(target, request["args"]))
+        del request
+    os._exit(0)  # end of file: the parent closed us; nothing a target left behind may hold us back
+
+
+def _answer(target: Callable[..., Any], args: list[Any]) -> bytes:
+    try:
+        return _encode({"value": target(*args)})
+    except MemoryError:
+        return _encode({"memory": True})
+    except BaseException as error:  # some libraries' time-outs and sys.exit() are no Exception
+        return _encode({"raised": _raised(error)})
+
+
+def _raised(error: BaseException) -> str:
+    try:
+        text = str(error)[:500]
+    except Exception:
+        text = "(its message cannot be printed)"
+    return f"raised {type(error).__name__}: {text}"
+
+
+def _die_with_parent(parent: int) -> None:
+    if sys.platform == "linux":
+        import ctypes
+
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before we asked to be told
+        os._exit(0)
+
+
+def _limit_memory(extra_bytes: int) -> None:
+    import resource
+
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash must not write gigabytes of core file
+    with contextlib.suppress(OSError, ValueError):  # no /proc outside Linux, and macOS refuses this limit
+        with open("/proc/self/statm") as statm:
+            loaded = int(statm.read().split()[0]) * resource.getpagesize()
+        _lower_limit(resource.RLIMIT_AS, loaded + extra_bytes)
+
+
+def _limit_processor(deadline_s: float) -> None:
+    """Ends a call that burns the processor even when no parent is there to do so. The parent's clock comes first."""
+    import resource
+
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    soft = math.ceil(usage.ru_utime + usage.ru_stime + 2 * deadline_s + 2)
+    _lower_limit(resource.RLIMIT_CPU, soft)
+
+
+def _lower_limit(kind: int, soft: int) -> None:
+    import resource
+
+    hard = resource.getrlimit(kind)[1]  # whoever started us may have set one, and it can only be kept
+    resource.setrlimit(kind, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
