@@ -1,0 +1,145 @@
+"""The rules of the house about who may import whom, checked by walking every import, also those inside functions."""
+
+import ast
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGES = ("sailrl", "rewards", "data_filters")
+HEAVY = {"torch", "ray", "vllm", "transformers"}
+ROOMS = {f"sailrl.{room}" for room in ("rollout", "learner", "sync", "scoring")}
+RAY_SHELLS = {"worker", "actor", "pool", "group"}
+
+
+def imports_of(source: str, module: str, is_package: bool) -> set[str]:
+    """Absolute names of everything ``module`` imports; ``from a import b`` counts as ``a`` and ``a.b``."""
+    names: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            names.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parts = module.split(".")
+                here = parts[: len(parts) - node.level + is_package]
+                base = ".".join([*here, base] if base else here)
+            names.add(base)
+            names.update(f"{base}.{alias.name}" for alias in node.names)
+    return names
+
+
+def within(name: str, packages: set[str]) -> bool:
+    return any(name == package or name.startswith(package + ".") for package in packages)
+
+
+def violations(module: str, names: set[str]) -> list[str]:
+    """What ``module`` imports against the rules, one line each."""
+    top = module.split(".")[0]
+    room = ".".join(module.split(".")[:2])
+    ours = {n for n in names if n.split(".")[0] in PACKAGES}
+    heavy = {n.split(".")[0] for n in names} & HEAVY
+    found = []
+
+    def refuse(what: set[str], rule: str) -> None:
+        found.extend(f"{module} imports {name}: {rule}" for name in sorted(what))
+
+    if module in ("sailrl.types", "sailrl.errors", "sailrl.killable"):
+        refuse(
+            {n for n in names if n.split(".")[0] not in sys.stdlib_module_names}, "it imports the standard library only"
+        )
+    if room == "sailrl.algos":
+        outside = {n for n in names if n.split(".")[0] not in sys.stdlib_module_names | {"torch"}}
+        refuse({n for n in outside if not within(n, {"sailrl.algos"})} - {"sailrl"}, "algos import torch only")
+    if top in ("rewards", "data_filters"):
+        allowed = {"sailrl.types", "sailrl.errors", "rewards", "data_filters"}
+        allowed |= {"sailrl.killable"} if top == "rewards" else set()
+        refuse({n for n in ours if not within(n, allowed)} - {"sailrl"}, f"{top} import types, errors and each other")
+        refuse(heavy, f"{top} work without an engine")
+    if room in ROOMS:
+        refuse({n for n in ours if within(n, ROOMS - {room})}, "rooms never import one another; only jobs join them")
+    if room == "sailrl.config":
+        refuse(heavy, "the configuration is read without torch")
+    if top == "sailrl":
+        refuse({n for n in ours if within(n, {"rewards"})}, "the YAML names rewards; plugins.py resolves them")
+        if room != "sailrl.jobs":
+            refuse(
+                {n for n in ours if within(n, {"data_filters"})}, "filters are plug-ins; only jobs use their builders"
+            )
+    if "vllm" in heavy and module != "sailrl.rollout.vllm_engine" and room != "sailrl.sync":
+        refuse({"vllm"}, "vllm lives in rollout/vllm_engine.py and sync/")
+    if "ray" in heavy and module.split(".")[-1] not in RAY_SHELLS and module != "sailrl.jobs.placement":
+        refuse({"ray"}, "ray lives in the shells (worker, actor, pool, group) and jobs/placement.py")
+    return found
+
+
+def modules() -> list[tuple[str, Path]]:
+    files = [path for package in PACKAGES for path in sorted((ROOT / package).rglob("*.py"))]
+    return [(".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"), path) for path in files]
+
+
+@pytest.mark.parametrize(("module", "path"), [pytest.param(m, p, id=m) for m, p in modules()])
+def test_every_module_keeps_the_import_rules(module, path):
+    found = violations(module, imports_of(path.read_text(), module, path.name == "__init__.py"))
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("sailrl.types", "from sailrl import errors"),
+        ("sailrl.killable", "import numpy"),
+        ("sailrl.algos.dapo", "from sailrl.config import losses"),
+        ("sailrl.algos.dapo", "import transformers"),
+        ("rewards.boxed", "def f():\n    import torch"),
+        ("rewards.boxed", "from sailrl.scoring import pool"),
+        ("data_filters.fusion", "from sailrl.killable import run"),
+        ("data_filters.fusion", "import transformers.utils"),
+        ("sailrl.rollout.pool", "from ..learner import group"),
+        ("sailrl.scoring.run", "import sailrl.rollout.engine"),
+        ("sailrl.config.schema", "import torch"),
+        ("sailrl.jobs.score", "from rewards.boxed import BoxedAnswer"),
+        ("sailrl.data.problems", "from data_filters import dedup"),
+        ("sailrl.jobs.rlvr", "import ray"),
+        ("sailrl.rollout.worker", "import vllm"),
+        ("sailrl.learner.learner", "from ray import remote"),
+    ],
+)
+def test_the_walk_sees_each_kind_of_violation(module, source):
+    assert violations(module, imports_of(source, module, is_package=False))
+
+
+@pytest.mark.parametrize(
+    ("module", "source"),
+    [
+        ("rewards.boxed", "from sailrl.types import Score\nfrom sailrl.killable import run\nfrom . import extract"),
+        ("sailrl.algos.gspo", "import torch\nfrom sailrl.algos.reduce import masked_sum"),
+        ("sailrl.rollout.vllm_engine", "import vllm, torch"),
+        ("sailrl.rollout.worker", "import ray\nfrom .vllm_engine import Engine"),
+        ("sailrl.jobs.fuse", "from data_filters.fusion import Fusion"),
+    ],
+)
+def test_the_walk_lets_the_permitted_through(module, source):
+    assert not violations(module, imports_of(source, module, is_package=False))
+
+
+def test_the_light_half_loads_no_torch_ray_vllm_or_transformers():
+    light = ["sailrl", "sailrl.config", *(m for m, _ in modules() if m.split(".")[0] in ("rewards", "data_filters"))]
+    light += [m for m, _ in modules() if m.startswith("sailrl.config")]
+    code = f"import sys, {', '.join(sorted(set(light)))}\nprint(*sorted({HEAVY!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == []
+
+
+def test_sailrl_help_answers_within_half_a_second():
+    def seconds() -> float:
+        start = time.perf_counter()
+        done = subprocess.run([Path(sys.executable).with_name("sailrl"), "--help"], capture_output=True, timeout=60)
+        assert done.returncode == 0, done.stderr
+        return time.perf_counter() - start
+
+    assert min(seconds() for _ in range(3)) < 0.5
