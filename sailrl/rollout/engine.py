@@ -1,0 +1,58 @@
+"""What sailrl asks of an inference engine. vLLM is one; unit tests script another."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from sailrl.types import Completion
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """How responses are drawn. The learner applies the same temperature and the same banned ids."""
+
+    samples: int
+    """Responses per prompt."""
+    temperature: float
+    """0 is greedy."""
+    max_tokens: int
+    """Longest response."""
+    top_p: float = 1.0
+    top_k: int | None = None
+    banned_ids: Sequence[int] = ()
+    """Ids that may never be sampled (image and video placeholders)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """One prompt for the engine. ``index`` is the caller's own number for it and comes back with the completions."""
+
+    index: int
+    token_ids: Sequence[int]
+    """[P'] with one placeholder per image."""
+    images: Sequence[str] = ()
+    """Content hashes into the image store."""
+
+
+class Engine(Protocol):
+    """One model replica that turns prompts into completions. All methods are coroutines on the engine's own loop."""
+
+    async def start(self) -> None:
+        """Loads the model. Raises RolloutError with the engine's own words when it cannot."""
+
+    def generate(
+        self, requests: Sequence[Request], sampling: Sampling, *, seed: int | None
+    ) -> AsyncIterator[tuple[int, list[Completion]]]:
+        """Yields ``(index, completions)`` as prompts finish. A seed makes the call a *wave*: nothing else may run, the
+        same requests in the same order with the same weights give the same tokens, bit for bit."""
+
+    async def prompt_logprobs(self, request: Request) -> list[float]:
+        """[P-1] log-probabilities in nats, before temperature, of every prompt token but the first."""
+
+    async def load_weights(self, folder: str, version: int) -> None:
+        """Takes the weights exported into ``folder`` and drops every cache that the old ones filled."""
+
+    async def stop(self) -> None:
+        """Frees everything; the engine cannot be used afterwards."""
