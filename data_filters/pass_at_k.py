@@ -1,7 +1,6 @@
 """The pass@4 filter: keep the problems a model sometimes solves and sometimes does not.
 
-Source: SAIL-VL2 (arXiv 2509.14033) section 4.2.3, filter 2; the estimator is Chen et al. (arXiv 2107.03374), equation
-1.
+Source: SAIL-VL2 (arXiv 2509.14033) section 4.2.3, filter 2; the estimator is Chen et al. (arXiv 2107.03374), eq. 1.
 
 **What "pass@4" means in the recipe.** The papers drop problems with "pass@4 = 1" and, for reasoning-heavy tasks, also
 those with "pass@4 = 0". Read literally, pass@4 is the chance that any of 4 answers is right; dropping 1 would then
@@ -180,9 +179,9 @@ class PassAtK:
 
 def _whole(row: Mapping[str, Any], name: str) -> int:
     value = row[name]
-    if isinstance(value, bool) or not isinstance(value, numbers.Real) or value != int(value):
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not float(value).is_integer():
         raise DataError(f"row {row.get('id', '')!r}: {name} = {value!r} must be a whole number.")
-    return int(value)
+    return int(float(value))
 
 
 def _value(sample: Any) -> float | None:

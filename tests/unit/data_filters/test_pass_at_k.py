@@ -131,6 +131,7 @@ def test_a_bare_list_is_the_samples():
         {"n": 4, "c": 5},
         {"n": 4, "c": 1.5},
         {"n": 4, "c": True},
+        {"n": float("nan"), "c": 1},
         {"n": 4, "c": 2, "samples": [1, 1, 1, 0]},
         {"samples": "1010"},
         {"samples": [1, "yes"]},

@@ -1,0 +1,190 @@
+"""Rejection sampling: which of the model's own rollouts become the next training set.
+
+Source: SAIL-VL2 (arXiv 2509.14033) section 4.2.4: "only the best-performing reasoning chains that the model itself
+generated ... both correct and logically sound". How many per problem, which judge and how chains are ranked is not
+published: they are fields here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import statistics
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias, get_args
+
+from data_filters.rows import Row, count_units, question_key, text_key, units
+from sailrl.errors import ConfigError, DataError
+from sailrl.types import Score, Verdict
+
+Rank: TypeAlias = Literal["judge_score", "median_length", "least_repetition"]
+
+
+def repetition(text: str, n: int = 3) -> float:
+    """Share of word n-grams that were seen before in the text: 0 when all differ, near 1 when it goes in circles."""
+    words = units(text)
+    total = len(words) - n + 1
+    if total <= 0:
+        return 0.0
+    return 1.0 - len(set(zip(*(words[i:] for i in range(n)), strict=False))) / total
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which rows were chosen, and what became of the others."""
+
+    indexes: list[int]
+    """Positions of the chosen rows in the input, ascending."""
+    reasons: Counter[str]
+    """How many rows ended with each reason; they sum to the rows seen."""
+    problems: int
+    """Problems among the rows."""
+    problems_kept: int
+    """Problems with at least one chosen row."""
+
+
+@dataclass(slots=True)
+class _Candidate:
+    index: int
+    content: str
+    length: float
+    judge: float
+    repetition: float
+    tie: bytes
+
+
+@dataclass(frozen=True)
+class Rejection:
+    """Chooses from scored rollouts: correct, well-formed and (when asked) sound ones, at most ``at_most`` per problem.
+
+    A row is a problem with a ``response`` and ``scores`` (what ``sailrl score`` writes), optionally ``problem_id``,
+    ``finish_reason`` and ``response_tokens``. Calling it on one row says whether the row may be chosen at all;
+    ``select`` ranks the admissible ones problem by problem. The choice depends on the rows and the seed, not on the
+    rows' order.
+
+    Reasons: ``chosen``; ``admissible`` (of a single call); ``not_scored``, ``wrong``, ``malformed``, ``unsound``,
+    ``cut`` (the token limit ended it), ``duplicate`` (the same response to the same problem), ``outranked``.
+    """
+
+    correct: str = "boxed"
+    """Name of the score that says the answer is right; "reward" takes the row's total instead."""
+    correct_from: float = 1.0
+    """That score is enough from this value on."""
+    well_formed: str | None = "think_format"
+    """Name of the score that must be 1 for the form; None asks for no form."""
+    sound: str | None = None
+    """Name of the score a judge gave the reasoning; None asks no judge."""
+    sound_from: float = 1.0
+    rank: Sequence[Rank] = ("median_length",)
+    """What is better, first criterion first: a higher judge score (needs ``sound``), a length near the median of the
+    problem's admissible rollouts, fewer repeated word trigrams. Remaining ties fall by a hash with the seed."""
+    at_most: int = 1
+    """Rollouts chosen per problem at most."""
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        unknown = [r for r in self.rank if r not in get_args(Rank)]
+        if unknown:
+            raise ConfigError(f"rejection: rank {unknown[0]!r} is not known; there are {', '.join(get_args(Rank))}.")
+        if "judge_score" in self.rank and self.sound is None:
+            raise ConfigError(
+                "rejection: rank 'judge_score' needs a judge. Name its score in 'sound', or drop the rank."
+            )
+        if self.at_most < 1:
+            raise ConfigError(f"rejection: at_most = {self.at_most} must be at least 1.")
+
+    def __call__(self, row: Row) -> Verdict:
+        """Says whether one rollout may be chosen at all.
+
+        Raises:
+            DataError: the row lacks the response or a named score; the message lists the scores it has.
+        """
+        if not isinstance(row.get("response"), str):
+            raise DataError(f"row {_problem_of(row)!r} has no 'response' text. Rejection sampling chooses responses.")
+        if row.get("finish_reason") == "length":
+            return Verdict(False, "cut")
+        checks = [(self.correct, self.correct_from, "wrong")]
+        if self.well_formed is not None:
+            checks.append((self.well_formed, 1.0, "malformed"))
+        if self.sound is not None:
+            checks.append((self.sound, self.sound_from, "unsound"))
+        evidence = {name: _score(row, name) for name, _, _ in checks}
+        for name, enough, reason in checks:
+            value = evidence[name]
+            if value is None:
+                return Verdict(False, "not_scored", evidence)
+            if value < enough:
+                return Verdict(False, reason, evidence)
+        return Verdict(True, "admissible", evidence)
+
+    def select(self, rows: Iterable[Row]) -> Selection:
+        """Chooses among all rows in one pass, holding a small record per admissible row and no text."""
+        reasons: Counter[str] = Counter()
+        problems: set[str] = set()
+        admitted: dict[str, list[_Candidate]] = {}
+        counted_in: set[str] = set()
+        for index, row in enumerate(rows):
+            verdict = self(row)
+            problem = _problem_of(row)
+            problems.add(problem)
+            if not verdict.keep:
+                reasons[verdict.reason] += 1
+                continue
+            counted_in.add("response_tokens" if row.get("response_tokens") is not None else "words")
+            if len(counted_in) > 1:
+                raise DataError(
+                    f"row {index} ({problem!r}): some rows have 'response_tokens' and some have none; lengths would be "
+                    "ranked in two units. Give the field to all rows or to none."
+                )
+            admitted.setdefault(problem, []).append(self._candidate(index, row, problem, verdict))
+        chosen: list[int] = []
+        for candidates in admitted.values():
+            distinct = list({c.content: c for c in reversed(candidates)}.values())  # the first of equal ones stays
+            best = self._best(distinct)
+            chosen.extend(c.index for c in best)
+            reasons["duplicate"] += len(candidates) - len(distinct)
+            reasons["outranked"] += len(distinct) - len(best)
+        reasons["chosen"] = len(chosen)
+        return Selection(sorted(chosen), +reasons, len(problems), len(admitted))
+
+    def _candidate(self, index: int, row: Row, problem: str, verdict: Verdict) -> _Candidate:
+        response = row["response"]
+        tokens = row.get("response_tokens")
+        content = text_key(response)
+        return _Candidate(
+            index=index,
+            content=content,
+            length=float(count_units(response) if tokens is None else tokens),
+            judge=verdict.evidence[self.sound] if self.sound is not None else 0.0,
+            repetition=repetition(response) if "least_repetition" in self.rank else 0.0,
+            tie=hashlib.blake2b(f"{self.seed}|{problem}|{content}".encode(), digest_size=8).digest(),
+        )
+
+    def _best(self, candidates: list[_Candidate]) -> list[_Candidate]:
+        median = statistics.median(c.length for c in candidates)
+
+        def order(c: _Candidate) -> tuple[float | bytes, ...]:
+            cost = {"judge_score": -c.judge, "median_length": abs(c.length - median), "least_repetition": c.repetition}
+            return (*(cost[r] for r in self.rank), c.tie)
+
+        return sorted(candidates, key=order)[: self.at_most]
+
+
+def _problem_of(row: Row) -> str:
+    """The problem a rollout belongs to: its id, or the question itself for rows without one."""
+    return str(row.get("problem_id") or row.get("id") or question_key(row))
+
+
+def _score(row: Row, name: str) -> float | None:
+    """The value of a named score; None when it was not scored."""
+    if name == "reward" and "reward" in row:
+        return row["reward"]
+    scores = row.get("scores") or {}
+    if name not in scores:
+        raise DataError(
+            f"row {_problem_of(row)!r} has no score {name!r}; it has {', '.join(map(repr, scores)) or 'none'}. "
+            "Score it with that reward first, or name another."
+        )
+    score = scores[name]
+    return score.value if isinstance(score, Score) else score["value"]

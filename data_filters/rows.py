@@ -1,0 +1,111 @@
+"""What the filters read from a row: the text of its question, its fingerprint, the length of a text.
+
+A row is a mapping with the fields of a problem file; see :class:`sailrl.types.Problem`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from sailrl.errors import DataError
+from sailrl.types import ImageSource
+
+Row: TypeAlias = Mapping[str, Any]
+
+CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
+_CJK_CHARACTER = re.compile(f"[{CJK}]")
+_UNIT = re.compile(f"[{CJK}]|[^\\s{CJK}]+")
+
+
+def units(text: str) -> list[str]:
+    """Words, and single characters in scripts that write no spaces. What every length is counted in without a
+    tokenizer."""
+    return text.split() if text.isascii() else _UNIT.findall(text)
+
+
+def count_units(text: str) -> int:
+    """``len(units(text))``."""
+    return len(units(text))
+
+
+def normalise(text: str) -> str:
+    """The same text for two typings of it: full-width forms, case and white space do not matter, everything else
+    does."""
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text)
+    return " ".join(text.casefold().split())
+
+
+def prompt_text(row: Row) -> str:
+    """The question as text: the prompt itself, or the text of its user messages. System messages are not the question.
+
+    Raises:
+        DataError: the row has no usable prompt.
+    """
+    prompt = row.get("prompt")
+    if isinstance(prompt, str):
+        return prompt
+    if isinstance(prompt, Iterable) and not isinstance(prompt, (bytes, Mapping)):
+        return "\n".join(text for message in prompt if message.get("role") == "user" for text in _texts(message))
+    raise DataError(
+        f"row {row.get('id', '')!r}: prompt is {type(prompt).__name__}. The rule: a string or a list of chat messages."
+    )
+
+
+def _texts(message: Mapping[str, Any]) -> list[str]:
+    content = message.get("content") or ""
+    if isinstance(content, str):
+        return [content]
+    return [part["text"] for part in content if part.get("type") == "text"]
+
+
+def question_key(row: Row) -> str:
+    """Fingerprint of (question, images): 32 hex digits of the normalised text and the bytes of every image in order.
+
+    Options count as part of the question; the answer does not.
+    """
+    digest = hashlib.blake2b(normalise(prompt_text(row)).encode(), digest_size=16)
+    for choice in row.get("choices") or ():
+        digest.update(b"\x00choice:" + normalise(str(choice)).encode())
+    for image in row.get("images") or ():
+        digest.update(b"\x00image:" + image_digest(image))
+    return digest.hexdigest()
+
+
+def text_key(text: str) -> str:
+    """Fingerprint of a text as it stands, 32 hex digits."""
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
+
+
+def image_digest(image: ImageSource) -> bytes:
+    """Fingerprint of an image file's bytes.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    return _file_digest(image) if isinstance(image, str) else hashlib.blake2b(image, digest_size=16).digest()
+
+
+@lru_cache(maxsize=65536)
+def _file_digest(path: str) -> bytes:
+    return hashlib.blake2b(image_bytes(path), digest_size=16).digest()
+
+
+def image_bytes(image: ImageSource) -> bytes:
+    """The encoded bytes of an image given as path or bytes.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
+    if not isinstance(image, str):
+        return image
+    try:
+        return Path(image).read_bytes()
+    except OSError as error:
+        raise DataError(f"image {image!r} cannot be read: {error.strerror}. Paths must be absolute by now.") from error
