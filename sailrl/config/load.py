@@ -1,0 +1,163 @@
+"""From a YAML file and ``key=value`` arguments to one frozen, typed configuration, or to one readable error."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError
+
+from sailrl.config.base import Section
+from sailrl.config.messages import explain, show
+from sailrl.config.schema import KINDS
+from sailrl.config.yaml_text import Dumper, Keys, Where, dotted, parse
+from sailrl.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A configuration and where each of its values was written."""
+
+    config: Section
+    where: Where
+
+
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Section:
+    """Reads a configuration; see ``load``."""
+    return load(path, overrides).config
+
+
+def load(path: str | Path, overrides: Sequence[str] = ()) -> Loaded:
+    """Reads ``path``, puts ``overrides`` (``section.key=value``) on top and checks every value against the schema.
+
+    Raises:
+        ConfigError: everything that is wrong, one paragraph each.
+    """
+    file = str(path)
+    data, places = parse(_read(Path(path)), file)
+    if data is None:
+        raise ConfigError(f"{file}: the file is empty. A configuration starts with {_kinds_fix()}")
+    if not isinstance(data, dict):
+        raise ConfigError(
+            f"{file}: the file holds {show(data)}, but a configuration is a mapping of `key: value` lines."
+        )
+    for override in overrides:
+        _apply(override, data, places)
+    where = Where(file, places)
+    model = _kind(data, where)
+    problems = list(_secrets(data, where, ()))
+    try:
+        config = model.model_validate(data)
+    except ValidationError as error:
+        problems = explain(error, model, where) + problems
+    if problems:
+        raise ConfigError(join(problems))
+    return Loaded(config, where)
+
+
+def resolved_yaml(config: Section) -> str:
+    """The whole configuration with every default written out; loads back equal. Secrets never get into one."""
+    data = config.model_dump(mode="json")
+    return yaml.dump(data, Dumper=Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False, width=120)
+
+
+def run_dir(config: Section, path: str | Path) -> Path:
+    """The run folder: ``run.dir``, or ``runs/<config name>``."""
+    given = getattr(getattr(config, "run", None), "dir", None)
+    return Path(given).expanduser() if given else Path("runs") / Path(path).stem
+
+
+def join(problems: Sequence[str]) -> str:
+    """Several paragraphs as one message."""
+    if len(problems) == 1:
+        return problems[0]
+    return f"{len(problems)} things are wrong.\n\n" + "\n\n".join(problems)
+
+
+def _read(path: Path) -> str:
+    if path.is_dir():
+        raise ConfigError(f"{path} is a folder, but a configuration is a YAML file. Name a file in it.")
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        here = sorted(p.name for p in path.parent.glob("*.y*ml")) if path.parent.is_dir() else []
+        near = difflib.get_close_matches(path.name, here, n=1, cutoff=0.6)
+        hint = f"Did you mean {path.parent / near[0]}?" if near else "Paths are relative to the folder you run from."
+        raise ConfigError(f"there is no file {path}. {hint}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path} is not UTF-8 text (byte {error.start}). Save it as UTF-8.") from None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from None
+
+
+def _kinds_fix() -> str:
+    return f"the job it describes: `kind: {next(iter(KINDS))}`. There are: {', '.join(KINDS)}."
+
+
+def _kind(data: dict[str, Any], where: Where) -> type[Section]:
+    if "kind" not in data:
+        raise ConfigError(f"{where.file}: the key `kind` is missing. Write {_kinds_fix()}")
+    kind = data["kind"]
+    if not isinstance(kind, str) or kind not in KINDS:
+        near = difflib.get_close_matches(str(kind), list(KINDS), n=1, cutoff=0.5)
+        fix = f"Did you mean `kind: {near[0]}`?" if near else f"Write for example `kind: {next(iter(KINDS))}`."
+        raise ConfigError(
+            f"{where.of(('kind',))}: kind is {show(kind)}, but the kinds of job are: {', '.join(KINDS)}. {fix}"
+        )
+    return KINDS[kind]
+
+
+def _apply(override: str, data: dict[str, Any], places: dict[Keys, str]) -> None:
+    path, equals, text = override.partition("=")
+    keys = path.strip().split(".")
+    if not equals or not all(keys):
+        raise ConfigError(
+            f"command line: {override!r} is not of the form section.key=value. Write for example batch.group_size=8."
+        )
+    place = f"command line, {path.strip()}=..."  # without the value, which could be what nobody should read
+    # An empty value is the empty text (data.instruction=); null is written out.
+    value, inner = parse(text, place) if text.strip() else ("", {})
+    section = data
+    for depth, key in enumerate(keys[:-1], start=1):
+        if section.get(key) is None:
+            section[key] = {}
+            places[tuple(keys[:depth])] = place
+        if not isinstance(section[key], dict):
+            raise ConfigError(
+                f"{place}: {'.'.join(keys[:depth])} is {show(section[key])}, which has no keys in it. "
+                f"Set it as a whole: {'.'.join(keys[:depth])}=..."
+            )
+        section = section[key]
+    section[keys[-1]] = value
+    for old in [old for old in places if old[: len(keys)] == tuple(keys)]:
+        del places[old]
+    places[tuple(keys)] = place
+    places |= {(*keys, *rest): place for rest in inner}
+
+
+_SECRET_KEY = re.compile(
+    r"(?:.*[_-])?(?:api_?key|password|passwd|secret|credentials?|(?:access|auth|hf|api|bearer)_token)", re.I
+)
+_SECRET_URL = re.compile(r"://[^/\s:@]*:[^/\s@]+@")
+
+
+def _secrets(value: Any, where: Where, keys: Keys) -> Iterator[str]:
+    """Passwords do not belong into a file that is copied into every run folder."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _secrets(inner, where, (*keys, key))
+    elif isinstance(value, list):
+        for i, inner in enumerate(value):
+            yield from _secrets(inner, where, (*keys, i))
+    elif isinstance(value, str) and value:
+        named = isinstance(keys[-1], str) and _SECRET_KEY.fullmatch(keys[-1])
+        if named or _SECRET_URL.search(value):
+            yield (
+                f"{where.of(keys)}: {dotted(keys)} holds a secret. Configurations are copied into run folders, so they "
+                "hold none. Put it into an environment variable and give that variable's name instead."
+            )
