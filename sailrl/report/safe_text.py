@@ -1,0 +1,39 @@
+"""Makes text that others wrote (models, data files) harmless to print: no control characters, no markup."""
+
+from __future__ import annotations
+
+import unicodedata
+
+from rich.markup import escape
+
+ELLIPSIS = "…"
+# Cc controls (ESC starts terminal commands), Cf formats (bidi overrides reorder what is read), Cs lone surrogates
+# (cannot be encoded), Co private use, Zl and Zp line separators.
+UNSAFE_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
+
+
+def safe(text: str, width: int | None = None) -> str:
+    """The text on one line with control characters written out (``\\x1b``, ``\\n``), cut to ``width`` characters."""
+    if width is not None and width < 1:
+        raise ValueError(f"width must be at least 1, got {width}")
+    # Nothing behind the first width characters can be seen, and a response can be long.
+    visible = "".join(map(_shown, text if width is None else text[: width + 1]))
+    if width is None or len(visible) <= width:
+        return visible
+    return visible[: width - 1] + ELLIPSIS
+
+
+def safe_lines(text: str) -> str:
+    """Like ``safe``, but line breaks and tabs stay."""
+    return "".join(c if c in "\n\t" else _shown(c) for c in text)
+
+
+def safe_markup(text: str, width: int | None = None) -> str:
+    """Like ``safe``, for places that read rich markup: ``[red]`` is printed as it stands."""
+    return escape(safe(text, width))
+
+
+def _shown(character: str) -> str:
+    if unicodedata.category(character) not in UNSAFE_CATEGORIES:
+        return character
+    return character.encode("unicode_escape").decode("ascii")

@@ -1,0 +1,56 @@
+"""Where the time of an update went, in phases that add up to wall time."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+PHASES = ("generate", "learn", "sync", "eval", "checkpoint")
+"""What the loop waits for. Everything else is ``other``: our own overhead."""
+
+
+class Stopwatch:
+    """Books every moment of the driver on exactly one phase: the innermost one that is open, or ``other``.
+
+    ``lap`` closes the books for one metrics line and opens the next, so a line's ``time/step_s`` is the wall time since
+    the line before and its phases sum to it. When an episode has several updates, its generation and sync therefore
+    stand in the line during whose interval they ran (generation in the first), not spread over all.
+
+    For one thread: phases nest, and time inside an inner phase is not counted again in the outer one. Work that runs
+    beside the loop (generation of the next episode) counts only as far as the loop waits for it.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock = clock
+        self._open: list[str] = []
+        self._spent = dict.fromkeys((*PHASES, "other"), 0.0)
+        self._since = clock()
+
+    @contextmanager
+    def __call__(self, phase: str) -> Iterator[None]:
+        """``with watch("generate"): ...``"""
+        if phase not in PHASES:
+            raise ValueError(f"unknown phase {phase!r}; one of {', '.join(PHASES)}")
+        self._book()
+        self._open.append(phase)
+        expected = list(self._open)
+        try:
+            yield
+        finally:
+            self._book()
+            if self._open != expected:
+                raise RuntimeError(f"phase {phase!r} ends while {self._open} are open: phases must nest")
+            self._open.pop()
+
+    def lap(self) -> dict[str, float]:
+        """Seconds since the last lap: ``time/step_s`` and its parts ``time/<phase>_s`` and ``time/other_s``."""
+        self._book()
+        spent = {f"time/{phase}_s": seconds for phase, seconds in self._spent.items()}
+        self._spent = dict.fromkeys(self._spent, 0.0)
+        return {"time/step_s": sum(spent.values()), **spent}
+
+    def _book(self) -> None:
+        now = self._clock()
+        self._spent[self._open[-1] if self._open else "other"] += now - self._since
+        self._since = now

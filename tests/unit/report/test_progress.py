@@ -1,0 +1,89 @@
+"""What a person sees: few lines, true numbers, and nothing that the model or the data can abuse."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+
+from rich.console import Console
+
+from sailrl.report.progress import LiveProgress, PlainProgress, duration, open_progress
+
+
+def plain(clock: Any, total: int = 100) -> tuple[PlainProgress, io.StringIO]:
+    out = io.StringIO()
+    return PlainProgress("run", total, console=Console(file=out, width=80), clock=clock), out
+
+
+def test_plain_update_lines_come_at_most_every_two_seconds_and_the_last_one_always(clock: Any) -> None:
+    progress, out = plain(clock, total=8)
+    for step in range(1, 9):
+        progress.update(step, {"reward/mean": step / 10})
+        clock.wait(0.9)
+    # at 0.0, 2.7 (the first past 2), 5.4 seconds, and the last one at 6.3
+    assert [line.split()[2] for line in out.getvalue().splitlines()] == ["1/8", "4/8", "7/8", "8/8"]
+
+
+def test_evaluations_and_stages_are_always_printed_with_the_time_so_far(clock: Any) -> None:
+    progress, out = plain(clock)
+    progress.stage("starting 1 engine (vLLM)")
+    clock.wait(75)
+    progress.update(1, {"reward/mean": 0.5})
+    progress.evaluated(1, {"eval/accuracy": 0.4126})
+    assert out.getvalue().splitlines() == [
+        "[0:00] starting 1 engine (vLLM) ...",
+        "[1:15] update 1/100  reward 0.500",
+        "[1:15] update 1/100  held-out accuracy 41.3%",
+    ]
+
+
+def test_a_long_plain_line_is_not_broken(clock: Any) -> None:
+    progress, out = plain(clock)
+    progress.message("x" * 300)
+    assert out.getvalue().count("\n") == 1
+
+
+def test_the_remaining_time_follows_the_last_updates(clock: Any) -> None:
+    progress, _ = plain(clock, total=10)
+    assert progress.eta_s is None
+    progress.update(1, {"time/step_s": 5.0})
+    progress.update(2, {"time/step_s": 1.0})
+    assert progress.eta_s == 8 * 3.0  # eight updates left at (5 + 1) / 2 seconds
+
+
+def test_hostile_text_is_written_out_on_both_displays(clock: Any) -> None:
+    hostile = "\x1b[2J[red]\u202eevil\r"
+    for kind in (PlainProgress, LiveProgress):
+        out = io.StringIO()
+        progress = kind(hostile, 10, console=Console(file=out, width=100, force_terminal=False), clock=clock)
+        with progress:
+            progress.stage(hostile)
+            progress.message(hostile)
+            progress.update(1, {"reward/mean": 0.5})
+        shown = out.getvalue()
+        assert "\x1b[2J" not in shown
+        assert "\u202e" not in shown
+        assert "\\x1b[2J[red]\\u202eevil\\r" in shown  # markup stands as it is, it does not colour
+
+
+def test_the_live_panel_shows_the_climb_and_where_a_stage_was_cut(clock: Any) -> None:
+    out = io.StringIO()
+    with LiveProgress("tiny", 10, console=Console(file=out, width=100), clock=clock) as progress:
+        progress.evaluated(0, {"eval/accuracy": 0.08})
+        progress.update(5, {"reward/mean": 0.5, "time/step_s": 12.0})
+        progress.evaluated(5, {"eval/accuracy": 0.5})
+        progress.stage("saving")
+        clock.wait(3)
+    shown = out.getvalue()
+    assert "held-out 8.0% → 50.0%" in shown
+    assert "5/10 updates" in shown
+    assert "eta 1:00" in shown  # 5 updates of 12 s
+    assert "saving: 3.0 s, stopped" in shown
+
+
+def test_a_file_gets_plain_lines() -> None:
+    assert isinstance(open_progress("run", 10, console=Console(file=io.StringIO(), force_terminal=True)), PlainProgress)
+
+
+def test_durations_read_like_a_clock() -> None:
+    assert [duration(s) for s in (0, 59.4, 75, 3600 + 62)] == ["0:00", "0:59", "1:15", "1:01:02"]
