@@ -14,9 +14,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
-from data_filters.rows import Row, count_units, question_key, text_key, units
+from data_filters.rows import Row, count_units, first_refusal, question_key, text_key, units
 from sailrl.errors import ConfigError, DataError
-from sailrl.types import Score, Verdict
+from sailrl.types import Filter, Score, Verdict
 
 Rank: TypeAlias = Literal["judge_score", "median_length", "least_repetition"]
 
@@ -118,8 +118,12 @@ class Rejection:
                 return Verdict(False, reason, evidence)
         return Verdict(True, "admissible", evidence)
 
-    def select(self, rows: Iterable[Row]) -> Selection:
-        """Chooses among all rows in one pass, holding a small record per admissible row and no text."""
+    def select(self, rows: Iterable[Row], guards: Sequence[Filter] = ()) -> Selection:
+        """Chooses among all rows in one pass, holding a small record per admissible row and no text.
+
+        ``guards`` are further filters an admissible row must pass, such as decontamination; their reasons are counted
+        too.
+        """
         reasons: Counter[str] = Counter()
         problems: set[str] = set()
         admitted: dict[str, list[_Candidate]] = {}
@@ -128,8 +132,9 @@ class Rejection:
             verdict = self(row)
             problem = _problem_of(row)
             problems.add(problem)
-            if not verdict.keep:
-                reasons[verdict.reason] += 1
+            refusal = verdict if not verdict.keep else first_refusal(guards, row)
+            if refusal is not None:
+                reasons[refusal.reason] += 1
                 continue
             counted_in.add("response_tokens" if row.get("response_tokens") is not None else "words")
             if len(counted_in) > 1:

@@ -11,10 +11,10 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from sailrl.errors import DataError
-from sailrl.types import ImageSource
+from sailrl.types import Filter, ImageSource, Verdict
 
 Row: TypeAlias = Mapping[str, Any]
 
@@ -65,17 +65,25 @@ def _texts(message: Mapping[str, Any]) -> list[str]:
     return [part["text"] for part in content if part.get("type") == "text"]
 
 
-def question_key(row: Row) -> str:
-    """Fingerprint of (question, images): 32 hex digits of the normalised text and the bytes of every image in order.
+def question_key(row: Row, images: Literal["bytes", "path"] = "bytes") -> str:
+    """Fingerprint of (question, images): 32 hex digits of the normalised text, the options and every image in order.
 
-    Options count as part of the question; the answer does not.
+    ``images="path"`` compares image paths instead of the files' bytes: no reading, but a copy under another name
+    differs.
     """
     digest = hashlib.blake2b(normalise(prompt_text(row)).encode(), digest_size=16)
     for choice in row.get("choices") or ():
         digest.update(b"\x00choice:" + normalise(str(choice)).encode())
     for image in row.get("images") or ():
-        digest.update(b"\x00image:" + image_digest(image))
+        by_path = images == "path" and isinstance(image, str)
+        digest.update(b"\x00image:" + (image.encode() if by_path else image_digest(image)))
     return digest.hexdigest()
+
+
+def first_refusal(filters: Iterable[Filter], row: Row) -> Verdict | None:
+    """The verdict of the first filter that drops the row; None when all keep it."""
+    verdicts = (check(row) for check in filters)
+    return next((verdict for verdict in verdicts if not verdict.keep), None)
 
 
 def text_key(text: str) -> str:
