@@ -38,7 +38,15 @@ _inside = False
 
 
 class DeadlineExceeded(Exception):
-    """The call did not end in time; its child was killed and a new one is starting."""
+    """The call did not end in time; its child was killed and a new one is starting.
+
+    ``busy_s`` is the processor time that the call did get, which tells a slow call from a busy machine (0.0 where the
+    system does not say).
+    """
+
+    def __init__(self, message: str, busy_s: float = 0.0) -> None:
+        super().__init__(message)
+        self.busy_s = busy_s
 
 
 class WorkerDied(Exception):
@@ -106,16 +114,18 @@ class Killable:
         request = _encode({"args": args, "deadline_s": deadline_s})
         with self._lock:
             child = self._ready_child()
+            busy_before = child.busy_s()
             try:
                 reply = child.ask(request, time.monotonic() + deadline_s)
             except TimeoutError:
+                busy = child.busy_s() - busy_before
                 self._replace(child)
-                raise DeadlineExceeded(f"{self.target} did not answer within {deadline_s:g} s") from None
+                raise DeadlineExceeded(f"{self.target} did not answer within {deadline_s:g} s", busy) from None
             except (OSError, EOFError):
                 died = child.post_mortem()
                 self._replace(child)
                 if died == "killed by SIGXCPU":
-                    raise DeadlineExceeded(f"{self.target} used up its processor time") from None
+                    raise DeadlineExceeded(f"{self.target} used up its processor time", deadline_s) from None
                 raise WorkerDied(died) from None
             except BaseException:  # Ctrl-C while waiting: the answer still to come belongs to nobody
                 self._child = None
@@ -217,6 +227,15 @@ class _Child:
         self._socket.settimeout(_left(deadline))
         self._socket.sendall(request)
         return self._receive(deadline)
+
+    def busy_s(self) -> float:
+        """Processor time of the child so far."""
+        if sys.platform != "linux":
+            return 0.0
+        try:
+            return time.clock_gettime((~self._process.pid << 3) | 2)  # the kernel's clock of another process
+        except OSError:
+            return 0.0
 
     def post_mortem(self) -> str:
         """Why a child that hung up has died."""

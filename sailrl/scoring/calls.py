@@ -1,0 +1,62 @@
+"""Calls one reward on one response, in whichever process or loop it runs, and makes sure a ``Score`` comes out."""
+
+from __future__ import annotations
+
+import inspect
+import traceback
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from sailrl.types import Problem, Score
+
+
+class Outcome(NamedTuple):
+    """A score and, for people, what went wrong in words (reasons are metric names and stay short)."""
+
+    score: Score
+    detail: str = ""
+
+
+def takes_tokens(function: Callable[..., Any]) -> bool:
+    """Whether a reward asks for the length of the response in tokens."""
+    try:
+        return "response_tokens" in inspect.signature(function).parameters
+    except (TypeError, ValueError):  # some built-in callables have no signature
+        return False
+
+
+def is_async(reward: Any) -> bool:
+    return inspect.iscoroutinefunction(reward) or inspect.iscoroutinefunction(getattr(reward, "__call__", None))  # noqa: B004
+
+
+def call(
+    function: Callable[..., Any], response: str, problem: Problem, tokens: dict[str, int | None]
+) -> Outcome | None:
+    """Calls ``function``; an exception is a ``failed`` score. None stays None: only ``fast`` may say that."""
+    try:
+        result = function(response, problem, **tokens)
+    except Exception as error:
+        return raised(error)
+    return None if result is None else checked(result)
+
+
+def checked(result: Any) -> Outcome:
+    """Refuses what is no Score: a bare number cannot say why it is what it is, and a bare None hides a failure."""
+    if isinstance(result, Score):
+        if result.value is None or type(result.value) is float:
+            return Outcome(result)
+        return Outcome(Score(float(result.value), result.status, result.reason))  # numpy's numbers, booleans
+    kind = type(result).__name__
+    detail = f"the reward returned {kind} instead of Score. Return Score(value), or Score(None, 'failed', 'why')."
+    return Outcome(Score(None, "failed", f"not_a_score:{kind}"), detail)
+
+
+def raised(error: BaseException) -> Outcome:
+    try:
+        text = str(error)[:500]
+    except Exception:
+        text = "(its message cannot be printed)"
+    frames = traceback.extract_tb(error.__traceback__)
+    place = f" ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    kind = type(error).__name__
+    return Outcome(Score(None, "failed", f"raised:{kind}"), f"{kind}: {text}{place}")

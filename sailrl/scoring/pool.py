@@ -1,0 +1,140 @@
+"""Worker processes for CPU-bound rewards: a hard deadline and a memory cap per row, and nothing lost but that row."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import SimpleQueue
+from typing import Any
+
+from sailrl.errors import RewardError
+from sailrl.killable import DeadlineExceeded, Killable, WorkerDied
+from sailrl.scoring.calls import Outcome
+from sailrl.scoring.spec import PartSpec, absolute
+from sailrl.scoring.worker import pack_problem, unpack_outcome
+from sailrl.types import Problem, Score
+
+
+class WorkerPool:
+    """``workers`` killable processes, each with a thread that waits for it. Processes start with the first request.
+
+    A row whose worker dies, or is killed without having had the processor, is tried once more alone, with no other row
+    at work: a busy machine or a neighbour's memory is never held against it. After that it is ``timed_out`` or
+    ``failed``.
+    """
+
+    def __init__(self, parts: Mapping[str, PartSpec], *, workers: int, deadline_s: float, memory_bytes: int) -> None:
+        if workers < 1:
+            raise RewardError(f"scoring needs at least 1 worker, got {workers}.")
+        self._deadline_s = deadline_s
+        plain = {name: (part.use, dict(part.args)) for name, part in ((n, absolute(p)) for n, p in parts.items())}
+        self._children = [
+            Killable("sailrl.scoring.worker:Worker", init=[plain], memory_bytes=memory_bytes) for _ in range(workers)
+        ]
+        self._idle: SimpleQueue[Killable] = SimpleQueue()
+        for child in self._children:
+            self._idle.put(child)
+        self._threads = ThreadPoolExecutor(workers, thread_name_prefix="scoring")
+        self._turns = _Turns()
+        self._started = False
+        self.retried = 0
+        """Rows that were given a second try."""
+
+    def submit(self, name: str, response: str, problem: Problem, tokens: int | None) -> Future[Outcome]:
+        """Scores ``response`` with the part ``name``. The future never fails: what goes wrong is in the score."""
+        self._start()
+        return self._threads.submit(self._score, name, response, problem, tokens)
+
+    def explain(self, name: str, response: str, problem: Problem) -> list[str]:
+        """The lines of the reward's own ``explain(response, problem)``."""
+        self._start()
+        lines = self._threads.submit(self._ask, "explain", name, response, problem, None).result()
+        return [str(line) for line in lines]
+
+    def close(self) -> None:
+        """Kills the workers; rows still queued are dropped."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        for child in self._children:
+            child.close()
+        self._threads.shutdown(wait=True)
+
+    def _start(self) -> None:
+        if not self._started:  # all at once, so that they load their rewards side by side
+            self._started = True
+            for child in self._children:
+                child.start()
+
+    def _score(self, name: str, response: str, problem: Problem, tokens: int | None) -> Outcome:
+        try:
+            with self._turns.shared():
+                return unpack_outcome(self._ask("score", name, response, problem, tokens))
+        except DeadlineExceeded as error:
+            if error.busy_s > 0.8 * self._deadline_s:  # it had the processor: a second try would be a second wait
+                return Outcome(Score(None, "timed_out", "deadline"), str(error))
+        except WorkerDied:
+            pass
+        except Exception as error:  # a problem that cannot even be sent
+            return Outcome(Score(None, "unscorable", "problem_not_json"), f"{type(error).__name__}: {error}")
+        self.retried += 1
+        try:
+            with self._turns.alone():
+                return unpack_outcome(self._ask("score", name, response, problem, tokens))
+        except DeadlineExceeded as error:
+            return Outcome(Score(None, "timed_out", "deadline"), str(error))
+        except WorkerDied as error:
+            return Outcome(Score(None, "failed", _reason(error.reason)), error.reason)
+
+    def _ask(self, what: str, name: str, response: str, problem: Problem, tokens: int | None) -> Any:
+        packed = pack_problem(problem)
+        child = self._idle.get()
+        try:
+            return child.call(what, name, response, packed, tokens, deadline_s=self._deadline_s)
+        finally:
+            self._idle.put(child)
+
+
+def _reason(death: str) -> str:
+    """A few fixed words out of a cause of death."""
+    if death == "out of memory":
+        return "out_of_memory"
+    if death.startswith("killed by "):
+        return f"worker_died:{death.removeprefix('killed by ')}"
+    return "worker_cannot_start" if death.startswith("cannot start") else "worker_died"
+
+
+class _Turns:
+    """Many rows at a time, or one alone. A row that asks to be alone goes before new ones."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._running = 0
+        self._waiting = 0
+        self._alone = False
+
+    @contextlib.contextmanager
+    def shared(self) -> Iterator[None]:
+        with self._changed:
+            self._changed.wait_for(lambda: not self._alone and not self._waiting)
+            self._running += 1
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._running -= 1
+                self._changed.notify_all()
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        with self._changed:
+            self._waiting += 1
+            self._changed.wait_for(lambda: not self._alone and not self._running)
+            self._waiting -= 1
+            self._alone = True
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._alone = False
+                self._changed.notify_all()
