@@ -1,0 +1,56 @@
+"""What the judging rewards have in common: an endpoint, and the way from a problem and a prompt to a verdict."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import Any
+
+from rewards.judge_cache import Verdict
+from rewards.judge_client import JudgeClient, Unanswered
+from rewards.judge_images import JudgeImage, UnusableImage, load_image
+from rewards.judge_prompts import JudgePrompt
+from rewards.judge_settings import JudgeSettings
+from rewards.judge_text import question_text
+from sailrl.types import Problem
+
+
+class Examiner:
+    """Puts prompts to the judge of one endpoint. Examiners with equal settings share one client."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.settings = JudgeSettings.of(**settings)
+        self.client = JudgeClient.shared(self.settings)
+
+    async def examine(
+        self, prompt: JudgePrompt, problem: Problem | None, fields: Mapping[str, str]
+    ) -> Verdict | Unanswered:
+        """Asks about ``fields``, preceded by the images and the question of ``problem`` where one is given."""
+        images: tuple[JudgeImage, ...] = ()
+        shown: dict[str, str] = {}
+        if problem is not None:
+            try:
+                images = await self._images(problem)
+            except UnusableImage as unusable:
+                return Unanswered(unusable.reason, "unscorable")
+            shown = _question(problem)
+        return await self.client.ask(
+            prompt.inquiry({**shown, **fields}, images, max_chars=self.settings.max_response_chars)
+        )
+
+    async def _images(self, problem: Problem) -> tuple[JudgeImage, ...]:
+        """In a thread: files may lie on a network, and large images are encoded again."""
+        if not problem.images:
+            return ()
+        limit = self.settings.max_image_bytes
+        return await asyncio.to_thread(lambda: tuple(load_image(source, limit) for source in problem.images))
+
+
+def _question(problem: Problem) -> dict[str, str]:
+    fields = {}
+    question = question_text(problem).strip()
+    if question:
+        fields["QUESTION"] = question
+    if problem.choices:
+        fields["CHOICES"] = "\n".join(f"{chr(ord('A') + n)}. {text}" for n, text in enumerate(problem.choices))
+    return fields

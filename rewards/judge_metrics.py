@@ -1,0 +1,37 @@
+"""What judging costs: counts since the start, and the recent distribution of waiting times."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+
+_RECENT = 4096
+
+
+class JudgeMetrics:
+    """Counters for ever, samples for the last few thousand: enough for a percentile, bounded in a run of weeks."""
+
+    def __init__(self) -> None:
+        self._counts: Counter[str] = Counter()
+        self._samples: dict[str, deque[float]] = {}
+        # Present from the start, so that a rate can be computed before the first event.
+        for name in ("calls", "requests", "retries", "cache_hits", "deduplicated", "unreadable_replies"):
+            self._counts[name] = 0
+        for name in ("prompt_tokens", "completion_tokens"):
+            self._counts[name] = 0
+
+    def count(self, name: str, by: int = 1) -> None:
+        self._counts[name] += by
+
+    def observe(self, name: str, value: float) -> None:
+        self._samples.setdefault(name, deque(maxlen=_RECENT)).append(value)
+
+    def snapshot(self) -> dict[str, float]:
+        """``latency_s`` becomes ``latency_s/mean``, ``/p50``, ``/p95`` and ``/max``."""
+        found = {name: float(value) for name, value in self._counts.items()}
+        for name, samples in self._samples.items():
+            ordered = sorted(samples)
+            found[f"{name}/mean"] = sum(ordered) / len(ordered)
+            found[f"{name}/p50"] = ordered[(len(ordered) - 1) // 2]
+            found[f"{name}/p95"] = ordered[int(0.95 * (len(ordered) - 1))]
+            found[f"{name}/max"] = ordered[-1]
+        return found
