@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, TypeAlias
 
 import yaml
 
@@ -56,8 +56,6 @@ def dotted(keys: Keys) -> str:
 class _Loader(yaml.SafeLoader):
     """SafeLoader with the scalars of YAML 1.2's core schema."""
 
-    yaml_implicit_resolvers: ClassVar[dict[str, list[tuple[str, re.Pattern[str]]]]] = {}
-
     def construct_core_int(self, node: yaml.ScalarNode) -> int:
         """Like YAML 1.2: a leading zero is no octal number, ``0o17`` is."""
         text = self.construct_scalar(node)
@@ -68,6 +66,7 @@ class Dumper(yaml.SafeDumper):
     """Writes text that this module and any YAML 1.1 reader read back as the same values."""
 
 
+_Loader.yaml_implicit_resolvers = {}  # none of YAML 1.1's
 for _tag, _pattern, _first in _SCALARS:
     # An empty scalar has no first character; yaml looks those up under "".
     first_characters = [*_first, ""] if _tag.endswith("null") else [*_first]
