@@ -39,7 +39,7 @@ def dapo_loss(
     Raises:
         ValueError: shapes differ, the denominator is not positive, or ``dual_clip`` is not above 1.
 
-    Source: DAPO (arXiv 2503.14476), Eq. 8; dual clip: arXiv 1912.09729, Eq. 5.
+    Source: DAPO (arXiv 2503.14476), Eq. 8; dual clip: arXiv 1912.09729.
     """
     keep, adv, weight = prepare(logp, old_logp, adv, mask, weight, denominator)
     log_ratio = safe_log_ratio(logp, old_logp, keep)
