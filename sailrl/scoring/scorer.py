@@ -277,6 +277,9 @@ class _LoopThread:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop)
 
     def close(self, closing: list[Callable[[], Any]]) -> None:
+        if self._loop.is_closed():
+            return
+
         async def end() -> None:
             tasks = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
             for task in tasks:
