@@ -77,9 +77,11 @@ def kind_of(value: Any) -> str:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
-    for kind, name in ((int, "a number"), (float, "a number"), (str, "text"), (bytes, "bytes"), (Mapping, "an object")):
+    if isinstance(value, int | float):
+        return f"the number {value}"
+    for kind, name in ((str, "text"), (bytes, "bytes"), (Mapping, "an object")):
         if isinstance(value, kind):
-            return f"{name} ({value})" if name == "a number" else name
+            return name
     return "a list" if isinstance(value, Sequence) else f"a {type(value).__name__}"
 
 

@@ -1,6 +1,6 @@
 """Reads the problems of a source: a JSONL or Parquet file, or a generator. Everything is checked before a run starts.
 
-A row that breaks a rule is reported with its file, line, field and rule; ``on_bad_row`` says whether that stops the run.
+A row that breaks a rule is reported with file, line, field and rule; ``on_bad_row`` says whether that stops the run.
 """
 
 from __future__ import annotations

@@ -1,0 +1,217 @@
+"""Rules no field can check alone: ``validate`` asks about the configuration itself, ``preflight`` about the machine.
+
+Each rule is one small function; what all of them say is reported together.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from sailrl.config.base import Section
+from sailrl.config.complaint import Complaint, Rules, ask
+from sailrl.config.load import join
+from sailrl.config.needs import NEEDS
+from sailrl.config.rewards import RewardsConfig
+from sailrl.config.schema import BatchConfig, EvalConfig, ModelConfig, RlvrConfig, SourceConfig
+from sailrl.config.yaml_text import Where
+from sailrl.errors import ConfigError
+
+
+def validate(config: Section, where: Where | None = None) -> None:
+    """Checks the rules across sections.
+
+    Raises:
+        ConfigError: every rule that is broken, one paragraph each, with its line when ``where`` is given.
+    """
+    _raise(ask(RULES, config, where or Where()))
+
+
+def preflight(config: Section, where: Where | None = None) -> None:
+    """Checks what the configuration needs of this machine: files, model folders, plug-ins.
+
+    Raises:
+        ConfigError: everything that is missing, one paragraph each.
+    """
+    _raise(preflight_problems(config, where or Where()))
+
+
+def preflight_problems(config: Section, where: Where) -> list[str]:
+    """What ``preflight`` would raise, as paragraphs."""
+    return ask(NEEDS, config, where)
+
+
+def _raise(problems: list[str]) -> None:
+    if problems:
+        raise ConfigError(join(problems))
+
+
+def _whole_groups(batch: BatchConfig) -> Iterator[Complaint]:
+    g, e, u = batch.group_size, batch.rollouts_per_episode, batch.rollouts_per_update
+    if e % g:
+        yield Complaint(
+            ("rollouts_per_episode",),
+            f"is {e} and group_size is {g}, which makes {e / g:.4g} groups, but an episode holds whole groups. "
+            f"Write rollouts_per_episode: {_or(_multiples_near(e, g if u % g else u))}.",
+        )
+    if u % g:
+        yield Complaint(
+            ("rollouts_per_update",),
+            f"is {u} and group_size is {g}, which makes {u / g:.4g} groups, but an update takes whole groups. "
+            f"Write rollouts_per_update: {_or(_updates_near(u, g, e) or _multiples_near(u, g))}.",
+        )
+    elif e % u:
+        updates = _updates_near(u, g, e)
+        yield Complaint(
+            ("rollouts_per_update",),
+            f"is {u} and rollouts_per_episode is {e}, which makes {e / u:.4g} updates, but a pass over an episode is "
+            f"a whole number of updates. Write rollouts_per_episode: {_or(_multiples_near(e, u))}"
+            f"{f', or rollouts_per_update: {_or(updates)}' if updates else ''}.",
+        )
+
+
+def _multiples_near(number: int, step: int) -> list[int]:
+    below = number // step * step
+    return [n for n in (below, below + step) if n > 0]
+
+
+def _updates_near(update: int, group: int, episode: int) -> list[int]:
+    """The largest valid update below and the smallest above: divisors of the episode that hold whole groups."""
+    valid = [n for n in range(group, episode + 1, group) if episode % n == 0]
+    return [n for n in valid if n < update][-1:] + [n for n in valid if n > update][:1]
+
+
+def _or(numbers: list[int]) -> str:
+    return " or ".join(map(str, numbers))
+
+
+def _one_model(model: ModelConfig) -> Iterator[Complaint]:
+    if model.path is not None and model.build is not None:
+        yield Complaint(
+            ("path",), f"is {model.path!r}, but build is given too; a policy has one origin. Remove one of the two."
+        )
+    if model.path is None and model.build is None:
+        yield Complaint(
+            (),
+            "says neither path nor build; a policy has one origin. "
+            "Write for example `path: Qwen/Qwen3-VL-2B-Thinking`.",
+        )
+
+
+def _one_source(source: SourceConfig) -> Iterator[Complaint]:
+    if source.path is not None and source.generate is not None:
+        yield Complaint(
+            ("path",),
+            f"is {source.path!r}, but generate is given too; problems have one origin. Remove one of the two.",
+        )
+    if source.path is None and source.generate is None:
+        yield Complaint(
+            (),
+            "says neither path nor generate; problems have one origin. Write for example `path: data/problems.jsonl`.",
+        )
+
+
+def _regex_has_a_group(source: SourceConfig) -> Iterator[Complaint]:
+    if source.answer_regex is None:
+        return
+    try:
+        groups = re.compile(source.answer_regex).groups
+    except re.error as error:
+        yield Complaint(("answer_regex",), f"is {source.answer_regex!r}, which is no regular expression: {error}.")
+        return
+    if groups == 0:
+        yield Complaint(
+            ("answer_regex",),
+            f"is {source.answer_regex!r}, which has no group, but the answer is what its first group matches. "
+            "Put the answer's part in parentheses: '####\\s*(.+)'.",
+        )
+
+
+def _accuracy_is_no_penalty(rewards: RewardsConfig) -> Iterator[Complaint]:
+    name = rewards.accuracy_part
+    if rewards.parts[name].penalty:
+        others = [other for other, part in rewards.parts.items() if not part.penalty]
+        yield Complaint(
+            ("accuracy",),
+            f"is the part {name!r}{'' if rewards.accuracy else ' (the first one)'}, which is a penalty, but dynamic "
+            "sampling and evaluation need the part that says whether an answer is right. "
+            f"Write accuracy: {others[0] if others else '<a part that is no penalty>'}.",
+        )
+
+
+def _correction_needs_all_tokens(config: RlvrConfig) -> Iterator[Complaint]:
+    correction = config.mismatch.correction.kind
+    if correction == "none":
+        return
+    fix = "or switch the correction off with mismatch.correction: {kind: none}."
+    why = f"but mismatch.correction is {correction}, whose weights need probabilities over all tokens on both sides."
+    if config.rollout.top_p < 1:
+        yield Complaint(("rollout", "top_p"), f"is {config.rollout.top_p:g}, {why} Write top_p: 1.0, {fix}")
+    if config.rollout.top_k is not None:
+        yield Complaint(("rollout", "top_k"), f"is {config.rollout.top_k}, {why} Write top_k: null, {fix}")
+
+
+_TOLERANCE = {"float32": (1e-6, 1e-4), "float16": (5e-3, 2e-2), "bfloat16": (2e-2, 0.1)}
+"""Per precision: below this the engine and the learner never agree; what to write instead."""
+
+
+def _tolerance_fits_precision(config: RlvrConfig) -> Iterator[Complaint]:
+    tolerance, dtype = config.sync.probe_tolerance, config.model.dtype
+    floor, good = _TOLERANCE[dtype]
+    if tolerance < floor:
+        yield Complaint(
+            ("sync", "probe_tolerance"),
+            f"is {tolerance:g} nats and model.dtype is {dtype}, in which the engine and the learner differ by about "
+            f"{floor:g} even with equal weights, so every publish would be refused. "
+            f"Write probe_tolerance: {good:g}{'' if dtype == 'float32' else ', or dtype: float32'}.",
+        )
+
+
+def _longest(config: RlvrConfig) -> int:
+    return config.data.max_prompt_tokens + config.rollout.max_response_tokens
+
+
+def _microbatch_holds_one(config: RlvrConfig) -> Iterator[Complaint]:
+    budget, longest = config.learner.max_tokens_per_microbatch, _longest(config)
+    if budget < longest:
+        yield Complaint(
+            ("learner", "max_tokens_per_microbatch"),
+            f"is {budget}, but the longest sequence has {longest} tokens ({config.data.max_prompt_tokens} of "
+            f"data.max_prompt_tokens and {config.rollout.max_response_tokens} of rollout.max_response_tokens), and a "
+            f"micro-batch holds at least one. Write max_tokens_per_microbatch: {longest}, or lower one of the limits.",
+        )
+
+
+def _same_response_limit(config: RlvrConfig) -> Iterator[Complaint]:
+    limit = config.rollout.max_response_tokens
+    for name, part in config.rewards.parts.items():
+        given = part.args.get("max_response_tokens", limit)
+        if given != limit:
+            yield Complaint(
+                ("rewards", "parts", name, "args", "max_response_tokens"),
+                f"is {given} and rollout.max_response_tokens is {limit}, but a reward that looks at the limit must "
+                f"know the real one. Write max_response_tokens: {limit} here, too.",
+            )
+
+
+def _eval_has_problems(config: RlvrConfig) -> Iterator[Complaint]:
+    if config.data.eval is None and config.eval != EvalConfig():
+        yield Complaint(
+            ("eval",),
+            "is set, but data.eval is not, so there are no held-out problems to evaluate on. "
+            "Write for example `eval: {path: data/held_out.jsonl}` under data, or remove the section eval.",
+        )
+
+
+RULES: Rules = [
+    (ModelConfig, _one_model),
+    (SourceConfig, _one_source),
+    (SourceConfig, _regex_has_a_group),
+    (RewardsConfig, _accuracy_is_no_penalty),
+    (BatchConfig, _whole_groups),
+    (RlvrConfig, _correction_needs_all_tokens),
+    (RlvrConfig, _tolerance_fits_precision),
+    (RlvrConfig, _microbatch_holds_one),
+    (RlvrConfig, _same_response_limit),
+    (RlvrConfig, _eval_has_problems),
+]

@@ -1,0 +1,51 @@
+"""A rule that looks at a section, and what it says when it is broken."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from sailrl.config.base import Section
+from sailrl.config.yaml_text import Keys, Where, dotted
+
+
+@dataclass(frozen=True)
+class Complaint:
+    """One broken rule."""
+
+    keys: Keys
+    """The value it is about, seen from the section that the rule looks at."""
+    text: str
+    """Starts with what is wrong with that value, whose full name is put in front."""
+
+
+Rule: TypeAlias = Callable[[Any], Iterator[Complaint]]
+Rules: TypeAlias = list[tuple[type[Section], Rule]]
+"""Each rule with the class of section it looks at; it is asked about every such section of a configuration."""
+
+
+def ask(rules: Rules, config: Section, where: Where) -> list[str]:
+    """What all rules say of all sections, one paragraph per complaint."""
+    problems: dict[str, None] = {}  # a set that keeps the order
+    for keys, section in _sections(config):
+        for kind, rule in rules:
+            if isinstance(section, kind):
+                for complaint in rule(section):
+                    at = (*keys, *complaint.keys)
+                    problems[f"{where.of(at)}: {dotted(at)} {complaint.text}"] = None
+    return list(problems)
+
+
+def _sections(value: Any, keys: Keys = ()) -> Iterator[tuple[Keys, Section]]:
+    """The configuration and every section in it, with the way to it."""
+    inner: Any = ()
+    if isinstance(value, Section):
+        yield keys, value
+        inner = ((name, getattr(value, name)) for name in type(value).model_fields)
+    elif isinstance(value, dict):
+        inner = value.items()
+    elif isinstance(value, list | tuple):
+        inner = enumerate(value)
+    for key, item in inner:
+        yield from _sections(item, (*keys, key))

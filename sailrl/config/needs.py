@@ -1,0 +1,139 @@
+"""What a configuration needs of the machine it runs on: files, model folders, plug-ins that import."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sailrl import plugins
+from sailrl.config.base import Plugin
+from sailrl.config.complaint import Complaint, Rules
+from sailrl.config.rewards import RewardsConfig
+from sailrl.config.schema import ModelConfig, RlvrConfig, SourceConfig
+from sailrl.errors import ConfigError
+
+_HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
+_FROM_HERE = "Relative paths start at the folder you run from."
+
+
+def _file_exists(source: SourceConfig) -> Iterator[Complaint]:
+    if source.path is None:
+        return
+    path = Path(source.path).expanduser()
+    if not path.exists():
+        yield Complaint(("path",), f"is {source.path!r}, but there is no file {path.absolute()}. {_FROM_HERE}")
+    elif path.is_dir():
+        yield Complaint(("path",), f"is {source.path!r}, which is a folder. Name one JSONL or Parquet file in it.")
+
+
+def local_model(model: ModelConfig) -> Path | None:
+    """The model's folder; None when it is built, or named on the hub."""
+    if model.path is None:
+        return None
+    path = Path(model.path).expanduser()
+    return None if _HUB_NAME.fullmatch(model.path) and not path.exists() else path
+
+
+def _model_is_whole(model: ModelConfig) -> Iterator[Complaint]:
+    folder = local_model(model)
+    if folder is None:
+        return
+    if not folder.is_dir():
+        what = "is a file" if folder.exists() else "does not exist"
+        yield Complaint(
+            ("path",),
+            f"is {model.path!r}, but {folder.absolute()} {what}; a model is a folder in Hugging Face format, or the "
+            f"name of one on the hub, like Qwen/Qwen3-VL-2B-Thinking. {_FROM_HERE}",
+        )
+        return
+    missing = [] if (folder / "config.json").is_file() else ["config.json"]
+    missing += _missing_weights(folder)
+    if missing:
+        old = " It has *.bin weights: save them as safetensors first." if any(folder.glob("*.bin")) else ""
+        yield Complaint(
+            ("path",),
+            f"is {model.path!r}, but that folder has no {' and no '.join(missing)}. "
+            f"A model folder holds config.json and its weights as *.safetensors.{old}",
+        )
+
+
+def _missing_weights(folder: Path) -> list[str]:
+    if not any(folder.glob("*.safetensors")):
+        return ["*.safetensors"]
+    index = _json(folder / "model.safetensors.index.json")
+    shards = sorted(set(index.get("weight_map", {}).values()))
+    return [shard for shard in shards if not (folder / shard).is_file()]
+
+
+def _json(path: Path) -> dict[str, Any]:
+    """The file's object; empty where there is none to read."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}
+
+
+def _positions_suffice(config: RlvrConfig) -> Iterator[Complaint]:
+    folder = local_model(config.model)
+    limit = _positions(_json(folder / "config.json")) if folder is not None else None
+    prompt, response = config.data.max_prompt_tokens, config.rollout.max_response_tokens
+    if limit is not None and prompt + response > limit:
+        yield Complaint(
+            ("data", "max_prompt_tokens"),
+            f"is {prompt} and rollout.max_response_tokens is {response}, together {prompt + response}, but "
+            f"{config.model.path} has {limit} positions. Write max_prompt_tokens: {max(1, limit - response)}, "
+            "or shorten the response.",
+        )
+
+
+def _positions(model: dict[str, Any]) -> int | None:
+    """The longest sequence that a model's config.json allows; a vision-language model keeps it with its text part."""
+    text = model.get("text_config")
+    text = text if isinstance(text, dict) else model
+    limit = text.get("max_position_embeddings")
+    scaling = text.get("rope_scaling") or text.get("rope_parameters")
+    if isinstance(limit, int) and isinstance(scaling, dict) and isinstance(scaling.get("factor"), int | float):
+        limit = max(limit, int(scaling.get("original_max_position_embeddings", limit) * scaling["factor"]))
+    return limit if isinstance(limit, int) else None
+
+
+def _plugin_loads(plugin: Plugin) -> Iterator[Complaint]:
+    try:
+        target = plugins.load(plugin.use)
+    except ConfigError as error:
+        yield Complaint(("use",), f"does not load: {error}")
+        return
+    try:
+        parameters = inspect.signature(target).parameters
+    except (TypeError, ValueError):
+        return  # not callable from Python's point of view, or written in C: building it will tell
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    for unknown in (name for name in plugin.args if name not in parameters):
+        known = ", ".join(parameters) or "no arguments"
+        yield Complaint(("args", unknown), f"is no argument of {plugin.use}, which takes {known}.")
+
+
+def _rewards_build(rewards: RewardsConfig) -> Iterator[Complaint]:
+    named = [(("parts", name), part) for name, part in rewards.parts.items()]
+    for keys, plugin in [*named, (("combine",), rewards.combine)]:
+        if any(_plugin_loads(plugin)):
+            continue  # has its own complaint
+        try:
+            plugins.build(plugin.use, plugin.args)
+        except ConfigError as error:
+            yield Complaint(keys, f"cannot be built: {error}")
+
+
+NEEDS: Rules = [
+    (ModelConfig, _model_is_whole),
+    (SourceConfig, _file_exists),
+    (Plugin, _plugin_loads),
+    (RewardsConfig, _rewards_build),
+    (RlvrConfig, _positions_suffice),
+]
