@@ -1,0 +1,178 @@
+from __future__ import annotations
+
+import datetime
+import json
+import math
+import tracemalloc
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from sailrl.data.parquet import add_columns
+from sailrl.data.rows import BadRow, RowWriter, count_rows, dump_line, good_rows, read_rows
+from sailrl.errors import DataError
+
+
+def test_rows_come_with_the_number_of_their_line_and_blank_lines_are_none(tmp_path: Path) -> None:
+    file = tmp_path / "in.jsonl"
+    file.write_bytes(b'\xef\xbb\xbf{"a": 1}\r\n\n  \n{"a": 2}')  # a byte order mark, Windows line ends, no last one
+    assert list(read_rows(file)) == [(1, {"a": 1}), (4, {"a": 2})]
+    assert list(read_rows(file, skip=1)) == [(4, {"a": 2})]
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        (b"{", "not_json"),
+        (b"\xff{}", "not_utf8"),
+        (b"[1]", "not_an_object"),
+        (b"null", "not_an_object"),
+        (b"[" * 100_000, "not_json"),
+        (b'{"a": ' + b"9" * 5000 + b"}", "not_json"),
+        (b"\x00", "not_json"),
+    ],
+)
+def test_a_line_that_is_no_row_is_a_value_and_costs_only_itself(tmp_path: Path, text: bytes, rule: str) -> None:
+    file = tmp_path / "in.jsonl"
+    file.write_bytes(b'{"a": 1}\n' + text + b'\n{"a": 2}\n')
+    (_, first), (line, bad), (_, last) = read_rows(file)
+    assert (first, last) == ({"a": 1}, {"a": 2})
+    assert isinstance(bad, BadRow)
+    assert (line, bad.line, bad.rule) == (2, 2, rule)
+    assert str(bad.error()).startswith(f"{file}, line 2: ")
+    assert list(good_rows(file, on_bad_row="skip")) == [(1, {"a": 1}), (3, {"a": 2})]
+    with pytest.raises(DataError, match="line 2"):
+        list(good_rows(file))
+
+
+def test_a_file_that_cannot_be_read_is_an_error_at_once(tmp_path: Path) -> None:
+    (tmp_path / "x.csv").write_text("a")
+    (tmp_path / "x.parquet").write_text("this is no Parquet")
+    for name, says in [("gone.jsonl", "no file"), ("x.csv", "must end in"), ("x.parquet", "as Parquet")]:
+        with pytest.raises(DataError, match=says):
+            read_rows(tmp_path / name)
+    with pytest.raises(DataError, match="not a file"):
+        read_rows(tmp_path)
+
+
+def strict(text: bytes) -> Any:
+    def refuse(name: str) -> None:
+        raise AssertionError(f"{name} is not JSON")
+
+    return json.loads(text.decode("utf-8"), parse_constant=refuse)
+
+
+def test_what_is_written_is_valid_json_even_where_the_values_are_not() -> None:
+    row = {
+        "nan": math.nan,
+        "deep": [{"x": -math.inf}],
+        "lone": "\ud800",
+        "b": b"\xff",
+        "zh": "五",
+        "line": "a\u2028\nb",
+    }
+    line = dump_line(row | {"day": datetime.date(2024, 5, 1)})
+    assert strict(line) == {
+        "nan": None, "deep": [{"x": None}], "lone": "\ud800", "b": "/w==", "zh": "五", "line": "a\u2028\nb",
+        "day": "2024-05-01",
+    }  # fmt: skip
+    assert line.count(b"\n") == 1
+    assert "五".encode() in dump_line({"zh": "五"})  # readable where possible
+    assert strict(dump_line({"lone": "\udfff", "nan": math.nan})) == {"lone": "\udfff", "nan": None}
+
+
+def test_writing_resumes_behind_the_last_complete_line(tmp_path: Path) -> None:
+    file = tmp_path / "new folder" / "out.jsonl"
+    with RowWriter(file) as out:
+        out.write({"a": 1})
+        out.write({"a": 2})
+    file.write_bytes(file.read_bytes()[:-3])  # killed in the middle of row 2
+    with RowWriter(file, resume=True) as out:
+        assert out.rows_kept == 1
+        out.write({"a": "again"})
+    assert [row for _, row in read_rows(file)] == [{"a": 1}, {"a": "again"}]
+    with RowWriter(file) as out:
+        assert out.rows_kept == 0
+    assert file.read_bytes() == b""
+
+
+ROWS = [
+    {"id": 1, "answer": "4", "meta": {"a": 1}, "choices": ["x", "y"], "empty": {}, "none": None, "score": 1},
+    {"id": 2, "answer": 4.5, "meta": {"b": [1.5]}, "choices": None, "late": "\ud800"[:0], "score": 0.5},
+]
+
+
+def test_parquet_gives_back_what_was_written_and_mixed_columns_become_text(tmp_path: Path) -> None:
+    file = tmp_path / "out.parquet"
+    with RowWriter(file) as out:
+        for row in ROWS:
+            out.write(row)
+        assert not file.exists()
+    assert [path.name for path in tmp_path.iterdir()] == ["out.parquet"]
+    first, second = (row for _, row in read_rows(file))
+    assert isinstance(first, dict)
+    assert isinstance(second, dict)
+    assert (first["answer"], second["answer"]) == ("4", "4.5")
+    assert (first["meta"]["a"], second["meta"]["b"]) == (1, [1.5])
+    assert (first["choices"], second["choices"], first["none"], first["late"]) == (["x", "y"], None, None, None)
+    assert (first["score"], second["score"], first["empty"]) == (1.0, 0.5, "{}")
+    assert count_rows(file) == 2
+    assert list(read_rows(file, skip=1)) == [(2, second)]
+
+
+def test_types_are_found_over_all_rows_and_not_only_the_first_thousand(tmp_path: Path) -> None:
+    with RowWriter(tmp_path / "out.parquet") as out:
+        for i in range(2500):
+            out.write({"x": None if i < 1000 else i if i < 2000 else i + 0.5, "y": i if i < 2400 else "text"})
+    rows: list[Any] = [row for _, row in read_rows(tmp_path / "out.parquet")]
+    assert (rows[0]["x"], rows[1000]["x"], rows[2000]["x"]) == (None, 1000.0, 2000.5)
+    assert (rows[0]["y"], rows[2499]["y"]) == ("0", "text")
+
+
+def test_an_error_while_writing_parquet_leaves_the_rows_for_a_resume(tmp_path: Path) -> None:
+    def interrupted() -> None:
+        with RowWriter(tmp_path / "out.parquet") as out:
+            out.write({"a": 1})
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    with RowWriter(tmp_path / "out.parquet", resume=True) as out:
+        assert out.rows_kept == 1
+        out.write({"a": 2})
+    assert [row for _, row in read_rows(tmp_path / "out.parquet")] == [{"a": 1}, {"a": 2}]
+
+
+def test_columns_are_added_to_a_parquet_file_without_touching_its_types(tmp_path: Path) -> None:
+    day = datetime.datetime(2024, 5, 1, 12)
+    table = pa.table(
+        {"day": [day] * 3, "image": [b"\xff\x00"] * 3, "n": pa.array([1, 2, 3], pa.int8()), "r": ["old"] * 3}
+    )
+    pq.write_table(table, tmp_path / "in.parquet")
+    added = pa.schema([("r", pa.float64())])
+    add_columns(tmp_path / "in.parquet", tmp_path / "out.parquet", iter([{"r": 0.5}, {"r": None}, {"r": 1.0}]), added)
+    out = pq.read_table(tmp_path / "out.parquet")
+    assert out.column_names == ["day", "image", "n", "r"]
+    assert out.drop(["r"]).equals(table.drop(["r"]))
+    assert out["r"].to_pylist() == [0.5, None, 1.0]
+
+
+def test_reading_and_writing_take_memory_for_a_row_and_not_for_the_file(tmp_path: Path) -> None:
+    file, copy = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    row = {"response": "x" * 10_000}
+    with RowWriter(file) as out:
+        for _ in range(3000):  # 30 MB
+            out.write(row)
+    tracemalloc.start()
+    with RowWriter(copy) as out:
+        for _, read in read_rows(file):
+            assert isinstance(read, dict)
+            out.write(read)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2_000_000
+    assert copy.read_bytes() == file.read_bytes()
+    assert count_rows(copy) == 3000
