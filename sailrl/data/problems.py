@@ -5,16 +5,17 @@ A row that breaks a rule is reported with file, line, field and rule; ``on_bad_r
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from sailrl import plugins
 from sailrl.config.schema import SourceConfig
 from sailrl.data.contract import BrokenRow, kind_of, parse_problem, problem_from_row
+from sailrl.data.rows import BadRow as UnreadableRow
+from sailrl.data.rows import OnBadRow, read_rows
 from sailrl.errors import ConfigError, DataError, SailError
 from sailrl.types import Problem
 
@@ -46,9 +47,7 @@ class LoadedProblems:
     bad_rows: list[BadRow]
 
 
-def load_problems(
-    source: SourceConfig, *, on_bad_row: Literal["error", "skip"], base_dir: Path | None = None
-) -> LoadedProblems:
+def load_problems(source: SourceConfig, *, on_bad_row: OnBadRow, base_dir: Path | None = None) -> LoadedProblems:
     """Reads all problems of ``source``; a relative path starts at ``base_dir``, or at the folder one runs from.
 
     Raises:
@@ -65,8 +64,8 @@ def load_problems(
             break
         count += 1
         try:
-            if isinstance(row, BrokenRow):
-                raise row
+            if isinstance(row, UnreadableRow):
+                raise BrokenRow("", row.detail)
             problem = parse_problem(_mapped(row, source), where=f"{name}:{line}", need_prompt=True, folder=folder)
             if problem.id in lines_of_ids:
                 raise BrokenRow(
@@ -105,25 +104,6 @@ def _open(source: SourceConfig, base_dir: Path | None) -> tuple[str, Path, Itera
     if source.generate is None:
         raise ConfigError("a data source needs a path or generate. Write for example `path: data/problems.jsonl`.")
     return source.generate.use, base_dir or Path(), _generated(source.generate.use, source.generate.args)
-
-
-def read_rows(path: Path) -> Iterator[tuple[int, Any]]:
-    """Rows with their numbers; a line that is not JSON comes as a ``BrokenRow``."""
-    if path.suffix == ".parquet":
-        import pyarrow.parquet
-
-        line = 0
-        for batch in pyarrow.parquet.ParquetFile(path).iter_batches():
-            for row in batch.to_pylist():
-                yield (line := line + 1), row
-        return
-    with path.open(encoding="utf-8") as file:
-        for line, text in enumerate(file, start=1):
-            if text.strip():
-                try:
-                    yield line, json.loads(text)
-                except ValueError as error:
-                    yield line, BrokenRow("", f"this is not JSON: {error}")
 
 
 def _generated(use: str, args: dict[str, Any]) -> Iterator[tuple[int, Any]]:
