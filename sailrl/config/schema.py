@@ -158,8 +158,9 @@ class LearnerConfig(Section):
     """AdamW's weight decay, on matrices only."""
     grad_clip: float = Field(default=1.0, gt=0)
     """Largest global gradient norm."""
-    max_tokens_per_microbatch: int = Field(default=16384, ge=1)
-    """Token budget of one forward and backward pass, padding included; it never changes the gradient."""
+    max_tokens_per_microbatch: int = Field(default=20480, ge=1)
+    """Token budget of one forward and backward pass, padding included; it never changes the gradient. At least the
+    longest prompt and response together (16384 + 4096)."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, a third more compute."""
     threads: int | None = Field(default=None, ge=1)

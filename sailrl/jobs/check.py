@@ -1,0 +1,63 @@
+"""``sailrl check``: everything that can be known about a run before anything starts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from sailrl.config.base import Section
+from sailrl.config.checks import preflight_problems, validate
+from sailrl.config.load import join, load, run_dir
+from sailrl.config.plan import batch_plan, render
+from sailrl.config.schema import RlvrConfig, SourceConfig
+from sailrl.data.problems import LoadedProblems, list_bad_rows, load_problems
+from sailrl.data.rows import OnBadRow
+from sailrl.errors import ConfigError, SailError
+
+
+def check_job(path: Path, overrides: Sequence[str], console: Console | None = None) -> None:
+    """Validates a configuration, prints what follows from it, and counts its data. Starts nothing.
+
+    Raises:
+        ConfigError: something is wrong or missing; all complaints together, after the table.
+    """
+    console = console or Console(highlight=False)
+    loaded = load(path, overrides)
+    config = loaded.config
+    validate(config, loaded.where)
+    console.print(f"{path}: kind {getattr(config, 'kind', '?')}, run folder {run_dir(config, path)}", soft_wrap=True)
+    if isinstance(config, RlvrConfig):
+        console.print(render(batch_plan(config)))
+    problems = preflight_problems(config, loaded.where)
+    for name, source, on_bad_row in _sources(config):
+        if source.path is not None and not Path(source.path).expanduser().is_file():
+            continue  # preflight has said so
+        try:
+            found = load_problems(source, on_bad_row=on_bad_row)
+        except SailError as error:
+            text = str(error)
+            problems += [] if any(text in known for known in problems) else [f"{name}: {text}"]
+        else:
+            console.print(_summary(name, found), soft_wrap=True)
+    if problems:
+        raise ConfigError(join(problems))
+    console.print("ok")
+
+
+def _sources(config: Section) -> Iterator[tuple[str, SourceConfig, OnBadRow]]:
+    if isinstance(config, RlvrConfig):
+        yield "data.train", config.data.train, config.data.on_bad_row
+        if config.data.eval is not None:
+            yield "data.eval", config.data.eval, config.data.on_bad_row
+
+
+def _summary(name: str, found: LoadedProblems) -> str:
+    tasks = Counter(problem.task or "no task" for problem in found.problems)
+    parts = ", ".join(f"{task} {count:,}" for task, count in tasks.most_common())
+    text = f"{name}: {len(found.problems):,} problems ({parts})"
+    if found.bad_rows:
+        text += f", {len(found.bad_rows):,} bad rows left out:\n{list_bad_rows(found.bad_rows)}"
+    return text
