@@ -90,14 +90,13 @@ class Prompt:
     """A problem as the engine sees it: rendered once, tokenized once, images expanded once."""
 
     problem: Problem
+    """Its ``response_prefix`` is what the rendered text has already written of the response."""
     token_ids: Sequence[int]
     """[P] ids of the rendered chat, one placeholder per image feature (the learner trains on these very ids)."""
     engine_ids: Sequence[int]
     """[P'] the same ids with one placeholder per image: what vLLM takes beside the images. Equal without images."""
     images: Sequence[str] = ()
     """Content hashes into the image store, in order of appearance."""
-    response_prefix: str = ""
-    """The part of the response that the template had already written, taken from the rendered text itself."""
 
 
 @dataclass(frozen=True, slots=True)

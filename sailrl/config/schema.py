@@ -205,7 +205,7 @@ class WarmStartConfig(Section):
     """A short supervised stage before RL (the tiny demos), cached in the run folder."""
 
     data: SourceConfig
-    """Rows with a `response` to imitate."""
+    """Problems with the text to imitate under `meta.response`."""
     steps: int = Field(ge=1)
     """Optimizer steps."""
     rows_per_step: int = Field(default=64, ge=1)

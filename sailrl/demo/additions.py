@@ -10,7 +10,7 @@ HELD_OUT_EVERY = 5  # every fifth pair of summands, so that training and evaluat
 
 
 def rows(count: int, seed: int, split: Literal["train", "eval"] = "train") -> Iterator[dict[str, Any]]:
-    """Yields ``count`` problems with a worked ``response``; the two splits have no pair of summands in common."""
+    """Yields ``count`` problems with a worked response under ``meta.response``; the two splits have no pair of summands in common."""
     draw = random.Random(seed)
     made = 0
     while made < count:
@@ -22,7 +22,7 @@ def rows(count: int, seed: int, split: Literal["train", "eval"] = "train") -> It
             "prompt": f"{a}+{b}=?",
             "answer": str(a + b),
             "task": "math",
-            "response": _worked(a, b),
+            "meta": {"response": _worked(a, b)},
         }
         made += 1
 

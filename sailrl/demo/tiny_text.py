@@ -16,7 +16,7 @@ def build(
 ) -> None:
     """Writes config, tokenizer and randomly initialised weights into ``folder``; ``experts`` > 0 makes it a MoE
     (top 2 of so many experts in every layer)."""
-    tokenizer = build_tokenizer(text for row in rows(500, seed=0) for text in (row["prompt"], row["response"]))
+    tokenizer = build_tokenizer(text for row in rows(500, seed=0) for text in (row["prompt"], row["meta"]["response"]))
     common = {
         "vocab_size": len(tokenizer),
         "hidden_size": hidden_size,

@@ -47,7 +47,7 @@ class RolloutLog:
         """
         if advantages is not None and len(advantages) != len(group.rollouts):
             raise ValueError(f"{len(advantages)} advantages for {len(group.rollouts)} rollouts")
-        problem = problem_fields(group.prompt.problem, group.prompt.response_prefix)
+        problem = problem_fields(group.prompt.problem)
         where = {"episode": episode, "step": step, "group": index}
         fate = {"kept": dropped is None, "dropped_reason": dropped}
         lines = []
@@ -76,7 +76,7 @@ class RolloutLog:
             "response_tokens": len(completion.token_ids),
             "finish_reason": completion.finish_reason,
             "version": completion.version,
-            "mean_logprob": sum(logprobs) / len(logprobs) if logprobs else None,
+            "mean_logprob": float(sum(logprobs)) / len(logprobs) if len(logprobs) else None,
             "reward": rollout.reward,
             "reward_reason": rollout.reason,
             "accuracy": accuracy.value if accuracy else None,
@@ -87,13 +87,13 @@ class RolloutLog:
         }
 
 
-def problem_fields(problem: Problem, response_prefix: str) -> dict[str, Any]:
+def problem_fields(problem: Problem) -> dict[str, Any]:
     """The problem as fields of a problem row, without its images (they are named by hash only) and empty fields."""
     fields: dict[str, Any] = {
         "id": problem.id,
         "prompt": prompt_text(problem.prompt),
         "answer": problem.answer,
-        "response_prefix": response_prefix,
+        "response_prefix": problem.response_prefix,
         "choices": list(problem.choices),
         "precision": problem.precision,
         "task": problem.task,

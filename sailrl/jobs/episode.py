@@ -1,0 +1,61 @@
+"""The arithmetic of one episode: advantages of its groups, and the numbers that its metrics lines share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import fmean
+
+import torch
+
+from sailrl.algos.advantages import group_advantages
+from sailrl.algos.clip import ClipRange
+from sailrl.config.losses import Algorithm
+from sailrl.config.rewards import RewardsConfig
+from sailrl.jobs.run_state import RunState
+from sailrl.rollout.collect import Collection
+from sailrl.types import Group
+
+
+def advantages(groups: Sequence[Group], algorithm: Algorithm) -> list[list[float]]:
+    """One advantage per rollout, by group; 0 for a rollout without a reward."""
+    rewards = [[math.nan if r.reward is None else r.reward for r in group.rollouts] for group in groups]
+    flat = torch.tensor([reward for group in rewards for reward in group], dtype=torch.float64)
+    ids = torch.tensor([i for i, group in enumerate(rewards) for _ in group])
+    values = iter(group_advantages(flat, ids, normalize_std=algorithm.normalize_std).tolist())
+    return [[next(values) for _ in group] for group in rewards]
+
+
+def episode_metrics(episode: Collection, state: RunState, rewards: RewardsConfig) -> dict[str, float]:
+    """What all metrics lines of an episode have in common.
+
+    Rewards, accuracy and lengths are over **all** groups sampled, dropped ones too: what is kept is chosen for having
+    both right and wrong answers, and its accuracy would say nothing of the policy.
+    """
+    groups = [*episode.kept, *(group for group, _ in episode.dropped)]
+    rollouts = [rollout for group in groups for rollout in group.rollouts]
+    lengths = [len(r.completion.token_ids) for r in rollouts]
+    values = {
+        "episode": state.episode,
+        "version": state.version,
+        "reward/mean": _mean(r.reward for r in rollouts),
+        "accuracy": _mean(r.scores[rewards.accuracy_part].value for r in rollouts),
+        "response_tokens/mean": fmean(lengths),
+        "response_tokens/max": max(lengths),
+        "truncated_fraction": fmean(r.completion.finish_reason == "length" for r in rollouts),
+        "unscored_fraction": fmean(r.reward is None for r in rollouts),
+        "staleness/max": max(state.version - r.completion.version for r in rollouts),
+    }
+    for name in rewards.parts:
+        values[f"reward/{name}"] = _mean(r.scores[name].value for r in rollouts)
+    return {key: float(value) for key, value in values.items()} | episode.metrics()
+
+
+def update_metrics(learned: Mapping[str, float], clip: ClipRange) -> dict[str, float]:
+    """An update's own numbers: what the learner says, and the clip range it used."""
+    return {**{k: v for k, v in learned.items() if k != "tokens"}, "clip/low": clip.low, "clip/high": clip.high}
+
+
+def _mean(values: object) -> float:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else math.nan

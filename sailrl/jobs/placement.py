@@ -1,0 +1,30 @@
+"""Starts or joins Ray."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from sailrl.errors import RolloutError
+
+
+@contextmanager
+def cluster() -> Iterator[None]:
+    """A Ray cluster for the time of a run: the one named by RAY_ADDRESS, or one of our own on this machine."""
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
+    try:
+        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    except Exception as error:
+        raise RolloutError(
+            f"Ray does not start: {error}. With RAY_ADDRESS set it must name a running cluster; "
+            "without, look at /tmp/ray/session_latest/logs."
+        ) from error
+    try:
+        yield
+    finally:
+        ray.shutdown()

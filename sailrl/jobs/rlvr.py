@@ -1,0 +1,83 @@
+"""Reinforcement learning with verifiable rewards: the loop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from sailrl.config.plan import BatchPlan
+from sailrl.config.schema import RlvrConfig
+from sailrl.data.batch import Sample
+from sailrl.jobs.episode import advantages, episode_metrics, update_metrics
+from sailrl.jobs.evaluate import evaluate
+from sailrl.jobs.session import Session
+from sailrl.report.progress import Progress
+from sailrl.report.timing import Stopwatch
+from sailrl.rollout.collect import NothingToLearn
+from sailrl.types import Group
+
+
+async def train(config: RlvrConfig, plan: BatchPlan, run: Session, run_dir: Path, progress: Progress) -> None:
+    """Runs episodes from where ``run.state`` stands until the last one, or until the data has nothing left to teach."""
+    state, watch = run.state, Stopwatch()
+    await run.publish(state.version)
+    if state.episode == 0:
+        await evaluate(config, run, watch, progress)
+
+    while state.episode < config.batch.episodes:
+        progress.doing("generating")
+        with watch("generate"):
+            try:
+                episode = await run.collector.collect(plan.prompts_per_episode, state.version)
+            except NothingToLearn as reason:
+                if state.episode == 0:
+                    raise
+                progress.message(f"the run ends early: {reason}")
+                break
+        state.episode += 1
+        shared = episode_metrics(episode, state, config.rewards)
+        gains = advantages(episode.kept, config.algorithm)
+        run.log_rollouts(episode, gains)
+
+        progress.doing("learning")
+        samples, updates = _updates(episode.kept, gains, plan)
+        with watch("learn"):
+            run.learners.set_episode(samples)
+            if len(updates) > 1:
+                run.learners.compute_old_logprobs()
+        clip = run.clip.range
+        for number, rows in enumerate(updates, start=1):
+            with watch("learn"):
+                learned = run.learners.update(rows, clip_low=clip.low, clip_high=clip.high)
+            state.step += 1
+            if number == len(updates):
+                run.clip.update(learned["entropy"])
+                with watch("sync"):
+                    shared["sync/max_abs_dlogp"] = await run.publish(state.version + 1)
+            values = shared | update_metrics(learned, clip) | watch.lap()
+            values["tokens/trained_per_s"] = learned["tokens"] / values["time/step_s"]
+            run.metrics.log(state.step, values)
+            progress.update(state.step, values)
+
+        last = state.episode == config.batch.episodes
+        if last or state.episode % config.eval.every_episodes == 0:
+            await evaluate(config, run, watch, progress)
+        if last or state.episode % config.checkpoint.every_episodes == 0:
+            with watch("checkpoint"):
+                run.checkpoint(run_dir, config.checkpoint.keep)
+
+
+def _updates(groups: list[Group], gains: list[list[float]], plan: BatchPlan) -> tuple[list[Sample], list[list[int]]]:
+    """The samples of an episode, and the rows of each update: whole groups, in as many passes as configured.
+
+    Responses without a reward are not learned from.
+    """
+    samples: list[Sample] = []
+    one_pass: list[list[int]] = []
+    for number, (group, gain) in enumerate(zip(groups, gains, strict=True)):
+        if number % plan.groups_per_update == 0:
+            one_pass.append([])
+        for rollout, advantage in zip(group.rollouts, gain, strict=True):
+            if rollout.reward is not None:
+                one_pass[-1].append(len(samples))
+                samples.append(Sample.of(group.prompt, rollout.completion, advantage))
+    return samples, one_pass * plan.passes_per_episode

@@ -1,0 +1,65 @@
+"""``sailrl run``: load and check the configuration, prepare the run folder, hand over to the job of its kind."""
+
+from __future__ import annotations
+
+import asyncio
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from sailrl.config.checks import preflight, validate
+from sailrl.config.load import load, resolved_yaml, run_dir
+from sailrl.config.plan import batch_plan
+from sailrl.config.schema import RlvrConfig
+from sailrl.errors import ConfigError
+from sailrl.report.progress import open_progress
+
+
+def run_job(path: Path, overrides: Sequence[str]) -> None:
+    """Runs the job that ``path`` describes; a run folder with a checkpoint is resumed.
+
+    Raises:
+        SailError: with a message for the user; nothing that was saved is lost.
+    """
+    loaded = load(path, overrides)
+    validate(loaded.config, loaded.where)
+    preflight(loaded.config, loaded.where)
+    folder = run_dir(loaded.config, path)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "resolved.yaml").write_text(resolved_yaml(loaded.config))
+    except OSError as error:
+        raise ConfigError(f"cannot write to the run folder {folder}: {error}. Choose another with run.dir=...") from error
+    command = shlex.join(["sailrl", "run", str(path), *overrides])
+    try:
+        _rlvr(loaded.config, folder)
+    except BaseException as error:
+        if not isinstance(error, SystemExit):
+            print(f"\nThe run stopped ({type(error).__name__}). To go on from its last checkpoint:\n  {command}", file=sys.stderr)
+        raise
+
+
+def _rlvr(config: RlvrConfig, folder: Path) -> None:
+    from sailrl.jobs import run_state
+    from sailrl.jobs.placement import cluster
+    from sailrl.jobs.policy import initial_policy
+    from sailrl.jobs.rlvr import train
+    from sailrl.jobs.session import open_session
+    from sailrl.report.summary import print_summary
+
+    plan = batch_plan(config)
+    checkpoint = run_state.latest(folder)
+    done = run_state.load(checkpoint).step if checkpoint else 0
+
+    async def job() -> None:
+        model = initial_policy(config, folder, progress)
+        with cluster():
+            async with open_session(config, folder, model, progress) as session:
+                await train(config, plan, session, folder, progress)
+
+    with open_progress(folder.name, plan.updates, done=done) as progress:
+        if checkpoint:
+            progress.message(f"resuming from {checkpoint}: {done} of {plan.updates} updates are done")
+        asyncio.run(job())
+    print_summary(folder)

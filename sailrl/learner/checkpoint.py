@@ -1,0 +1,46 @@
+"""A learner's state on disk: safetensors and JSON only, so that nothing read back can run code."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from sailrl.errors import CheckpointError
+from sailrl.learner.model import Policy
+
+STATE, TENSORS = "learner.json", "learner.safetensors"
+RNG = "rng_state"
+
+
+def save(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer, updates: int) -> None:
+    """Writes the model (``folder/model``, loads in transformers as is), the optimizer, the generator and the count."""
+    policy.save(folder / "model")
+    tensors = {RNG: torch.get_rng_state()}
+    for name, parameter in policy.named_parameters():
+        for key, value in optimizer.state.get(parameter, {}).items():
+            tensors[f"{key}/{name}"] = value.detach().contiguous()
+    save_file(tensors, folder / TENSORS)
+    (folder / STATE).write_text(json.dumps({"updates": updates}))
+
+
+def restore(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer) -> int:
+    """Puts optimizer and generator back and returns the number of updates made.
+
+    Raises:
+        CheckpointError: a file is missing, or holds the state of another model.
+    """
+    try:
+        tensors, updates = load_file(folder / TENSORS), json.loads((folder / STATE).read_text())["updates"]
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{folder} cannot be resumed: {error}. Remove it to fall back on an older one.") from error
+    torch.set_rng_state(tensors.pop(RNG))
+    parameters = dict(policy.named_parameters())
+    for key, value in tensors.items():
+        kind, _, name = key.partition("/")
+        if name not in parameters:
+            raise CheckpointError(f"{folder} holds the optimizer state of {name!r}, which this model does not have")
+        optimizer.state[parameters[name]][kind] = value
+    return int(updates)

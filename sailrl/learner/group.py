@@ -1,0 +1,115 @@
+"""All learner ranks as one: rows are dealt out, calls are made together, late ranks are named."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Sequence
+from typing import Any
+
+import ray
+import ray.exceptions
+
+from sailrl.config.schema import RlvrConfig
+from sailrl.data.batch import Sample
+from sailrl.errors import LearnerError, SailError
+from sailrl.learner.actor import LearnerActor
+from sailrl.learner.objective import UpdateScope
+from sailrl.types import Prompt
+
+
+class LearnerGroup:
+    """The learner as the loop sees it, however many ranks it has."""
+
+    def __init__(self, config: RlvrConfig, model: str, banned_ids: Sequence[int], *, state: str | None) -> None:
+        self._timeout_s = config.learner.timeout_s
+        ranks = config.learner.ranks
+        rendezvous = f"tcp://127.0.0.1:{_free_port()}"
+        self._actors: list[Any] = [
+            LearnerActor.options(num_cpus=0).remote(
+                config, model, list(banned_ids), rank=rank, rendezvous=rendezvous, state=state
+            )
+            for rank in range(ranks)
+        ]
+        self._call("ready")
+
+    def set_episode(self, samples: Sequence[Sample]) -> None:
+        """Deals the samples out, the longest first, always to the rank with the fewest tokens."""
+        self._shards: list[list[int]] = [[] for _ in self._actors]
+        self._samples = samples
+        loads = [0] * len(self._actors)
+        for row in sorted(range(len(samples)), key=lambda i: (-samples[i].length, i)):
+            rank = loads.index(min(loads))
+            loads[rank] += samples[row].length
+            self._shards[rank].append(row)
+        self._wait(
+            "set_episode",
+            [a.set_episode.remote([samples[i] for i in shard]) for a, shard in zip(self._actors, self._shards, strict=True)],
+        )
+
+    def compute_old_logprobs(self) -> None:
+        """Fixes pi_old for the episode on every rank."""
+        self._call("compute_old_logprobs")
+
+    def update(self, rows: Sequence[int], *, clip_low: float, clip_high: float) -> dict[str, float]:
+        """One optimizer step on ``rows`` of the episode, over all ranks."""
+        wanted = set(rows)
+        tokens = sum(len(self._samples[row].response_ids) for row in rows)
+        scope = UpdateScope(tokens=tokens, sequences=len(rows), clip_low=clip_low, clip_high=clip_high)
+        calls = [
+            actor.update.remote([local for local, row in enumerate(shard) if row in wanted], scope)
+            for actor, shard in zip(self._actors, self._shards, strict=True)
+        ]
+        return self._wait("update", calls)[0] | {"tokens": float(tokens)}
+
+    def prompt_logprobs(self, prompt: Prompt) -> list[float]:
+        """[P-1] log-probabilities of a prompt's own tokens."""
+        return self._call("prompt_logprobs", prompt)[0]
+
+    def explain_stale(self, prompt: Prompt, engine: Sequence[float], previous: str) -> list[str]:
+        """Parameter groups that an engine did not receive, judged by its log-probabilities."""
+        return self._call("explain_stale", prompt, list(engine), previous)[0]
+
+    def export(self, folder: str) -> None:
+        """Writes the weights for the engines."""
+        self._wait("export", [self._actors[0].export.remote(folder)])
+
+    def save(self, folder: str) -> None:
+        """Writes the learner's part of a checkpoint."""
+        self._wait("save", [self._actors[0].save.remote(folder)])
+
+    def stop(self) -> None:
+        """Ends all ranks."""
+        for actor in self._actors:
+            ray.kill(actor)
+
+    def _call(self, method: str, *args: Any) -> list[Any]:
+        return self._wait(method, [getattr(actor, method).remote(*args) for actor in self._actors])
+
+    def _wait(self, method: str, calls: list[Any]) -> list[Any]:
+        done, late = ray.wait(calls, num_returns=len(calls), timeout=self._timeout_s)
+        for call in done:  # a rank that failed is the reason why others are late: report it first
+            try:
+                ray.get(call)
+            except ray.exceptions.RayTaskError as error:
+                cause = error.as_instanceof_cause()
+                if isinstance(cause, SailError):
+                    raise cause from None
+                raise LearnerError(f"learner rank {calls.index(call)} failed in {method}: {cause}") from error
+            except ray.exceptions.RayActorError as error:
+                raise LearnerError(
+                    f"learner rank {calls.index(call)} died in {method} ({error}). "
+                    "If it ran out of memory, lower learner.max_tokens_per_microbatch. Run the same command to resume."
+                ) from error
+        if late:
+            ranks = ", ".join(str(calls.index(call)) for call in late)
+            raise LearnerError(
+                f"learner rank {ranks} did not finish {method} within {self._timeout_s:g} s (learner.timeout_s). "
+                "Run the same command to resume from the last checkpoint, with a longer deadline if the machine is slow."
+            )
+        return ray.get(calls)
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

@@ -1,0 +1,137 @@
+"""The learner: a plain class that runs in one process per rank. The Ray shell around it is in ``actor``."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from sailrl.algos.reduce import is_max_metric, merge_metrics
+from sailrl.config.schema import LearnerConfig
+from sailrl.data.batch import Sample, collate, micro_batches
+from sailrl.errors import LearnerError
+from sailrl.learner import checkpoint, stale
+from sailrl.learner.model import Policy
+from sailrl.learner.objective import Objective, UpdateScope
+from sailrl.learner.optim import build_optimizer, learning_rate
+from sailrl.types import Prompt
+
+
+class Learner:
+    """Holds the policy, its optimizer and the samples of the current episode.
+
+    The gradient of an update does not depend on how its rows are split into micro-batches or over ranks: every loss is
+    divided by the update's global denominator, and gradients are summed.
+    """
+
+    def __init__(self, policy: Policy, objective: Objective, config: LearnerConfig) -> None:
+        self.policy, self._objective, self._config = policy, objective, config
+        self.optimizer = build_optimizer(policy, config)
+        self.updates = 0
+        self._samples: Sequence[Sample] = ()
+        self._old_logp: list[torch.Tensor] | None = None
+
+    def set_episode(self, samples: Sequence[Sample]) -> None:
+        """Takes this rank's samples of an episode; old log-probabilities of the last one are forgotten."""
+        self._samples, self._old_logp = samples, None
+
+    @torch.no_grad()
+    def compute_old_logprobs(self) -> None:
+        """Fixes pi_old at the current weights for the samples of the episode, in the same micro-batches as updates."""
+        old: list[torch.Tensor] = [torch.empty(0)] * len(self._samples)
+        for rows in self._split(range(len(self._samples))):
+            logp, _ = self.policy(self._collate(rows))
+            for row, values in zip(rows, logp, strict=True):
+                old[row] = values[: len(self._samples[row].response_ids)].clone()
+        self._old_logp = old
+
+    def update(self, rows: Sequence[int], scope: UpdateScope) -> dict[str, float]:
+        """One optimizer step on ``rows`` of the episode: forward and backward per micro-batch, then the step.
+
+        Returns:
+            The update's metrics over all ranks, with ``entropy`` (nats per token), ``grad_norm`` (before clipping),
+            ``loss`` and ``learning_rate``.
+
+        Raises:
+            LearnerError: the gradient is not finite; the weights are left as they were.
+        """
+        parts = [self.forward_backward(micro, scope) for micro in self._split(rows)]
+        metrics = _over_ranks(merge_metrics(*parts))
+        return metrics | self.optim_step()
+
+    def forward_backward(self, rows: Sequence[int], scope: UpdateScope) -> dict[str, torch.Tensor]:
+        """Adds the gradient of one micro-batch. Its metrics add up over micro-batches and ranks."""
+        batch = self._collate(rows)
+        logp, entropy = self.policy(batch)
+        if self._old_logp is None:
+            # The single on-policy update: pi_old is pi_theta itself, and a second forward pass would only repeat it.
+            old_logp = logp.detach()
+        else:
+            old_logp = torch.zeros_like(logp)
+            for b, row in enumerate(rows):
+                old_logp[b, : len(self._old_logp[row])] = self._old_logp[row]
+        loss, metrics = self._objective(logp, old_logp, batch, scope)
+        loss.backward()
+        return metrics | {"loss": loss.detach(), "entropy": (entropy * batch.mask).sum() / scope.tokens}
+
+    def optim_step(self) -> dict[str, float]:
+        """Sums gradients over ranks, clips them, steps, and clears them."""
+        parameters = [p for p in self.policy.parameters() if p.grad is not None]
+        if dist.is_initialized():
+            for parameter in parameters:
+                dist.all_reduce(parameter.grad)
+        norm = float(torch.nn.utils.clip_grad_norm_(parameters, self._config.grad_clip))
+        if not math.isfinite(norm):
+            self.optimizer.zero_grad(set_to_none=True)
+            raise LearnerError(
+                f"the gradient norm of update {self.updates + 1} is {norm}; weights were not changed. "
+                "Look at mismatch/max_abs_dlogp and the rewards of this episode in rollouts.jsonl, "
+                "then lower learner.learning_rate or resume from an earlier checkpoint."
+            )
+        rate = learning_rate(self.updates, self._config)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        self.updates += 1
+        return {"grad_norm": norm, "learning_rate": rate}
+
+    def prompt_logprobs(self, prompt: Prompt) -> list[float]:
+        """[P-1] log-probabilities of a prompt's own tokens, for the probe that proves a weight sync."""
+        return self.policy.prompt_logprobs(prompt.token_ids)
+
+    def explain_stale(self, prompt: Prompt, engine: Sequence[float], previous: str) -> list[str]:
+        """Parameter groups that, with their values in the folder ``previous``, explain what an engine computed."""
+        old = Policy(previous).model.state_dict()
+        return stale.explain(self.policy, prompt.token_ids, engine, old)
+
+    def export(self, folder: str | Path) -> None:
+        """Writes the weights for the engines (transformers format)."""
+        self.policy.save(folder)
+
+    def save(self, folder: str | Path) -> None:
+        """Writes this rank's whole state into ``folder``; ``restore`` continues bit for bit."""
+        checkpoint.save(Path(folder), self.policy, self.optimizer, self.updates)
+
+    def restore(self, folder: str | Path) -> None:
+        """Takes the state that ``save`` wrote. The weights themselves come with the policy's own folder."""
+        self.updates = checkpoint.restore(Path(folder), self.policy, self.optimizer)
+
+    def _split(self, rows: Sequence[int]) -> list[list[int]]:
+        lengths = [self._samples[row].length for row in rows]
+        budget = self._config.max_tokens_per_microbatch
+        return [[rows[i] for i in micro] for micro in micro_batches(lengths, budget)]
+
+    def _collate(self, rows: Sequence[int]) -> Any:
+        return collate([self._samples[row] for row in rows], pad_id=self.policy.pad_id)
+
+
+def _over_ranks(metrics: dict[str, torch.Tensor]) -> dict[str, float]:
+    if dist.is_initialized():
+        for name, value in metrics.items():
+            dist.all_reduce(value, dist.ReduceOp.MAX if is_max_metric(name) else dist.ReduceOp.SUM)
+    return {name: float(value) for name, value in metrics.items()}

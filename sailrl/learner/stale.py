@@ -1,0 +1,77 @@
+"""Which parameters an engine did not receive: those whose old values explain what the engine says."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+
+from sailrl.learner.model import Policy
+
+_BLOCK = re.compile(r"(.*?layers|.*?blocks)\.(\d+)\.(\w+)")
+EXPLAINED = 0.1  # a group counts as stale when putting its old values in removes nine tenths of the difference
+
+
+def parameter_group(name: str) -> str:
+    """``model.layers.3.self_attn.q_proj.weight`` -> ``model.layers.3.self_attn``; elsewhere the module's own name."""
+    block = _BLOCK.match(name)
+    return block.group(0) if block else name.removesuffix(".weight").removesuffix(".bias")
+
+
+def explain(policy: Policy, token_ids: Sequence[int], engine: Sequence[float], old: dict[str, torch.Tensor]) -> list[str]:
+    """Names of parameter groups that, set back to ``old``, bring the learner to what the engine computed.
+
+    Groups are added greedily, the most telling first, until nine tenths of the difference are explained. An empty
+    list means that no set of old groups explains it. With tied embeddings the output layer counts as a group of its
+    own (``lm_head``), since engines may hold a copy of it.
+    """
+    groups: dict[str, list[str]] = {}
+    for name, parameter in policy.model.named_parameters():
+        if name in old and not torch.equal(old[name], parameter):
+            groups.setdefault(parameter_group(name), []).append(name)
+    head_name = _tied_head(policy)
+
+    def error(chosen: list[str]) -> float:
+        names = [name for group in chosen if group != "lm_head" for name in groups.get(group, ())]
+        head = old[head_name] if head_name and "lm_head" in chosen else None
+        with _set_back(policy, names, old):
+            mine = policy.prompt_logprobs(token_ids, head=head)
+        return max(abs(a - b) for a, b in zip(mine, engine, strict=True))
+
+    candidates = [*groups, *(["lm_head"] if head_name in old else [])]
+    chosen: list[str] = []
+    start = best = error([])
+    while best > EXPLAINED * start and candidates:
+        errors = {group: error([*chosen, group]) for group in candidates}
+        group = min(errors, key=lambda g: errors[g])
+        if errors[group] >= best:
+            return []
+        best = errors[group]
+        chosen.append(group)
+        candidates.remove(group)
+    return chosen if best <= EXPLAINED * start else []
+
+
+def _tied_head(policy: Policy) -> str | None:
+    head = policy.model.get_output_embeddings().weight
+    embedding = policy.model.get_input_embeddings().weight
+    if head is not embedding:
+        return None
+    return next(name for name, parameter in policy.model.named_parameters() if parameter is embedding)
+
+
+@contextmanager
+def _set_back(policy: Policy, names: Sequence[str], old: dict[str, torch.Tensor]) -> Iterator[None]:
+    parameters = dict(policy.model.named_parameters())
+    now = {name: parameters[name].detach().clone() for name in names}
+    with torch.no_grad():
+        for name in names:
+            parameters[name].copy_(old[name])
+    try:
+        yield
+    finally:
+        with torch.no_grad():
+            for name in names:
+                parameters[name].copy_(now[name])

@@ -1,0 +1,173 @@
+"""Collects an episode: draws prompts, samples groups, scores them as they finish, admits those that can teach."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import zlib
+from collections import Counter, deque
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from sailrl.config.schema import DynamicSampling
+from sailrl.errors import DataError, RewardError
+from sailrl.rollout.engine import Request, Sampling
+from sailrl.rollout.pool import RolloutPool
+from sailrl.types import Completion, Group, Prompt, Rollout, Verdict
+
+ScoreFn = Callable[[Prompt, Completion], Awaitable[Rollout]]
+"""Scores one completion; bad responses become unscored rollouts, never exceptions."""
+
+
+class NothingToLearn(DataError):
+    """Wave after wave, no group had both right and wrong answers."""
+
+
+class PromptSource(Protocol):
+    """Where the indices of prompts come from."""
+
+    def take(self, count: int) -> list[int]: ...
+    def state_dict(self) -> dict[str, Any]: ...
+    def load_state_dict(self, state: dict[str, Any]) -> None: ...
+
+
+@dataclass(slots=True)
+class Collection:
+    """One episode's groups."""
+
+    kept: list[Group] = field(default_factory=list)
+    """Exactly as many as asked for, in the order in which their prompts were drawn."""
+    dropped: list[tuple[Group, str]] = field(default_factory=list)
+    """The others, each with the reason."""
+    waves: int = 0
+
+    def metrics(self) -> dict[str, float]:
+        """``groups/kept``, ``groups/dropped`` and one count per reason."""
+        reasons = Counter(reason for _, reason in self.dropped)
+        counts = {"groups/kept": len(self.kept), "groups/dropped": len(self.dropped), "groups/waves": self.waves}
+        return {**{k: float(v) for k, v in counts.items()}, **{f"groups/dropped_{r}": float(n) for r, n in reasons.items()}}
+
+
+def admit(group: Group, accuracy: str, settings: DynamicSampling) -> Verdict:
+    """DAPO's dynamic sampling (arXiv 2503.14476, section 3.2): a group teaches when its accuracies are not all equal.
+
+    Decided on the accuracy, not on the shaped reward, which differs even between two wrong answers. Responses that
+    could not be scored are left out.
+    """
+    values = [r.scores[accuracy].value for r in group.rollouts if r.reward is not None]
+    known = [value for value in values if value is not None]
+    if len(known) < 2:
+        return Verdict(False, "unscored")
+    if settings.enabled and max(known) - min(known) < 1e-6:
+        return Verdict(False, "all_correct" if known[0] >= 1.0 else "all_wrong" if known[0] <= 0.0 else "all_equal")
+    return Verdict(True, "kept")
+
+
+class Collector:
+    """Draws, samples, scores and admits until an episode is full. Its state makes a resumed run draw the same prompts.
+
+    Args:
+        score: scores one completion.
+        accuracy: name of the score that dynamic sampling looks at.
+        seed: None lets prompts run as workers free up; a number makes every wave repeatable.
+    """
+
+    def __init__(
+        self,
+        prompts: Sequence[Prompt],
+        source: PromptSource,
+        pool: RolloutPool,
+        score: ScoreFn,
+        *,
+        sampling: Sampling,
+        settings: DynamicSampling,
+        accuracy: str,
+        max_unscored_rate: float,
+        seed: int | None,
+    ) -> None:
+        self._prompts, self._source, self._pool, self._score = prompts, source, pool, score
+        self._sampling, self._settings, self._accuracy = sampling, settings, accuracy
+        self._max_unscored_rate, self._seed = max_unscored_rate, seed
+        self._backlog: deque[int] = deque()  # prompts that were drawn, and could teach, but were one too many
+
+    async def collect(self, wanted: int, version: int) -> Collection:
+        """Collects ``wanted`` groups with the weights of ``version``.
+
+        Raises:
+            NothingToLearn: after ``max_waves`` waves the episode is still not full.
+            RewardError: more responses than allowed could not be scored.
+        """
+        done = Collection()
+        ask = math.ceil(wanted * self._settings.oversample)
+        while len(done.kept) < wanted:
+            if done.waves == self._settings.max_waves:
+                raise NothingToLearn(_exhausted(done, wanted, self._settings.max_waves))
+            indices = self._draw(ask)
+            groups = await self.sample([self._prompts[i] for i in indices], self._sampling, self._wave(version, done.waves))
+            for index, group in zip(indices, groups, strict=True):
+                verdict = admit(group, self._accuracy, self._settings)
+                if not verdict.keep:
+                    done.dropped.append((group, verdict.reason))
+                elif len(done.kept) < wanted:
+                    done.kept.append(group)
+                else:
+                    done.dropped.append((group, "surplus"))
+                    self._backlog.append(index)
+            done.waves += 1
+            self._check_unscored(done)
+            tried = len(done.kept) + len(done.dropped)
+            rate = max(len(done.kept) / tried, 1 / 8)  # a wave asks for what it takes, but never for a flood
+            ask = min(wanted, math.ceil((wanted - len(done.kept)) / rate))
+        return done
+
+    async def sample(self, prompts: Sequence[Prompt], sampling: Sampling, seed: int | None) -> list[Group]:
+        """One wave: groups in the order of ``prompts``, each response scored the moment it is finished."""
+        scoring: dict[int, asyncio.Future[list[Rollout]]] = {}
+        requests = [Request(i, p.engine_ids, p.images) for i, p in enumerate(prompts)]
+        async for index, completions in self._pool.generate(requests, sampling, seed=seed):
+            prompt = prompts[index]
+            scoring[index] = asyncio.gather(*(self._score(prompt, completion) for completion in completions))
+        return [Group(prompt, await scoring[i]) for i, prompt in enumerate(prompts)]
+
+    def state_dict(self) -> dict[str, Any]:
+        """JSON-able; with the same weights a restored collector collects the same episodes."""
+        return {"source": self._source.state_dict(), "backlog": list(self._backlog)}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Takes a state of ``state_dict``."""
+        self._source.load_state_dict(state["source"])
+        self._backlog = deque(state["backlog"])
+
+    def _draw(self, count: int) -> list[int]:
+        kept_back = [self._backlog.popleft() for _ in range(min(count, len(self._backlog)))]
+        return kept_back + self._source.take(count - len(kept_back))
+
+    def _wave(self, version: int, wave: int) -> int | None:
+        return None if self._seed is None else wave_seed(self._seed, "train", version, wave)
+
+    def _check_unscored(self, done: Collection) -> None:
+        rollouts = [r for g in [*done.kept, *(g for g, _ in done.dropped)] for r in g.rollouts]
+        unscored = Counter(r.reason for r in rollouts if r.reward is None)
+        count = sum(unscored.values())
+        if count > self._max_unscored_rate * len(rollouts):
+            reasons = ", ".join(f"{n} x {reason}" for reason, n in unscored.most_common(3))
+            raise RewardError(
+                f"{count} of {len(rollouts)} responses could not be scored ({reasons}); allowed is a share of "
+                f"{self._max_unscored_rate:g} (rewards.max_unscored_rate). Mend the reward or the judge, and run the "
+                "same command to resume."
+            )
+
+
+def wave_seed(seed: int, purpose: str, version: int, wave: int) -> int:
+    """A 31-bit seed that differs for every purpose, version and wave, and is the same on every machine."""
+    return zlib.crc32(f"{seed}/{purpose}/{version}/{wave}".encode()) & 0x7FFFFFFF
+
+
+def _exhausted(done: Collection, wanted: int, waves: int) -> str:
+    reasons = ", ".join(f"{n} {reason}" for reason, n in Counter(r for _, r in done.dropped).most_common())
+    return (
+        f"{waves} waves (rollout.dynamic_sampling.max_waves) gave {len(done.kept)} of {wanted} groups that can teach; "
+        f"dropped: {reasons}. All correct: the data is learned, bring harder problems. All wrong: the problems are too "
+        "hard or the reward never fires; look at rollouts.jsonl, and filter problems by pass@4."
+    )

@@ -1,0 +1,161 @@
+"""All rollout workers as one engine: prompts are dealt out, results stream back, late and dead workers are named."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from typing import Any
+
+import ray
+import ray.exceptions
+
+from sailrl.errors import RolloutError, SailError
+from sailrl.rollout.engine import Engine, Request, Sampling
+from sailrl.rollout.worker import RolloutWorker
+from sailrl.types import Completion, Prompt
+
+_END: Any = object()
+
+
+class RolloutPool:
+    """N rollout workers.
+
+    Args:
+        build: makes one engine; runs in the worker's process.
+        workers: how many.
+        in_flight: responses that one worker samples at the same time.
+        timeout_s: deadline of one wave of generation, and of one publish.
+        start_timeout_s: deadline for all engines to be ready.
+        gpus: accelerators per worker.
+    """
+
+    def __init__(
+        self,
+        build: Callable[[], Engine],
+        *,
+        workers: int,
+        in_flight: int,
+        timeout_s: float,
+        start_timeout_s: float,
+        gpus: int = 0,
+    ) -> None:
+        self._in_flight, self._timeout_s, self._start_timeout_s = in_flight, timeout_s, start_timeout_s
+        self._workers: list[Any] = [RolloutWorker.options(num_cpus=0, num_gpus=gpus).remote(build) for _ in range(workers)]
+
+    async def start(self) -> None:
+        """Waits until every engine is ready. Raises RolloutError with the engine's own words when one is not."""
+        await self._all("start", self._start_timeout_s, lambda worker: worker.start.remote())
+
+    async def generate(
+        self, requests: Sequence[Request], sampling: Sampling, *, seed: int | None = None
+    ) -> AsyncIterator[tuple[int, list[Completion]]]:
+        """Yields ``(index, completions)`` as prompts finish, from whichever worker.
+
+        With a seed the requests are dealt out in a fixed order, each worker's share as one repeatable wave; without,
+        a worker gets its next prompt whenever one of its own is done, so that the least loaded works most.
+        """
+        results: asyncio.Queue[Any] = asyncio.Queue()
+        if seed is not None:
+            count = len(self._workers)
+            feeds = [
+                self._drain(rank, requests[rank::count], sampling, seed + rank, results)
+                for rank in range(count)
+                if requests[rank::count]
+            ]
+        else:
+            waiting = deque(requests)
+            slots = max(1, self._in_flight // sampling.samples)
+            slots = min(slots, -(-len(requests) // len(self._workers)))
+            feeds = [
+                self._pull(rank, waiting, sampling, results) for rank in range(len(self._workers)) for _ in range(slots)
+            ]
+        tasks = [asyncio.ensure_future(feed) for feed in feeds]
+        finisher = asyncio.ensure_future(self._finish(tasks, results))
+        late = asyncio.get_running_loop().time() + self._timeout_s
+        try:
+            while True:
+                left = late - asyncio.get_running_loop().time()
+                try:
+                    item = await asyncio.wait_for(results.get(), timeout=max(left, 0.001))
+                except TimeoutError:
+                    busy = ", ".join(str(i) for i, task in enumerate(tasks) if not task.done())
+                    raise RolloutError(
+                        f"rollout feed {busy} did not finish its wave within {self._timeout_s:g} s (rollout.timeout_s). "
+                        "Run the same command to resume, with a longer deadline if generation is just slow."
+                    ) from None
+                if item is _END:
+                    return
+                if isinstance(item, BaseException):
+                    raise item
+                yield item
+        finally:
+            for task in [*tasks, finisher]:
+                task.cancel()
+
+    async def prompt_logprobs(self, prompt: Prompt) -> list[list[float]]:
+        """[workers][P-1] log-probabilities of the prompt's own tokens, from every engine."""
+        request = Request(0, prompt.engine_ids, prompt.images)
+        return await self._all("prompt_logprobs", self._timeout_s, lambda worker: worker.prompt_logprobs.remote(request))
+
+    async def load_weights(self, folder: str, version: int, *, timeout_s: float) -> None:
+        """Every engine takes the weights in ``folder``."""
+        await self._all("load_weights", timeout_s, lambda worker: worker.load_weights.remote(folder, version))
+
+    async def stop(self) -> None:
+        """Ends all engines and their processes."""
+        for worker in self._workers:
+            try:
+                await asyncio.wait_for(_value(worker.stop.remote()), timeout=10)
+            except (Exception, asyncio.CancelledError):  # it is going away in any case
+                continue
+        for worker in self._workers:
+            ray.kill(worker)
+
+    async def _drain(
+        self, rank: int, share: Sequence[Request], sampling: Sampling, seed: int | None, results: asyncio.Queue[Any]
+    ) -> None:
+        stream = self._workers[rank].generate.options(num_returns="streaming").remote(list(share), sampling, seed)
+        async for item in stream:
+            results.put_nowait(await item)
+
+    async def _pull(
+        self, rank: int, waiting: deque[Request], sampling: Sampling, results: asyncio.Queue[Any]
+    ) -> None:
+        while waiting:
+            await self._drain(rank, [waiting.popleft()], sampling, None, results)
+
+    async def _finish(self, tasks: list[asyncio.Task[None]], results: asyncio.Queue[Any]) -> None:
+        """Ends the stream when all feeds are done, or at the first failure."""
+        try:
+            await asyncio.gather(*tasks)
+            results.put_nowait(_END)
+        except Exception as error:
+            results.put_nowait(_readable(error, "generate"))
+
+    async def _all(self, what: str, timeout_s: float, call: Callable[[Any], Any]) -> list[Any]:
+        calls: list[Coroutine[Any, Any, Any]] = [_value(call(worker)) for worker in self._workers]
+        try:
+            return await asyncio.wait_for(asyncio.gather(*calls), timeout=timeout_s)
+        except TimeoutError:
+            raise RolloutError(f"rollout workers did not finish {what} within {timeout_s:g} s. Run again to resume.") from None
+        except Exception as error:
+            raise _readable(error, what) from error
+
+
+async def _value(ref: Any) -> Any:
+    return await ref
+
+
+def _readable(error: BaseException, what: str) -> BaseException:
+    """Our own error, whatever Ray wrapped around it."""
+    if isinstance(error, ray.exceptions.RayTaskError):
+        error = error.as_instanceof_cause()
+    if isinstance(error, SailError):
+        return RolloutError(str(error)) if isinstance(error, RolloutError) else error
+    if isinstance(error, ray.exceptions.RayActorError):
+        return RolloutError(
+            f"a rollout worker died during {what} ({str(error).splitlines()[0]}). "
+            "Run the same command to resume from the last checkpoint."
+        )
+    return RolloutError(f"a rollout worker failed in {what}: {type(error).__name__}: {error}")

@@ -1,0 +1,62 @@
+"""Proof that the engines have the learner's weights: the log-probabilities of a few fixed prompts, on both sides.
+
+Reloading weights can fail silently (a stale packed copy, a parameter whose name differs), and nothing but a number that
+went through the whole forward pass shows it. In float32 both sides agree to about 1e-6 nats.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sailrl.errors import WeightSyncError
+from sailrl.types import Prompt
+
+
+class Probe:
+    """Compares engines and learner on ``prompts``. A handful is enough: every parameter takes part in every prompt.
+
+    Args:
+        tolerance: largest difference allowed on any token, in nats.
+    """
+
+    def __init__(self, learners: Any, pool: Any, prompts: Sequence[Prompt], *, tolerance: float) -> None:
+        self._learners, self._pool, self._prompts, self._tolerance = learners, pool, prompts, tolerance
+
+    async def check(self, version: int, previous: Path | None) -> float:
+        """Returns the largest difference found, in nats.
+
+        Args:
+            previous: folder of the weights published before; with it a failure names what is still from then.
+
+        Raises:
+            WeightSyncError: an engine's log-probabilities differ by more than the tolerance, or are not numbers.
+        """
+        worst = 0.0
+        for prompt in self._prompts:
+            mine = self._learners.prompt_logprobs(prompt)
+            for worker, theirs in enumerate(await self._pool.prompt_logprobs(prompt)):
+                difference = max((abs(a - b) for a, b in zip(mine, theirs, strict=True)), default=0.0)
+                if not difference <= self._tolerance:  # not "greater": NaN must fail
+                    raise WeightSyncError(self._message(version, worker, difference, prompt, theirs, previous))
+                worst = max(worst, difference)
+        return worst
+
+    def _message(
+        self, version: int, worker: int, difference: float, prompt: Prompt, theirs: list[float], previous: Path | None
+    ) -> str:
+        text = (
+            f"rollout worker {worker} does not compute with version {version} of the weights: its log-probabilities of a "
+            f"fixed prompt differ from the learner's by {difference:.2g} nats, allowed are {self._tolerance:g} "
+            "(sync.probe_tolerance). "
+        )
+        if math.isnan(difference):
+            return text + "They are not numbers: the weights themselves are broken, resume from an earlier checkpoint."
+        if previous is None:
+            return text + "It is the first publish: compare dtype, chat template and model class on both sides."
+        stale = self._learners.explain_stale(prompt, theirs, str(previous))
+        if stale:
+            return text + f"It still has the previous version of: {', '.join(stale)}."
+        return text + "No parameter group of the previous version explains it: weights are permuted, renamed or altered."
