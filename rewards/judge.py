@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from typing import Any
 
 from rewards.judge_client import Unanswered
@@ -43,6 +44,11 @@ class Judge:
         if isinstance(verdict, Unanswered):
             return verdict.score()
         return Score(1.0, reason="correct") if verdict["is_correct"] else Score(0.0, reason="incorrect")
+
+    @property
+    def deadline_s(self) -> float:
+        """None from outside: the client bounds each call itself, and a long queue is not the response's fault."""
+        return math.inf
 
     def metrics(self) -> dict[str, float]:
         """Calls, retries, cache hits, tokens and latencies of the endpoint, shared with all rewards that ask it."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -80,10 +81,15 @@ def field(name: str, text: str, max_chars: int) -> str:
     effective and the server's prefix cache warm for all responses of a group.
     """
     text = plain(shorten(text, max_chars))
-    tag = ""
-    while not tag or tag in text:
-        tag = hashlib.sha256(f"{name}\0{tag}\0{text}".encode()).hexdigest()[:12]
+    tag = free_tag(text)
     return f"[BEGIN {name} {tag}]\n{text}\n[END {name} {tag}]"
+
+
+def free_tag(text: str, digits: int = 12) -> str:
+    """Hexadecimal digits from the hash of ``text`` that do not occur in it."""
+    body = text.encode()
+    tags = (hashlib.sha256(b"%d " % guess + body).hexdigest()[:digits] for guess in itertools.count())
+    return next(tag for tag in tags if tag not in text)
 
 
 def shorten(text: str, max_chars: int) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from rewards.judge_client import Unanswered
@@ -50,6 +51,11 @@ class Judging:
             # Without a block the sentence is ours and the verdict on it says nothing new.
             right = right and verdict["is_judgment_correct"]
         return _score(right, thought)
+
+    @property
+    def deadline_s(self) -> float:
+        """None from outside: the client bounds each call itself, and a long queue is not the response's fault."""
+        return math.inf
 
     def metrics(self) -> dict[str, float]:
         """Calls, retries, cache hits, tokens and latencies of the endpoint, shared with all rewards that ask it."""

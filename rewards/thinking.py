@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Any
 
 from rewards.judge_cache import Verdict
@@ -67,6 +68,11 @@ class Thinking:
         if not answer:
             return {"is_consistent": False}
         return await self.examiner.examine(CONSISTENCY, None, {"THINKING": thinking, "ANSWER": answer})
+
+    @property
+    def deadline_s(self) -> float:
+        """None from outside: the client bounds each call itself, and a long queue is not the response's fault."""
+        return math.inf
 
     def metrics(self) -> dict[str, float]:
         """Calls, retries, cache hits, tokens and latencies of the endpoint, shared with all rewards that ask it."""
