@@ -26,15 +26,15 @@ Rules: TypeAlias = list[tuple[type[Section], Rule]]
 
 
 def ask(rules: Rules, config: Section, where: Where) -> list[str]:
-    """What all rules say of all sections, one paragraph per complaint."""
-    problems: dict[str, None] = {}  # a set that keeps the order
+    """What all rules say of all sections, one paragraph per complaint, in the order of the file."""
+    problems: dict[str, int] = {}
     for keys, section in _sections(config):
         for kind, rule in rules:
             if isinstance(section, kind):
                 for complaint in rule(section):
                     at = (*keys, *complaint.keys)
-                    problems[f"{where.of(at)}: {dotted(at)} {complaint.text}"] = None
-    return list(problems)
+                    problems[f"{where.of(at)}: {dotted(at)} {complaint.text}"] = where.order(at)
+    return sorted(problems, key=problems.__getitem__)
 
 
 def _sections(value: Any, keys: Keys = ()) -> Iterator[tuple[Keys, Section]]:

@@ -19,7 +19,6 @@ from sailrl.errors import ConfigError
 
 _NEEDS = {
     "int_type": "a whole number",
-    "int_from_float": "a whole number",
     "float_type": "a number",
     "finite_number": "a finite number",
     "bool_type": "true or false",
@@ -40,11 +39,11 @@ _BOUNDS = {
 
 def explain(error: ValidationError, model: type[Section], where: Where) -> list[str]:
     """One paragraph for each thing that is wrong with a configuration of class ``model``."""
-    paragraphs: dict[str, None] = {}
+    paragraphs: dict[str, int] = {}
     for finding in error.errors(include_url=False):
         spot = _spot(model, finding["loc"])
-        paragraphs[f"{where.of(spot.keys)}: {_paragraph(finding, spot, model)}"] = None
-    return list(paragraphs)
+        paragraphs[f"{where.of(spot.keys)}: {_paragraph(finding, spot, model)}"] = where.order(spot.keys)
+    return sorted(paragraphs, key=paragraphs.__getitem__)
 
 
 def show(value: Any) -> str:
@@ -191,7 +190,7 @@ def _fix_type(kind: str, key: str | int, value: Any, spot: _Spot) -> str:
         return f"Put it in quotes if that text is meant: `{key}: '{text}'`."
     if kind == "bool_type" and str(value).lower() in ("yes", "on", "no", "off", "1", "0"):
         return f"Write {line(key, str(value).lower() in ('yes', 'on', '1'))}."
-    if kind == "int_from_float" and float(value).is_integer():
+    if kind == "int_type" and isinstance(value, float) and value.is_integer():
         return f"Write {line(key, int(value))}."
     if isinstance(value, str) and kind in ("int_type", "float_type", "bool_type"):
         joined = re.sub(r"(?<=\d)[_,](?=\d)", "", value.strip())  # 16_384 and 16,384 are text in YAML 1.2
@@ -238,9 +237,10 @@ def _unknown_key(spot: _Spot, model: type[Section]) -> str:
     near = _nearest(str(key), known, "Did you mean `{}`?")
     if near:
         return f"{inside} has no key `{key}`. {near}"
-    far = difflib.get_close_matches(str(key), [str(path[-1]) for path in _all_keys(model)], n=1, cutoff=0.75)
+    paths = {str(path[-1]): path for path in _all_keys(model) if path[:-1] != tuple(parents)}
+    far = difflib.get_close_matches(str(key), list(paths), n=1, cutoff=0.75)
     if far:
-        path = next(path for path in _all_keys(model) if path[-1] == far[0])
+        path = paths[far[0]]
         return f"{inside} has no key `{key}`. Did you mean `{dotted(path)}`?"
     return f"{inside} has no key `{key}`. It has {', '.join(known)}; remove the line or use one of these."
 

@@ -5,9 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from rich.console import Group, RenderableType
 from rich.table import Table
-from rich.text import Text
 
 from sailrl.config.schema import RlvrConfig
 
@@ -86,7 +84,7 @@ def other_reading(plan: BatchPlan) -> str | None:
     )
 
 
-def render(plan: BatchPlan) -> RenderableType:
+def render(plan: BatchPlan) -> Table:
     """The plan as a table for people, each number with its arithmetic."""
     p = plan
     table = Table(box=None, show_header=False, pad_edge=False)
@@ -120,5 +118,4 @@ def render(plan: BatchPlan) -> RenderableType:
         ),
     ):
         table.add_row(what, f"{number:,}", because)
-    note = other_reading(plan)
-    return Group(table, Text(note)) if note else table
+    return table

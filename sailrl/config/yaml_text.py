@@ -42,10 +42,16 @@ class Where:
 
     def of(self, keys: Keys) -> str:
         """The place of a value, or of the nearest section around it that was written down."""
-        for end in range(len(keys), 0, -1):
-            if keys[:end] in self.places:
-                return self.places[keys[:end]]
-        return self.file
+        written = self._written(keys)
+        return self.file if written is None else self.places[written]
+
+    def order(self, keys: Keys) -> int:
+        """Sorts values in the order of the file, the command line last."""
+        written = self._written(keys)
+        return -1 if written is None else list(self.places).index(written)
+
+    def _written(self, keys: Keys) -> Keys | None:
+        return next((keys[:end] for end in range(len(keys), 0, -1) if keys[:end] in self.places), None)
 
 
 def dotted(keys: Keys) -> str:
@@ -65,13 +71,20 @@ class _Loader(yaml.SafeLoader):
 class Dumper(yaml.SafeDumper):
     """Writes text that this module and any YAML 1.1 reader read back as the same values."""
 
+    def represent_text(self, text: str) -> yaml.ScalarNode:
+        # YAML folds these line breaks of Unicode into spaces unless they are escaped.
+        style = '"' if any(character in text for character in "\x85\u2028\u2029") else None
+        return self.represent_scalar(_TAG + "str", text, style=style)
 
+
+Dumper.add_representer(str, Dumper.represent_text)
 _Loader.yaml_implicit_resolvers = {}  # none of YAML 1.1's
 for _tag, _pattern, _first in _SCALARS:
     # An empty scalar has no first character; yaml looks those up under "".
     first_characters = [*_first, ""] if _tag.endswith("null") else [*_first]
     _Loader.add_implicit_resolver(_tag, _pattern, first_characters)
     Dumper.add_implicit_resolver(_tag, _pattern, first_characters)
+_Loader.add_implicit_resolver(_TAG + "merge", re.compile(r"<<\Z"), ["<"])
 _Loader.add_constructor(_TAG + "int", _Loader.construct_core_int)
 
 
@@ -82,8 +95,8 @@ def parse(text: str, file: str) -> tuple[Any, dict[Keys, str]]:
         ConfigError: it is not YAML, or uses what a configuration has no use for (tags, keys that are not text).
     """
     places: dict[Keys, str] = {}
-    loader = _Loader(text)
     try:
+        loader = _Loader(text)
         node = loader.get_single_node()
         return (None if node is None else _Builder(loader, file, places).build(node, ())), places
     except yaml.MarkedYAMLError as error:
@@ -96,8 +109,6 @@ def parse(text: str, file: str) -> tuple[Any, dict[Keys, str]]:
         raise ConfigError(f"{file}: this is not YAML: {' '.join(str(error).split())}.") from None
     except RecursionError:
         raise ConfigError(f"{file}: the values are nested too deeply to be a configuration.") from None
-    finally:
-        loader.dispose()
 
 
 class _Builder:

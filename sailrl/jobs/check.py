@@ -11,7 +11,7 @@ from rich.console import Console
 from sailrl.config.base import Section
 from sailrl.config.checks import preflight_problems, validate
 from sailrl.config.load import join, load, run_dir
-from sailrl.config.plan import batch_plan, render
+from sailrl.config.plan import batch_plan, other_reading, render
 from sailrl.config.schema import RlvrConfig, SourceConfig
 from sailrl.data.problems import LoadedProblems, list_bad_rows, load_problems
 from sailrl.data.rows import OnBadRow
@@ -30,7 +30,10 @@ def check_job(path: Path, overrides: Sequence[str], console: Console | None = No
     validate(config, loaded.where)
     console.print(f"{path}: kind {getattr(config, 'kind', '?')}, run folder {run_dir(config, path)}", soft_wrap=True)
     if isinstance(config, RlvrConfig):
-        console.print(render(batch_plan(config)))
+        plan = batch_plan(config)
+        console.print(render(plan))
+        if note := other_reading(plan):
+            console.print(note, soft_wrap=True)
     problems = preflight_problems(config, loaded.where)
     for name, source, on_bad_row in _sources(config):
         if source.path is not None and not Path(source.path).expanduser().is_file():
