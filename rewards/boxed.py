@@ -1,0 +1,212 @@
+"""The answer reward: 1 when the final ``\\boxed{}`` of a response says what the reference answer says, else 0.
+
+The rule is what a careful human says. Decision order, cheapest first, each step recorded as the reason:
+
+1. the box itself (``no_box``, ``unclosed``, ``empty``, ``unclosed_think``, ``multiple_conflicting``);
+2. ``exact``, then the rule of the task: ``choice``, ``yes_no``, ``text`` (OCR), ``iou``;
+3. ``normalised`` text, ``number``, ``percent``, ``unit``, ``list``, ``set``, ``tuple``, ``interval``, ``matrix``,
+   ``expression`` (values at fixed points), ``equation``, ``label``, ``literal`` (dates, times, codes), ``text``;
+4. ``symbolic``: math-verify and sympy in a killable process, for what nothing above could read.
+
+A wrong value with a rule's name was found different by that rule. The model's faults score 0; a reference answer that
+no rule can use is ``unscorable``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import threading
+from functools import lru_cache
+from typing import Literal
+
+from rewards import latex
+from rewards.box_iou import read_boxes, same_boxes
+from rewards.choice import answered
+from rewards.compare import Outcome, compare
+from rewards.cost import MAX_CHARS, MAX_DEPTH, affordable, depth
+from rewards.extract import extract
+from rewards.gold import Gold, UnusableGold, gold_of
+from rewards.normalize import clean, text_key
+from rewards.structure import Parsed, lone_number, read
+from sailrl import killable
+from sailrl.types import Problem, Score
+
+_SYMBOLIC = "rewards.symbolic:equal"
+_shared: killable.Killable | None = None
+_shared_lock = threading.Lock()
+
+
+class BoxedAnswer:
+    """Scores the final boxed answer.
+
+    Args:
+        iou_threshold: overlap from which a bounding box is right (task ``box``).
+        deadline_s: time the symbolic step may take per pair of answers.
+    """
+
+    def __init__(self, *, iou_threshold: float = 0.5, deadline_s: float = 1.0) -> None:
+        if not 0 < iou_threshold <= 1:
+            raise ValueError(f"iou_threshold must lie in (0, 1], got {iou_threshold!r}")
+        self._iou = iou_threshold
+        self._deadline_s = deadline_s
+        if killable.inside():
+            importlib.import_module("rewards.symbolic")  # now, so that no row's deadline pays for it
+
+    def __call__(self, response: str, problem: Problem) -> Score:
+        pending = self._score(response, problem)
+        return pending if isinstance(pending, Score) else _symbolic(*pending, self._deadline_s)
+
+    def fast(self, response: str, problem: Problem) -> Score | None:
+        """Everything before the symbolic step; None when only that can decide."""
+        pending = self._score(response, problem)
+        return pending if isinstance(pending, Score) else None
+
+    def explain(self, response: str, problem: Problem) -> list[str]:
+        """The decision path in words, one step per line."""
+        lines = []
+        try:
+            gold = gold_of(problem.answer, problem.task, problem.choices)
+            kind = f" read as {gold.parsed.kind}" if gold.parsed is not None else ""
+            lines.append(f"reference: {gold.text[:200]!r}{kind}, compared as {gold.mode}")
+        except UnusableGold as fault:
+            lines.append(f"reference: {fault}")
+        if isinstance(response, str):
+            found = extract(response, problem.response_prefix)
+            lines.append(f"extraction: {found.status}, boxes {[b[:200] for b in found.boxes]}")
+            if found.rivals:
+                lines.append(f"offered beside it: {[b[:200] for b in found.rivals]}")
+            lines += [f"answer {box[:200]!r} read as {_kind(box)}" for box in found.boxes]
+        score = self.fast(response, problem)
+        if score is None:
+            lines.append("no cheap rule decides: math-verify and sympy are asked")
+            score = self(response, problem)
+        lines.append(f"{score.status}: {score.value} by {score.reason}")
+        return lines
+
+    def _score(self, response: str, problem: Problem) -> Score | tuple[str, str]:
+        """The score, or the two texts that the symbolic step must compare."""
+        if not isinstance(response, str):
+            return _UNREADABLE
+        try:
+            gold = gold_of(problem.answer, problem.task, problem.choices)
+        except UnusableGold as fault:
+            return Score(None, "unscorable", str(fault))
+        found = extract(response, problem.response_prefix if isinstance(problem.response_prefix, str) else "")
+        if found.status != "ok":
+            return _said(False, found.status)
+        boxes = found.boxes
+        precision = _places(problem.precision)
+        if found.rivals or (len(boxes) > 1 and not gold.several and not found.labelled):
+            # Several answers: right only when every one of them is.
+            outcomes = [self._compare(gold, box, precision) for box in (*found.rivals, *boxes)]
+            if all(outcome.equal for outcome in outcomes):
+                return _said(True, outcomes[-1].rule)
+            return _said(False, "multiple_conflicting")
+        content = ", ".join(boxes) if len(boxes) > 1 and gold.several else boxes[-1]
+        outcome = self._compare(gold, content, precision)
+        if outcome.equal is None:
+            if not (affordable(content) and affordable(gold.text)):
+                return _said(False, "too_large")
+            return gold.text, content
+        return _said(outcome.equal, outcome.rule)
+
+    def _compare(self, gold: Gold, content: str, precision: int | None) -> Outcome:
+        if content == gold.text:
+            return Outcome(True, "exact")
+        return _decide(gold, content, precision, self._iou)
+
+
+@lru_cache(maxsize=1024)
+def _said(equal: bool, rule: str) -> Score:
+    return Score(1.0 if equal else 0.0, "scored", rule)
+
+
+_UNREADABLE = Score(None, "unscorable", "response_not_text")
+
+
+@lru_cache(maxsize=16384)
+def _decide(gold: Gold, content: str, precision: int | None, iou: float) -> Outcome:
+    """The cheap rules on one extracted answer; remembered, since a group of responses repeats its answers."""
+    if gold.mode == "box":
+        boxes = read_boxes(content)
+        return Outcome(bool(boxes) and same_boxes(list(gold.boxes), boxes or [], iou), "iou")
+    if gold.mode == "ocr":
+        return Outcome(text_key(content) in gold.texts, "text")
+    if len(content) > MAX_CHARS or depth(content) > MAX_DEPTH:
+        return Outcome(True, "text") if text_key(content) == text_key(gold.text) else Outcome(False, "too_large")
+    try:
+        if gold.choice is not None:
+            return Outcome(answered(content, gold.choice), "choice")
+        assert gold.parsed is not None  # every other mode has one
+        answer = read(content)
+        outcome = compare(gold.parsed, answer, precision)
+    except latex.TooLarge:
+        return Outcome(False, "too_large")
+    except RecursionError:
+        return Outcome(False, "too_large")
+    if outcome.equal is True:
+        return outcome
+    if gold.mode == "yes_no":
+        return Outcome(_verdict_of(content) == gold.parsed.ends, "yes_no")
+    if answer.kind == "text" and gold.parsed.kind == "number":
+        stated = _none_is_zero(content) if gold.mode == "count" else None
+        stated = stated or lone_number(clean(content))
+        if stated is not None:
+            return compare(gold.parsed, stated, precision)
+    return outcome
+
+
+def _none_is_zero(content: str) -> Parsed | None:
+    return read("0") if text_key(content).split(" ")[0] in {"none", "no", "nothing", "没有", "无"} else None
+
+
+def _verdict_of(content: str) -> Literal["yes", "no", ""]:
+    """The side a sentence takes by its first word: "Yes, it is"; nothing when both sides are in it."""
+    parts = text_key(content).replace(",", " ").replace(".", " ").replace(";", " ").split()
+    first = read(parts[0]) if parts else None
+    if first is None or first.kind != "yes_no":
+        return ""
+    other = {"yes": "no", "no": "yes"}[first.ends]
+    if any(part in {other, "or", "maybe"} for part in parts[1:]):
+        return ""
+    return "yes" if first.ends == "yes" else "no"
+
+
+def _kind(content: str) -> str:
+    try:
+        return read(content).kind
+    except (latex.TooLarge, RecursionError):
+        return "too large"
+
+
+def _places(precision: object) -> int | None:
+    """``precision`` as a whole number of decimals; data sets also write 2.0."""
+    if isinstance(precision, bool) or not isinstance(precision, int | float) or not 0 <= precision <= 300:
+        return None
+    return int(precision)
+
+
+def _symbolic(gold: str, answer: str, deadline_s: float) -> Score:
+    """Asks sympy, in a process that can be killed. A deadline is tried once more alone, then reported as what it is."""
+    if killable.inside():
+        said = importlib.import_module("rewards.symbolic").equal(gold, answer)
+        return _said(said == "equal", "symbolic")
+    last: Exception | None = None
+    for _ in range(2):
+        try:
+            said = _worker().call(gold, answer, deadline_s=deadline_s)
+            return _said(said == "equal", "symbolic")
+        except (killable.DeadlineExceeded, killable.WorkerDied) as error:
+            last = error
+    if isinstance(last, killable.DeadlineExceeded):
+        return Score(None, "timed_out", "symbolic_deadline")
+    return Score(None, "failed", "symbolic_worker_died")
+
+
+def _worker() -> killable.Killable:
+    """One child for this process, started when the first pair needs it."""
+    global _shared
+    with _shared_lock:
+        if _shared is None:
+            _shared = killable.Killable(_SYMBOLIC)
+        return _shared

@@ -1,0 +1,198 @@
+"""Finds the final answer of a response: the part after the thinking, and the boxes that count in it.
+
+The rule (what a careful human says): the final answer is the last box of the part after the last ``</think>``; the
+whole response when there is no think tag; nothing when a ``<think>`` never closes; nothing after an end-of-turn token.
+Boxes joined only by connectors are one list, a hedge or a spray is no answer, a correction counts as its last box. An
+unclosed or an empty box is no box.
+
+Everything here is one forward scan, so the cost is linear in the response whatever it holds.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+ExtractStatus = Literal["ok", "no_box", "unclosed", "empty", "unclosed_think"]
+
+OPEN, CLOSE = "<think>", "</think>"
+END_OF_TURN = (
+    "<|im_end|>",
+    "<|endoftext|>",
+    "<|end_of_text|>",
+    "<|eot_id|>",
+    "<|eom_id|>",
+    "<|end|>",
+    "<|return|>",
+    "<|eos|>",
+    "<end_of_turn>",
+    "<eos>",
+    "<｜end▁of▁sentence｜>",
+    "</s>",
+)
+_END = re.compile("|".join(map(re.escape, END_OF_TURN)))
+
+# One token of the brace scan. A backslash takes the next character with it, so "\{" and "\}" never count as braces
+# while the brace after "\\" does.
+_TOKEN = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
+_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
+_BLANK = re.compile(r"(?:[\s{}~\u200b\u2060\ufeff]|\\[,;:! ]|\\q?quad\b|\\text\s*\{\s*\})*")
+
+_WORDS_JOIN = r"and|or|as well as|以及|或者|和|或|与|及"
+_JOIN_ATOM = (
+    r"[\s,;.、，；。&•*$]|\\q?quad\b|\\[,;: ]|\\[()\[\]]|\\\\|"
+    rf"\\(?:text|mathrm|textbf)\s*\{{\s*(?:{_WORDS_JOIN}|,)\s*\}}|(?<![A-Za-z])(?:{_WORDS_JOIN})(?![A-Za-z])|"
+    r"(?:(?<=\n)|(?<=\n )|(?<=\n  ))(?:-|\d[.)]|\([a-e1-9]\))\s"
+)
+_JOINED = re.compile(rf"(?:{_JOIN_ATOM})*+", re.IGNORECASE)
+# "x = \boxed{1}, y = \boxed{2}": a connector and the name of the next unknown.
+_JOINED_LABEL = re.compile(rf"(?:{_JOIN_ATOM})*+[A-Za-z](?:_\{{?\w\}}?)?\s*=\s*\$?", re.IGNORECASE)
+
+_CORRECTS = re.compile(
+    r"\b(?:wait|actually|correct(?:ion|ed|ing)?|mistake\w*|error|wrong|sorry|oops|hmm+|instead|rather|let me|let's|"
+    r"re-?check\w*|double[- ]check\w*|re-?examin\w*|re-?calculat\w*|reconsider\w*|apolog\w*|revis\w*|updated?|"
+    r"should be|second thought|final|finally|scratch that|i mean|no)\b"
+    r"|等等|不对|更正|应该|应为|错|重新|最终|最后|纠正",
+    re.IGNORECASE,
+)
+_HEDGES = re.compile(
+    r"\b(?:or|maybe|perhaps|possibl[ey]|alternatively|alternative|either|could|might|else|otherwise|another|if|"
+    r"not sure|unsure)\b|或|可能|也许|要么",
+    re.IGNORECASE,
+)
+_ANNOUNCES = re.compile(
+    r"\b(?:answers?|options?|choices?|solution|result|guess|try|attempt|candidate|possibility)\b|答案|选项|选择",
+    re.IGNORECASE,
+)
+_SHORT = 100
+"""Characters. Two boxes with more text than this between them have reasoning between them: the last one counts."""
+
+
+@dataclass(frozen=True, slots=True)
+class Extraction:
+    """The boxes that count. ``boxes`` holds the last run of boxes joined by connectors (mostly one), ``rivals`` the
+    earlier boxes that the response offers as other answers without taking them back."""
+
+    status: ExtractStatus
+    boxes: tuple[str, ...] = ()
+    rivals: tuple[str, ...] = ()
+    labelled: bool = False
+    """The run is joined by connectors and names of unknowns (``x = \\boxed{1}, y = \\boxed{2}``)."""
+
+
+def answer_part(response: str, prefix: str = "") -> tuple[str, int] | None:
+    """The text that may hold the final answer and where the model's own part of it starts; None when a ``<think>``
+    never closes. ``prefix`` is what the chat template had already written of the response."""
+    response = response[: end_of_turn(response)]
+    text, own = (prefix + response, len(prefix)) if prefix else (response, 0)
+    closed = text.rfind(CLOSE)
+    start = closed + len(CLOSE) if closed >= 0 else 0
+    if text.find(OPEN, start) >= 0:
+        return None
+    return text[start:], max(0, own - start)
+
+
+def end_of_turn(response: str) -> int:
+    """Where the model ended its turn: the index of the first end-of-turn token, or the length."""
+    end = _END.search(response) if "<" in response else None
+    return len(response) if end is None else end.start()
+
+
+def extract(response: str, prefix: str = "") -> Extraction:
+    """The final answer of ``response`` by the rule above. Linear, never raises."""
+    part = answer_part(response, prefix)
+    if part is None:
+        return Extraction("unclosed_think")
+    text, own = part
+    spans, unclosed = _boxes(text)
+    spans = [span for span in spans if span[2] > own]  # a box inside the template's own words is not an answer
+    filled = [span for span in spans if not is_blank(text[span[1] : span[2] - 1])]
+    if not filled:
+        return Extraction("empty" if spans else "unclosed" if unclosed else "no_box")
+    contents = [_unnest(text[inner : end - 1]) for _, inner, end in filled]
+    run = len(filled) - 1
+    labelled = False
+    while run > 0:
+        between = text[filled[run - 1][2] : filled[run][0]]
+        if len(between) > _SHORT:
+            break
+        if not _JOINED.fullmatch(between):
+            if not _JOINED_LABEL.fullmatch(between):
+                break
+            labelled = True
+        run -= 1
+    first = _rivals_from(text, filled, run)
+    return Extraction("ok", tuple(contents[run:]), tuple(contents[first:run]), labelled)
+
+
+def is_blank(content: str) -> bool:
+    """Whether a box holds nothing a reader could see."""
+    return _BLANK.fullmatch(content) is not None
+
+
+def has_filled_box(text: str) -> bool:
+    """Whether ``text`` holds at least one closed, non-empty box."""
+    return any(not is_blank(text[inner : end - 1]) for _, inner, end in _boxes(text)[0])
+
+
+def last_box(text: str) -> str | None:
+    """The content of the last closed box of ``text``, e.g. of a reference solution."""
+    spans = _boxes(text)[0]
+    return _unnest(text[spans[-1][1] : spans[-1][2] - 1]) if spans else None
+
+
+def _boxes(text: str) -> tuple[list[tuple[int, int, int]], bool]:
+    """Outermost closed boxes as (start, start of content, end), in order, and whether any box stays open."""
+    found: list[tuple[int, int, int]] = []
+    stack: list[tuple[int, int] | None] = []
+    open_boxes = 0
+    match = _BOX.search(text)
+    while match is not None:
+        at = match.end()
+        stack.append((match.start(), at))
+        open_boxes += 1
+        for token in _TOKEN.finditer(text, at):
+            word = token.group()
+            if word == "}":
+                top = stack.pop()
+                if top is not None:
+                    open_boxes -= 1
+                    # A box around earlier boxes swallows them: only the outermost closed box is kept.
+                    while found and found[-1][0] > top[0]:
+                        found.pop()
+                    found.append((*top, token.end()))
+                if not stack:
+                    at = token.end()
+                    break
+            elif word == "{":
+                stack.append(None)
+            elif len(word) > 2:
+                stack.append((token.start(), token.end()))
+                open_boxes += 1
+        else:
+            break  # the end of the text with something still open
+        match = _BOX.search(text, at)
+    return found, open_boxes > 0
+
+
+def _unnest(content: str) -> str:
+    return (_BOX.sub("{", content) if "box" in content else content).strip()
+
+
+def _rivals_from(text: str, spans: list[tuple[int, int, int]], run: int) -> int:
+    """Index of the first box that competes with the run starting at ``run``; ``run`` itself when none does."""
+    first = run
+    while first > 0:
+        between = text[spans[first - 1][2] : spans[first][0]]
+        if len(between) > _SHORT or _CORRECTS.search(between):
+            break
+        if not _HEDGES.search(between) and not _JOINED.fullmatch(between):
+            # Two plain announcements in a row ("Answer: [3] Answer: [4]") are a spray; a box that was never called
+            # the answer is a boxed step on the way to the last one.
+            before = text[max(0, spans[first - 1][0] - _SHORT) : spans[first - 1][0]]
+            line = re.split(r"[\n.。!?]", before)[-1]
+            if not (_ANNOUNCES.search(between) and _ANNOUNCES.search(line)):
+                break
+        first -= 1
+    return first

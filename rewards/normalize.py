@@ -1,0 +1,273 @@
+"""Makes the many spellings of one answer look alike, without deciding anything about its meaning.
+
+``clean`` undoes typography: full-width and styled characters, super- and subscripts, LaTeX spacing and font commands,
+dollar signs, unicode operators, a final stop. ``key`` is the form in which two cleaned answers are compared as text,
+``text_key`` the one for read text (OCR): case, quotes, articles, the final stop and full-width forms do not matter, any
+other character does.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+_SUPER = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿ", "0123456789+-()n")
+_SUB = str.maketrans("₀₁₂₃₄₅₆₇₈₉₊₋₍₎", "0123456789+-()")
+_SUPER_RUN = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿ]+")
+_SUB_RUN = re.compile("[₀₁₂₃₄₅₆₇₈₉₊₋₍₎]+")
+_VULGAR = re.compile(r"(\d?)\s*([¼-¾⅐-⅞])")
+
+# Before NFKC, which would turn some of these into something else, and after it: what is left of the operators.
+_CHARS = {
+    **dict.fromkeys("−–—‐‑‒﹣－⁃", "-"),
+    **dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff\u00ad", ""),
+    **dict.fromkeys("“”„‟«»〝〞＂", '"'),
+    **dict.fromkeys("‘’‚‛′＇`´", "'"),
+    "″": '"',
+    "×": "\\times ",
+    "✕": "\\times ",
+    "÷": "/",
+    "∕": "/",
+    "⁄": "/",
+    "⋅": "\\cdot ",
+    "·": "\\cdot ",
+    "∙": "\\cdot ",
+    "∗": "*",
+    "∶": ":",
+    "≤": "\\le ",
+    "⩽": "\\le ",
+    "≥": "\\ge ",
+    "⩾": "\\ge ",
+    "≠": "\\ne ",
+    "≈": "\\approx ",
+    "±": "\\pm ",
+    "∓": "\\mp ",
+    "∞": "\\infty ",
+    "∪": "\\cup ",
+    "∩": "\\cap ",
+    "∈": "\\in ",
+    "∅": "\\emptyset ",
+    "°": "^\\circ ",
+    "º": "^\\circ ",
+    "√": "\\sqrt ",
+    "∛": "\\sqrt[3] ",
+    "∠": "\\angle ",
+    "△": "\\triangle ",
+    "π": "\\pi ",
+    "θ": "\\theta ",
+    "α": "\\alpha ",
+    "β": "\\beta ",
+    "γ": "\\gamma ",
+    "λ": "\\lambda ",
+    "φ": "\\phi ",
+    "ω": "\\omega ",
+    "Δ": "\\Delta ",
+    "ℝ": "\\mathbb{R}",
+    "℃": "^\\circ C",
+    "℉": "^\\circ F",
+    "、": ",",
+    "，": ",",
+    "；": ";",
+    "：": ":",
+    "。": ".",
+    "【": "[",
+    "】": "]",
+}
+_TABLE = str.maketrans(_CHARS)
+
+_FONTS = (
+    "text|mathrm|mathbf|textbf|mathit|textit|mathsf|mathtt|textrm|textsf|texttt|textnormal|mbox|hbox|operatorname|"
+    "boldsymbol|bm|pmb|emph|underline|uline|mathcal|ensuremath|mathop|vec|overrightarrow|phantom"
+)
+_FONT = re.compile(rf"\\(?:{_FONTS})\*?\s*\{{([^{{}}]*)\}}")
+_COLOUR = re.compile(r"\\(?:textcolor|color|colorbox)\s*\{[a-zA-Z]+\}")
+_DROP = re.compile(
+    r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|rm|bf|it|sf|tt|mathstrut|strut|noindent|centering|"
+    r"hline|nonumber)(?![a-zA-Z])\.?"
+)
+_FRAC = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
+_WIDE = re.compile(r"\\(?:q?quad|enspace|thinspace|hspace\*?\s*\{[^{}]*\}|space)(?![a-zA-Z])")
+_THIN_IN_NUMBER = re.compile(r"(?<=\d)\\[,;: ](?=\d{3}(?!\d))")
+_THIN = re.compile(r"(?<!\\)\\[,;:> ]|~")
+_SYNONYMS = {
+    r"\leq": r"\le",
+    r"\leqslant": r"\le",
+    r"\geq": r"\ge",
+    r"\geqslant": r"\ge",
+    r"\neq": r"\ne",
+    r"\lt": "<",
+    r"\gt": ">",
+    r"\varnothing": r"\emptyset",
+    r"\degree": r"^\circ",
+    r"\celsius": r"^\circ C",
+    r"\ast": "*",
+    r"\lbrace": r"\{",
+    r"\rbrace": r"\}",
+    r"\lvert": "|",
+    r"\rvert": "|",
+    r"\vert": "|",
+    r"\mid": "|",
+    r"\lbrack": "[",
+    r"\rbrack": "]",
+    r"\land": r"\text{and}",
+    r"\lor": r"\text{or}",
+    r"\colon": ":",
+    r"\varphi": r"\phi",
+    r"\varepsilon": r"\epsilon",
+    r"\infin": r"\infty",
+    r"\simeq": r"\approx",
+    r"\pounds": "£",
+    r"\euro": "€",
+    r"\textdegree": r"^\circ",
+    r"\textquotesingle": "'",
+    r"\divide": "/",
+    r"\div": "/",
+}
+_SYNONYM = re.compile(rf"(?:{'|'.join(re.escape(k) for k in sorted(_SYNONYMS, key=len, reverse=True))})(?![a-zA-Z])")
+_CIRC = re.compile(r"\^\s*\{\s*\\circ\s*\}|\^\s*\\circ(?![a-zA-Z])\s?")
+_SPACES = re.compile(r"\s+")
+_FREE_SPACE = re.compile(r"(?<![0-9A-Za-z]) | (?![0-9A-Za-z])")
+_GROUPED = re.compile(r"\{,\}")
+_ESCAPED = re.compile(r"\\([%$#&_])")
+_DELIMITERS = (
+    ("$$", "$$"),
+    ("$", "$"),
+    ("\\(", "\\)"),
+    ("\\[", "\\]"),
+    ("**", "**"),
+    ("`", "`"),
+    ("'", "'"),
+    ('"', '"'),
+)
+
+_ARTICLE = re.compile(r"\b(?:a|an|the)\s+(?=\S)")
+_BETWEEN_CJK = re.compile(r"(?<=[\u3000-\u9fff\uf900-\ufaff])\s+(?=[\u3000-\u9fff\uf900-\ufaff])")
+
+
+def clean(raw: str) -> str:
+    """``raw`` with its typography undone. Idempotent in effect, linear, never raises."""
+    s = raw if raw.isascii() else _ascii_forms(raw)
+    if "\\" in s:
+        s = _latex(s)
+    s = _SPACES.sub(" ", s).strip()
+    while True:
+        before = s
+        if s[-1:] in {".", ",", ";"} and not s.endswith(("..", "\\,", "\\;")):
+            s = s[:-1].rstrip()
+        for left, right in _DELIMITERS:
+            if (
+                s.startswith(left)
+                and s.endswith(right)
+                and len(s) >= len(left) + len(right)
+                and left not in (inner := s[len(left) : len(s) - len(right)])
+                and right not in inner
+            ):
+                s = inner.strip()
+        if s[:1] == "{" and _closes_at_end(s):
+            s = s[1:-1].strip()
+        if s == before:
+            return s
+
+
+def key(cleaned: str) -> str:
+    """The form in which two cleaned answers are equal as text: spaces that separate nothing are gone."""
+    return _FREE_SPACE.sub("", cleaned) if " " in cleaned else cleaned
+
+
+def text_key(raw: str) -> str:
+    """The form in which read text is compared (OCR, words)."""
+    s = raw
+    if "\\" in s:
+        for _ in range(4):
+            s, changed = _FONT.subn(r"\1", s)
+            if not changed:
+                break
+        s = _ESCAPED.sub(r"\1", s)
+        s = _THIN.sub(" ", s)
+        s = s.replace("\\\\", " ")
+    if not s.isascii():
+        s = unicodedata.normalize("NFKC", s)
+        s = s.translate(_TEXT_TABLE)
+        s = _BETWEEN_CJK.sub("", s)
+    s = _SPACES.sub(" ", s).strip()
+    if len(s) > 2 and s[0] == "$" == s[-1]:
+        s = s[1:-1].strip()
+    s = s.casefold().replace('"', "").strip()
+    if len(s) > 1 and s[0] == "'" == s[-1]:
+        s = s[1:-1].strip()
+    if s[-1:] == "." and len(s) > 1 and s[-2] != ".":
+        s = s[:-1].rstrip()
+    return _SPACES.sub(" ", _ARTICLE.sub("", s)).strip()
+
+
+_TEXT_TABLE = str.maketrans(
+    {
+        **dict.fromkeys("−–—‐‑‒", "-"),
+        **dict.fromkeys("\u200b\u200c\u200d\u2060\ufeff\u00ad", ""),
+        **dict.fromkeys("“”„‟«»〝〞「」『』", '"'),
+        **dict.fromkeys("‘’‚‛`´", "'"),
+        "。": ".",
+        "、": ",",
+        "【": "[",
+        "】": "]",
+    }
+)
+
+
+def _ascii_forms(raw: str) -> str:
+    s = _SUPER_RUN.sub(lambda m: "^{" + m.group().translate(_SUPER) + "}", raw)
+    s = _SUB_RUN.sub(lambda m: "_{" + m.group().translate(_SUB) + "}", s)
+    s = _VULGAR.sub(_vulgar, s)
+    s = unicodedata.normalize("NFKC", s.translate(_TABLE)).translate(_TABLE)
+    if not s.isascii():
+        s = "".join(_digit(c) for c in s)
+    return s
+
+
+def _vulgar(match: re.Match[str]) -> str:
+    top, _, bottom = unicodedata.normalize("NFKC", match.group(2)).partition("\u2044")
+    return f"{match.group(1)} {top}/{bottom}" if match.group(1) else f"{top}/{bottom}"
+
+
+def _digit(char: str) -> str:
+    """Decimal digits of other scripts (Arabic, Devanagari) as ASCII."""
+    if char.isascii():
+        return char
+    value = unicodedata.decimal(char, None)
+    return char if value is None else str(value)
+
+
+def _latex(s: str) -> str:
+    s = s.replace("\\\\%", "\\%").replace("\\!", "")
+    s = _THIN_IN_NUMBER.sub("", s)
+    s = _SYNONYM.sub(lambda m: _SYNONYMS[m.group()], s)
+    s = _DROP.sub("", s)
+    s = _FRAC.sub(r"\\frac", s)
+    s = _COLOUR.sub("", s)
+    s = _WIDE.sub(" ", s)
+    s = _THIN.sub(" ", s)
+    s = _GROUPED.sub(",", s)
+    for _ in range(4):  # fonts inside fonts; deeper than this is no answer but a trick
+        s, changed = _FONT.subn(r" \1 ", s)
+        if not changed:
+            break
+    s = _CIRC.sub(r"^\\circ ", s)
+    return _ESCAPED.sub(r"\1", s)
+
+
+def _closes_at_end(s: str) -> bool:
+    """Whether the brace that opens ``s`` closes at its very end."""
+    depth = 0
+    skip = False
+    for i, c in enumerate(s):
+        if skip:
+            skip = False
+        elif c == "\\":
+            skip = True
+        elif c == "{":
+            depth += 1
+        elif c == "}":
+            depth -= 1
+            if depth == 0:
+                return i == len(s) - 1
+    return False

@@ -1,0 +1,32 @@
+"""The last resort: math-verify and sympy on the extracted content only. Loaded in killable child processes, never in
+the process that scores (importing sympy takes seconds, and a big-integer power holds the interpreter for good).
+
+JSON values in and out, so that no sympy object ever leaves the child.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from math_verify import ExprExtractionConfig, LatexExtractionConfig, parse, verify
+
+_LATEX = (LatexExtractionConfig(), ExprExtractionConfig())
+
+
+def equal(gold: str, answer: str) -> Literal["equal", "different", "unknown"]:
+    """What sympy says of two answers; "unknown" when it cannot read one of them."""
+    try:
+        g, a = _read(gold), _read(answer)
+        if not g or not a:
+            return "unknown"
+        return "equal" if verify(g, a, float_rounding=6, timeout_seconds=None) else "different"
+    except (MemoryError, KeyboardInterrupt):
+        raise
+    except Exception:  # whatever a parser of foreign text may raise: it could not be read
+        return "unknown"
+
+
+def _read(text: str) -> list[Any]:
+    """The first reading only: among several, one always matches something. Strings are what could not be read."""
+    found = parse(f"${text}$", list(_LATEX), parsing_timeout=None)  # type: ignore[arg-type]
+    return [item for item in found if not isinstance(item, str)][:1]
