@@ -40,6 +40,34 @@ def check(config: ConfigFile, overrides: Overrides = None) -> None:
     check_job(config, overrides or [])
 
 
+@app.command()
+def score(
+    source: Annotated[
+        Path, typer.Argument(metavar="IN", help="JSONL or Parquet: `response` and the problem's fields.")
+    ],
+    out: Annotated[Path | None, typer.Option(help="Where to: the same rows with `reward` and `scores`.")] = None,
+    config: Annotated[Path | None, typer.Option(help="A YAML file with a `rewards:` section.")] = None,
+    reward: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=WEIGHT",
+            help="A built-in reward (boxed), 'module:Name' or 'my_reward.py:MyReward', and its weight. "
+            "May be repeated. Default: boxed=0.9 think_format=0.1.",
+        ),
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Worker processes.", show_default="2, or the config's")] = None,
+    explain: Annotated[str | None, typer.Option(metavar="ID", help="Show how one row is decided (id or line).")] = None,
+    compare: Annotated[
+        str | None,
+        typer.Option(metavar="OTHER", help="Agreement with 'column:LABEL', a scored file, or another reward."),
+    ] = None,
+) -> None:
+    """Score the responses in a file, with the very code that training uses. Run it again to resume."""
+    from sailrl.jobs.score import ScoreOptions, score_job
+
+    score_job(ScoreOptions(source, out, config, reward or (), workers, explain, compare))
+
+
 def main() -> None:
     """Entry point of the ``sailrl`` script."""
     try:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal, TypeAlias
@@ -36,10 +36,10 @@ class BadRow:
         )
 
 
-def read_rows(path: str | Path, *, skip: int = 0) -> Iterator[tuple[int, Row | BadRow]]:
-    """Yields ``(line, row)`` for each row of a JSONL or Parquet file, from the 1-based line ``skip + 1`` on.
+def read_rows(path: str | Path) -> Iterator[tuple[int, Row | BadRow]]:
+    """Yields ``(line, row)`` for each row of a JSONL or Parquet file.
 
-    Blank lines are no rows. In Parquet the line is the row's number.
+    Lines count from 1; blank ones are no rows. In Parquet the line is the row's number.
 
     Raises:
         DataError: the file cannot be read or is of another kind. Raised by the call, not by the first row.
@@ -48,12 +48,12 @@ def read_rows(path: str | Path, *, skip: int = 0) -> Iterator[tuple[int, Row | B
     if not path.is_file():
         raise DataError(f"there is no file {path}." if not path.exists() else f"{path} is not a file.")
     if file_format(path) == ".parquet":
-        return _read_parquet(path, _open_parquet(path), skip)
+        return _read_parquet(_open_parquet(path))
     try:
         file = path.open("rb")
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}.") from error
-    return _read_jsonl(path, file, skip)
+    return _read_jsonl(path, file)
 
 
 def good_rows(path: str | Path, *, on_bad_row: OnBadRow = "error") -> Iterator[tuple[int, Row]]:
@@ -125,10 +125,14 @@ class RowWriter:
 
     Args:
         resume: keep the complete rows that are there (``rows_kept`` of them) and go on behind them.
+        finish: makes the Parquet file from the waiting rows; ``finish(lines, path)`` in place of finding the types.
     """
 
-    def __init__(self, path: str | Path, *, resume: bool = False) -> None:
+    def __init__(
+        self, path: str | Path, *, resume: bool = False, finish: Callable[[Path, Path], None] | None = None
+    ) -> None:
         self.path = Path(path)
+        self._finish = finish or _find_types
         self._parquet = file_format(self.path) == ".parquet"
         self.lines = self.path.with_name(self.path.name + ".partial.jsonl") if self._parquet else self.path
         """Where the rows are while they come in."""
@@ -156,16 +160,14 @@ class RowWriter:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         self._file.close()
         if self._parquet and kind is None:
-            from sailrl.data.parquet import write_parquet
-
-            write_parquet(self.path, lambda: (row for _, row in good_rows(self.lines)))
+            self._finish(self.lines, self.path)
             self.lines.unlink()
 
 
-def _read_jsonl(path: Path, file: IO[bytes], skip: int) -> Iterator[tuple[int, Row | BadRow]]:
+def _read_jsonl(path: Path, file: IO[bytes]) -> Iterator[tuple[int, Row | BadRow]]:
     with file:
         for line, text in enumerate(file, 1):
-            if line <= skip or not text.strip():
+            if not text.strip():
                 continue
             row, rule, detail = parse_line(text)
             yield line, row if row is not None else BadRow(path, line, rule, detail)
@@ -181,17 +183,18 @@ def _open_parquet(path: Path) -> Any:
         raise DataError(f"cannot read {path} as Parquet: {error}.") from error
 
 
-def _read_parquet(path: Path, file: Any, skip: int) -> Iterator[tuple[int, Row | BadRow]]:
+def _read_parquet(file: Any) -> Iterator[tuple[int, Row | BadRow]]:
     with file:
         line = 0
         for batch in file.iter_batches(batch_size=256):
-            if line + len(batch) <= skip:
-                line += len(batch)
-                continue
             for row in batch.to_pylist():
-                line += 1
-                if line > skip:
-                    yield line, row
+                yield (line := line + 1), row
+
+
+def _find_types(lines: Path, target: Path) -> None:
+    from sailrl.data.parquet import write_parquet
+
+    write_parquet(target, lambda: (row for _, row in good_rows(lines)))
 
 
 def _complete_lines(file: IO[bytes]) -> tuple[int, int]:

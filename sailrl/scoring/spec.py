@@ -74,7 +74,7 @@ def resolve(name: str) -> str:
     module = f"{BUILT_IN}.{name}"
     modules = [found.name for found in pkgutil.iter_modules(importlib.import_module(BUILT_IN).__path__)]
     if name not in modules:
-        near = difflib.get_close_matches(name, modules, n=3) or modules
+        near = difflib.get_close_matches(name, modules, n=3) or modules[:8]
         raise ConfigError(
             f"there is no built-in reward {name!r}. Nearest: {', '.join(near)}. "
             "For one of your own write 'module:Name' or 'my_reward.py:MyReward'."

@@ -1,0 +1,57 @@
+"""Lets an interrupted ``sailrl score`` continue: beside an unfinished output lies what was scored, and with what."""
+
+from __future__ import annotations
+
+import hashlib
+import inspect
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from sailrl import plugins
+from sailrl.scoring.spec import PartSpec, ScoringSpec
+
+
+class Unfinished:
+    """The file ``<out>.state.json``. It exists exactly while ``out`` is incomplete."""
+
+    def __init__(self, source: Path, out: Path, spec: ScoringSpec) -> None:
+        self._path = out.with_name(out.name + ".state.json")
+        stat = source.stat()
+        self._state = {
+            "input": {"path": str(source.resolve()), "bytes": stat.st_size, "modified_ns": stat.st_mtime_ns},
+            "rewards": {name: _identity(part) for name, part in spec.parts.items()},
+            "combine": _identity(spec.combine),
+            "deadline_s": spec.deadline_s,
+        }
+
+    def begin(self) -> bool:
+        """True when ``out`` holds the beginning of this very job; otherwise the job starts anew."""
+        try:
+            same = json.loads(self._path.read_bytes()) == self._state
+        except (OSError, ValueError):
+            same = False
+        if not same:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            self._path.write_text(json.dumps(self._state, indent=1))
+        return same
+
+    def finished(self) -> None:
+        self._path.unlink(missing_ok=True)
+
+
+def _identity(part: PartSpec) -> dict[str, Any]:
+    """What must be the same for old and new scores to stand in one file, the reward's own code included."""
+    source = inspect.getsourcefile(sys.modules[plugins.load(part.use).__module__])
+    code = hashlib.sha256()
+    for file in _files(Path(source)) if source else ():
+        code.update(file.read_bytes())
+    args = json.loads(json.dumps(dict(part.args), default=str))
+    return {"use": part.use, "args": args, "weight": part.weight, "code": code.hexdigest()}
+
+
+def _files(module: Path) -> list[Path]:
+    """The file, or its whole package: a reward is spread over several of its neighbours."""
+    in_package = (module.parent / "__init__.py").exists()
+    return sorted(module.parent.glob("*.py")) if in_package else [module]

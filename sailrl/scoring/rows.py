@@ -1,0 +1,53 @@
+"""From the row of a file to a request, and from the result to the row of the scored file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from sailrl.data.contract import BrokenRow, parse_problem
+from sailrl.data.rows import BadRow, Row
+from sailrl.scoring.scorer import Request, Scored
+from sailrl.types import Score
+
+
+def request_from_row(row: Row | BadRow, *, where: str, folder: Path) -> Request | Score:
+    """What to score, or the verdict on a row that cannot be: ``unscorable``, by a reason that names the field."""
+    if isinstance(row, BadRow):
+        return _unscorable(row.rule)
+    response = row.get("response")
+    if response is None:
+        return _unscorable("missing_response")
+    if not isinstance(response, str):
+        return _unscorable("bad_field:response")
+    tokens = row.get("response_tokens")
+    if tokens is not None and (isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 0):
+        return _unscorable("bad_field:response_tokens")
+    try:
+        return Request(response, parse_problem(row, where=where, need_prompt=False, folder=folder), tokens)
+    except BrokenRow as broken:
+        return _unscorable(f"bad_field:{broken.field.split('[')[0]}")
+    except RecursionError:
+        return _unscorable("too_deep")
+
+
+def result_row(scored: Scored) -> dict[str, Any]:
+    """The two fields that scoring adds: ``reward`` and ``scores``."""
+    return {
+        "reward": scored.total.value,
+        "scores": {
+            name: {"value": score.value, "status": score.status, "reason": score.reason}
+            for name, score in scored.scores.items()
+        },
+    }
+
+
+def out_row(row: Row | BadRow, result: Mapping[str, Any]) -> Row:
+    """The row with its result behind it. A line that was no row is replaced by what is wrong with it."""
+    kept = {"error": f"line {row.line}: {row.detail}"} if isinstance(row, BadRow) else row
+    return {name: value for name, value in kept.items() if name not in result} | dict(result)
+
+
+def _unscorable(reason: str) -> Score:
+    return Score(None, "unscorable", reason)

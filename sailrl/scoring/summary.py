@@ -1,0 +1,85 @@
+"""What a scored file looks like as a whole: rows, rewards and statuses by task, reasons by part."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sailrl.types import STATUSES
+
+MAX_TASKS = 50
+MAX_REASONS = 200
+"""Names come from the data: a file with a task of its own in every row must not fill memory or the screen."""
+OTHER = "(other)"
+
+
+@dataclass(slots=True)
+class Mean:
+    total: float = 0.0
+    count: int = 0
+
+    def add(self, value: float | None) -> None:
+        if value is not None:
+            self.total += value
+            self.count += 1
+
+    def __str__(self) -> str:
+        return f"{self.total / self.count:.4f}" if self.count else "-"
+
+
+@dataclass(slots=True)
+class TaskSummary:
+    """The rows of one task."""
+
+    rows: int = 0
+    reward: Mean = field(default_factory=Mean)
+    parts: dict[str, Mean] = field(default_factory=dict)
+    statuses: Counter[str] = field(default_factory=Counter)
+    """Rows by the worst status among their parts."""
+
+
+class Summary:
+    """Add rows one by one; memory does not grow with them."""
+
+    def __init__(self) -> None:
+        self.tasks: dict[str, TaskSummary] = {}
+        self.reasons: Counter[tuple[str, str, str]] = Counter()
+        """Rows by (part, status, reason)."""
+        self.details: dict[tuple[str, str], str] = {}
+        """By (part, reason) what went wrong the first time, in words."""
+
+    def add(self, row: Mapping[str, Any]) -> None:
+        """Counts a row of the scored file."""
+        name = row.get("task")
+        name = name if isinstance(name, str) and name else "(none)"
+        if name not in self.tasks and len(self.tasks) >= MAX_TASKS:
+            name = OTHER
+        task = self.tasks.setdefault(name, TaskSummary())
+        task.rows += 1
+        task.reward.add(row["reward"])
+        for part, score in row["scores"].items():
+            task.parts.setdefault(part, Mean()).add(score["value"])
+            key = (part, score["status"], score["reason"])
+            self.reasons[key if key in self.reasons or len(self.reasons) < MAX_REASONS else (*key[:2], OTHER)] += 1
+        task.statuses[max((score["status"] for score in row["scores"].values()), key=STATUSES.index)] += 1
+
+    def explain(self, part: str, reason: str, detail: str) -> None:
+        """Remembers the first words on a reason."""
+        if len(self.details) < MAX_REASONS:
+            self.details.setdefault((part, reason), detail)
+
+    def total(self) -> TaskSummary:
+        whole = TaskSummary()
+        for task in self.tasks.values():
+            whole.rows += task.rows
+            whole.reward = _joined(whole.reward, task.reward)
+            whole.statuses += task.statuses
+            for part, mean in task.parts.items():
+                whole.parts[part] = _joined(whole.parts.get(part, Mean()), mean)
+        return whole
+
+
+def _joined(one: Mean, other: Mean) -> Mean:
+    return Mean(one.total + other.total, one.count + other.count)
