@@ -60,7 +60,7 @@ def _whole_groups(batch: BatchConfig) -> Iterator[Complaint]:
             f"is {u} and group_size is {g}, which makes {u / g:.4g} groups, but an update takes whole groups. "
             f"Write rollouts_per_update: {_or(_updates_near(u, g, e) or _multiples_near(u, g))}.",
         )
-    elif e % u:
+    elif e % u and not e % g:
         updates = _updates_near(u, g, e)
         yield Complaint(
             ("rollouts_per_update",),

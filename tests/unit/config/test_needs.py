@@ -1,0 +1,177 @@
+"""What a run needs of its machine is asked for before anything starts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sailrl.config.checks import preflight
+from sailrl.config.load import load
+from sailrl.errors import ConfigError
+
+
+@pytest.fixture
+def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A configuration whose every need is met, in the folder one runs from."""
+    monkeypatch.chdir(tmp_path)
+    Path("mine.py").write_text(
+        "class Right:\n"
+        "    def __init__(self, strict: bool = False) -> None:\n"
+        "        assert isinstance(strict, bool), 'strict is true or false'\n"
+        "def rows(count: int):\n    return []\n"
+        "def combine():\n    return None\n"
+    )
+    Path("train.jsonl").write_text('{"prompt": "1 + 1", "answer": "2"}\n')
+    path = tmp_path / "c.yaml"
+    path.write_text(
+        "kind: rlvr\n"
+        "model: {path: org/model}\n"
+        "data: {train: {path: train.jsonl}, max_prompt_tokens: 100}\n"
+        "rewards: {parts: {right: {use: 'mine.py:Right', weight: 1.0}}, combine: {use: 'mine.py:combine'}}\n"
+        "rollout: {max_response_tokens: 50}\n"
+    )
+    return path
+
+
+def missing(base: Path, *overrides: str) -> str:
+    loaded = load(base, overrides)
+    with pytest.raises(ConfigError) as error:
+        preflight(loaded.config, loaded.where)
+    return str(error.value)
+
+
+def fine(base: Path, *overrides: str) -> None:
+    loaded = load(base, overrides)
+    preflight(loaded.config, loaded.where)
+
+
+def model_folder(name: str, config: dict[str, Any] | None, *files: str) -> str:
+    folder = Path(name)
+    folder.mkdir()
+    if config is not None:
+        (folder / "config.json").write_text(json.dumps(config))
+    for file in files:
+        (folder / file).write_bytes(b"")
+    return f"model.path=./{name}"
+
+
+def test_a_machine_with_everything_passes(base: Path) -> None:
+    fine(base)
+
+
+# --- data ----------------------------------------------------------------------------------------------------------
+
+
+def test_a_missing_data_file_is_named_in_full(base: Path) -> None:
+    assert missing(base, "data.train.path=tran.jsonl") == (
+        f"command line, data.train.path=...: data.train.path is 'tran.jsonl', but there is no file "
+        f"{base.parent / 'tran.jsonl'}. Relative paths start at the folder you run from."
+    )
+
+
+def test_a_folder_is_no_data_file(base: Path) -> None:
+    assert "data.eval.path is '.', which is a folder." in missing(base, "data.eval.path=.")
+
+
+# --- model ---------------------------------------------------------------------------------------------------------
+
+
+def test_a_whole_model_folder_passes(base: Path) -> None:
+    fine(base, model_folder("whole", {"max_position_embeddings": 150}, "model.safetensors"))
+
+
+def test_a_model_folder_without_weights_is_refused(base: Path) -> None:
+    assert "model.path is './bare', but that folder has no *.safetensors." in missing(base, model_folder("bare", {}))
+
+
+def test_a_model_folder_without_anything_lacks_both(base: Path) -> None:
+    assert "has no config.json and no *.safetensors." in missing(base, model_folder("empty", None))
+
+
+def test_old_weights_are_recognised(base: Path) -> None:
+    folder = model_folder("old", {}, "pytorch_model.bin")
+    assert missing(base, folder).endswith("It has *.bin weights: save them as safetensors first.")
+
+
+def test_a_missing_shard_is_named(base: Path) -> None:
+    folder = model_folder("sharded", {}, "model-1.safetensors")
+    index = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
+    Path("sharded/model.safetensors.index.json").write_text(json.dumps(index))
+    assert "that folder has no model-2.safetensors." in missing(base, folder)
+
+
+@pytest.mark.parametrize("path", ["./nowhere", "/nowhere/model", "runs/rlvr/checkpoints/9"])
+def test_a_model_folder_that_does_not_exist_is_refused(base: Path, path: str) -> None:
+    assert "does not exist; a model is a folder in Hugging Face format" in missing(base, f"model.path={path}")
+
+
+@pytest.mark.parametrize("name", ["gpt2", "Qwen/Qwen3-VL-8B-Thinking"])
+def test_a_name_on_the_hub_is_not_looked_up(base: Path, name: str) -> None:
+    fine(base, f"model.path={name}")
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        {"max_position_embeddings": 149},
+        {"max_position_embeddings": 99999, "text_config": {"max_position_embeddings": 149}},
+    ],
+)
+def test_a_sequence_longer_than_the_models_positions_is_refused(base: Path, config: dict[str, Any]) -> None:
+    # 100 prompt + 50 response = 150 tokens; 149 - 50 leaves a prompt of 99.
+    message = missing(base, model_folder("short", config, "model.safetensors"))
+    assert "is 100 and rollout.max_response_tokens is 50, together 150, but ./short has 149 positions." in message
+    assert "Write max_prompt_tokens: 99" in message
+
+
+def test_stretched_positions_count(base: Path) -> None:
+    stretched = {
+        "max_position_embeddings": 100,
+        "rope_scaling": {"factor": 1.5, "rope_type": "yarn"},
+    }  # 100 x 1.5 = 150
+    fine(base, model_folder("stretched", stretched, "model.safetensors"))
+
+
+# --- plug-ins ------------------------------------------------------------------------------------------------------
+
+
+def test_a_reward_that_does_not_exist_names_its_neighbours(base: Path) -> None:
+    assert missing(base, "rewards.parts.right.use='mine.py:Rigth'") == (
+        "command line, rewards.parts.right.use=...: rewards.parts.right.use does not load: plug-in 'mine.py:Rigth': "
+        "mine.py has no 'Rigth'. It offers: Right."
+    )
+
+
+def test_a_module_that_does_not_import_quotes_its_error(base: Path) -> None:
+    Path("broken.py").write_text("import nothing_of_that_name\n")
+    message = missing(base, "rewards.parts.right.use='broken.py:Right'")
+    assert "ModuleNotFoundError: No module named 'nothing_of_that_name'" in message
+    assert len(message.split("\n\n")) == 1  # said once, not again for building it
+
+
+def test_a_reward_that_cannot_be_built_says_why(base: Path) -> None:
+    assert missing(base, "rewards.parts.right.args.strict=maybe").endswith(
+        "rewards.parts.right cannot be built: plug-in 'mine.py:Right' could not be built with (strict='maybe'): "
+        "AssertionError: strict is true or false"
+    )
+
+
+def test_an_argument_that_a_plug_in_does_not_take_is_refused(base: Path) -> None:
+    assert missing(base, "rewards.parts.right.args.strikt=true").endswith(
+        "rewards.parts.right.args.strikt is no argument of mine.py:Right, which takes strict."
+    )
+
+
+def test_generators_and_combining_rules_are_tried_too(base: Path) -> None:
+    overrides = ["data.eval.generate={use: 'mine.py:rows', args: {size: 1}}", "rewards.combine.use='mine.py:combined'"]
+    message = missing(base, *overrides)
+    assert "data.eval.generate.args.size is no argument of mine.py:rows, which takes count." in message
+    assert "rewards.combine.use does not load" in message
+
+
+def test_everything_missing_is_reported_together(base: Path) -> None:
+    message = missing(base, "data.train.path=no.jsonl", "rewards.parts.right.use='no.py:No'", "model.path=./no")
+    assert message.startswith("3 things are wrong.")
