@@ -1,0 +1,84 @@
+"""Every shipped reward that needs no server keeps the contract, and the contract notices rewards that do not."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from sailrl.errors import RewardError
+from sailrl.scoring.contract import check_reward
+from tests.contract.reward_suite import RewardSuite
+
+
+class TestBoxedAnswer(RewardSuite):
+    use = "rewards.boxed:BoxedAnswer"
+
+
+class TestThinkFormat(RewardSuite):
+    use = "rewards.think_format:ThinkFormat"
+
+
+class TestThinkFormatWithJudgment(RewardSuite):
+    use = "rewards.think_format:ThinkFormat"
+    args = {"judge_form": True}  # noqa: RUF012
+
+
+class TestSoftOverlong(RewardSuite):
+    use = "rewards.overlong:SoftOverlong"
+    args = {"max_response_tokens": 10, "buffer_tokens": 3}  # noqa: RUF012
+
+
+class TestRepetition(RewardSuite):
+    use = "rewards.repetition:Repetition"
+
+
+BROKEN = {
+    "raises": ("return Score(1.0 / len(response))", "raised:ZeroDivisionError"),
+    "a_bare_number": ("return 1.0", "not_a_score:float"),
+    "none": ("return None", "not_a_score:NoneType"),
+    "random": ("return Score(random.random())", "the second time it says"),
+    "changes_the_problem": ("problem.meta['seen'] = True; return Score(1.0)", "changes the problem"),
+    "remembers": ("self.n = getattr(self, 'n', 0) + 1; return Score(float(self.n))", "the second time it says"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_reward_that_breaks_a_rule_is_told_which(tmp_path: Path, name: str) -> None:
+    body, says = BROKEN[name]
+    file = tmp_path / f"{name}.py"
+    file.write_text(
+        "import random\nfrom sailrl.types import Score\nclass Broken:\n"
+        f"    def __call__(self, response, problem):\n        {body}\n"
+    )
+    with pytest.raises(RewardError, match=says):
+        check_reward(f"{file}:Broken", deadline_s=0.5)
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("return Score(1.0)", "in fast it says 1.0"),
+        ("raise ValueError", "fast raises ValueError"),
+        ("import time; time.sleep(2.1 * (len(response) == 150_000))", "it must be linear"),
+    ],
+)
+def test_a_fast_that_disagrees_raises_or_dawdles_is_told_so(tmp_path: Path, body: str, says: str) -> None:
+    file = tmp_path / "fast.py"
+    file.write_text(
+        "from sailrl.types import Score\nclass Broken:\n"
+        "    def __call__(self, response, problem):\n        return Score(0.0)\n"
+        f"    def fast(self, response, problem):\n        {body}\n"
+    )
+    with pytest.raises(RewardError, match=says):
+        check_reward(f"{file}:Broken", deadline_s=0.5)
+
+
+def test_an_honest_reward_of_a_user_passes(tmp_path: Path) -> None:
+    file = tmp_path / "honest.py"
+    file.write_text(
+        "from sailrl.types import Score\nclass Honest:\n"
+        "    def __call__(self, response, problem):\n        return Score(float(str(problem.answer) in response))\n"
+        "    async def later(self): pass\n"
+    )
+    check_reward(f"{file}:Honest")
