@@ -1,4 +1,4 @@
-"""Every error a user can meet. The message says what is wrong with both numbers and the place, the rule, and one fix."""
+"""Every error a user can meet: what is wrong, with both numbers and the place; the rule; one fix."""
 
 from __future__ import annotations
 

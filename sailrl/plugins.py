@@ -46,7 +46,9 @@ def build(spec: str, args: dict[str, Any] | None = None) -> Any:
         raise
     except Exception as error:
         given = ", ".join(f"{k}={v!r}" for k, v in (args or {}).items())
-        raise ConfigError(f"plug-in {spec!r} could not be built with ({given}): {type(error).__name__}: {error}") from error
+        raise ConfigError(
+            f"plug-in {spec!r} could not be built with ({given}): {type(error).__name__}: {error}"
+        ) from error
 
 
 def _module(name: str, spec: str) -> ModuleType:
@@ -66,7 +68,8 @@ def _module(name: str, spec: str) -> ModuleType:
     if alias in sys.modules:
         return sys.modules[alias]
     module_spec = importlib.util.spec_from_file_location(alias, path)
-    assert module_spec is not None and module_spec.loader is not None  # a .py path always has a loader
+    assert module_spec is not None  # a .py path always has a spec and a loader
+    assert module_spec.loader is not None
     module = importlib.util.module_from_spec(module_spec)
     sys.modules[alias] = module
     try:

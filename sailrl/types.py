@@ -9,7 +9,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
+
+if TYPE_CHECKING:
+    import numpy as np
 
 Status: TypeAlias = Literal["scored", "unscorable", "failed", "timed_out"]
 """How scoring one response ended.
@@ -27,6 +30,11 @@ Message: TypeAlias = Mapping[str, Any]
 ImageSource: TypeAlias = str | bytes
 """An image as a path (absolute once loaded) or as the bytes of an encoded file."""
 
+Ids: TypeAlias = "Sequence[int] | np.ndarray"
+"""Token ids; an int32 array where they cross processes."""
+Logprobs: TypeAlias = "Sequence[float] | np.ndarray"
+"""Log-probabilities in nats; a float32 array where they cross processes."""
+
 FinishReason: TypeAlias = Literal["stop", "length", "abort"]
 """``stop``: the model ended its turn. ``length``: cut at the token limit. ``abort``: the engine gave up."""
 
@@ -36,7 +44,7 @@ class Problem:
     """One task for the model: a row of a problem file (JSONL or Parquet)."""
 
     prompt: str | Sequence[Message] = ""
-    """What is asked, as plain text or chat messages. Data loading refuses rows without one; scoring does not need it."""
+    """What is asked, as text or chat messages. Data loading refuses rows without one; scoring does not need it."""
     answer: Any = None
     """The reference answer: str, number or list of them; None for tasks that only a judge can score."""
     id: str = ""
@@ -103,9 +111,9 @@ class Prompt:
 class Completion:
     """One sampled answer: token ids in, token ids out; text is for rewards and people only."""
 
-    token_ids: Sequence[int]
+    token_ids: Ids
     """[T] sampled ids, the end-of-turn id included when the model produced it."""
-    logprobs: Sequence[float]
+    logprobs: Logprobs
     """[T] log-probabilities of those ids in nats, after temperature, as the engine computed them."""
     text: str
     finish_reason: FinishReason

@@ -50,6 +50,6 @@ def dapo_loss(
         if not dual_clip > 1:
             raise ValueError(f"dual_clip is {dual_clip}; it bounds the ratio from above and must exceed 1, e.g. 3.0")
         ceiling = -adv * dual_clip
-        metrics["clip/dual_fraction"] = ((adv < 0) & (per_token.detach() > ceiling)).sum() / denominator
+        metrics["clip/dual_fraction"] = (share * ((adv < 0) & (per_token.detach() > ceiling))).sum() / denominator
         per_token = torch.where(adv < 0, torch.minimum(per_token, ceiling), per_token)
     return (per_token * weight).sum() / denominator, metrics

@@ -102,7 +102,7 @@ def mismatch_metrics(old_logp: Tensor, engine_logp: Tensor, mask: Tensor, *, den
         "mismatch/k3": (k - 1 - log_k).sum() / denominator,
         "mismatch/mean_abs_dlogp": distance.sum() / denominator,
         "mismatch/max_abs_dlogp": distance.max() if distance.numel() else distance.sum(),
-        "mismatch/outside_fraction": (keep & ((k < 0.5) | (k > 2.0))).sum() / denominator,
+        "mismatch/outside_fraction": (keep & ((k < 0.5) | (k > 2.0))).to(k.dtype).sum() / denominator,
         "mismatch/k_mean": torch.where(keep, k, 0.0).sum() / denominator,
         "mismatch/k_square_mean": torch.where(keep, k.square(), 0.0).sum() / denominator,
     }
@@ -117,8 +117,8 @@ def correction_metrics(
     k = safe_log_ratio(old_logp, engine_logp, keep).exp()
     return {
         "mismatch/weight_mean": torch.where(keep, weight, 0.0).sum() / denominator,
-        "mismatch/capped_fraction": (keep & (weight > 0) & (weight < k)).sum() / denominator,
-        "mismatch/dropped_fraction": (keep & (weight == 0)).sum() / denominator,
+        "mismatch/capped_fraction": (keep & (weight > 0) & (weight < k)).to(k.dtype).sum() / denominator,
+        "mismatch/dropped_fraction": (keep & (weight == 0)).to(k.dtype).sum() / denominator,
     }
 
 

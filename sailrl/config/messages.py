@@ -90,7 +90,7 @@ def _spot(model: type[Section], loc: tuple[str | int, ...]) -> _Spot:
     for element in loc:
         if len(spot.alternatives) > 1:  # pydantic names the member of the union it tried
             member = [a for a in spot.alternatives if _is_section(a) and _has_tag(a, element)]
-            spot = _Spot(spot.keys, spot.owner, spot.field, tuple(member[:1]))
+            spot = _Spot(spot.keys, spot.owner, spot.field, tuple(member[:1]) or spot.alternatives)
             continue
         current = spot.alternatives[0] if spot.alternatives else Any
         keys = (*spot.keys, element)
@@ -229,7 +229,7 @@ def _unknown_key(spot: _Spot, model: type[Section]) -> str:
     *parents, key = spot.keys
     inside = f"the section {dotted(tuple(parents))}" if parents else "the configuration"
     known = list(spot.owner.model_fields) if spot.owner else []
-    elsewhere = [path for path in _all_keys(model) if path[-1] == key and path[:-1] != tuple(parents)]
+    elsewhere = [path for path in all_keys(model) if path[-1] == key and path[:-1] != tuple(parents)]
     if elsewhere:
         or_near = _nearest(str(key), known, " The nearest key here is `{}`.")
         owner = f"the section {dotted(elsewhere[0][:-1])}" if elsewhere[0][:-1] else "the top of the file"
@@ -237,7 +237,7 @@ def _unknown_key(spot: _Spot, model: type[Section]) -> str:
     near = _nearest(str(key), known, "Did you mean `{}`?")
     if near:
         return f"{inside} has no key `{key}`. {near}"
-    paths = {str(path[-1]): path for path in _all_keys(model) if path[:-1] != tuple(parents)}
+    paths = {str(path[-1]): path for path in all_keys(model) if path[:-1] != tuple(parents)}
     far = difflib.get_close_matches(str(key), list(paths), n=1, cutoff=0.75)
     if far:
         path = paths[far[0]]
@@ -250,7 +250,7 @@ def _nearest(key: str, known: list[str], text: str) -> str:
     return text.format(near[0]) if near else ""
 
 
-def _all_keys(section: type[Section], keys: Keys = (), open_: frozenset[type[Section]] = frozenset()) -> Iterator[Keys]:
+def all_keys(section: type[Section], keys: Keys = (), open_: frozenset[type[Section]] = frozenset()) -> Iterator[Keys]:
     """Every key that a configuration may have, sections before what they hold."""
     for name, field in section.model_fields.items():
         yield (*keys, name)
@@ -260,4 +260,4 @@ def _all_keys(section: type[Section], keys: Keys = (), open_: frozenset[type[Sec
             if get_origin(member) is dict:
                 inner, step = get_args(member)[1], ("<name>",)
             if _is_section(inner) and inner not in open_:
-                yield from _all_keys(inner, (*keys, name, *step), open_ | {section})
+                yield from all_keys(inner, (*keys, name, *step), open_ | {section})

@@ -170,7 +170,7 @@ def _prompt(fields: Mapping[str, Any], needed: bool) -> str | list[Message]:
     messages = [_message(message, f"prompt[{i}]") for i, message in enumerate(value)]
     if needed and (not messages or messages[-1]["role"] not in ("user", "tool")):
         last = f"it ends with the {messages[-1]['role']}'s" if messages else "it has none"
-        raise BrokenRow("prompt", f"as a chat must end with a message for the model to answer (user), but {last}")
+        raise BrokenRow("prompt", f"as a chat must end with a message to answer (the user's), but {last}")
     return messages
 
 

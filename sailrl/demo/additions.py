@@ -6,11 +6,16 @@ import random
 from collections.abc import Iterator
 from typing import Any, Literal
 
-HELD_OUT_EVERY = 7  # a seventh of all pairs is held out; 7 shares no factor with 10, so every digit stays in both splits
+HELD_OUT_EVERY = (
+    7  # a seventh of all pairs is held out; 7 shares no factor with 10, so every digit stays in both splits
+)
 
 
 def rows(count: int, seed: int, split: Literal["train", "eval"] = "train") -> Iterator[dict[str, Any]]:
-    """Yields ``count`` problems with a worked response under ``meta.response``; the two splits have no pair of summands in common."""
+    """Yields ``count`` problems with a worked response under ``meta.response``.
+
+    The two splits have no pair of summands in common.
+    """
     draw = random.Random(seed)
     made = 0
     while made < count:

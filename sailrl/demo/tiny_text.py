@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
@@ -12,12 +13,18 @@ from sailrl.demo.tokenizer import END_OF_TEXT, TURN_END, build_tokenizer
 
 
 def build(
-    folder: str | Path, *, hidden_size: int = 128, layers: int = 4, experts: int = 0, tie_embeddings: bool = False, seed: int = 0
+    folder: str | Path,
+    *,
+    hidden_size: int = 128,
+    layers: int = 4,
+    experts: int = 0,
+    tie_embeddings: bool = False,
+    seed: int = 0,
 ) -> None:
     """Writes config, tokenizer and randomly initialised weights into ``folder``; ``experts`` > 0 makes it a MoE
     (top 2 of so many experts in every layer)."""
     tokenizer = build_tokenizer(text for row in rows(500, seed=0) for text in (row["prompt"], row["meta"]["response"]))
-    common = {
+    common: dict[str, Any] = {
         "vocab_size": len(tokenizer),
         "hidden_size": hidden_size,
         "intermediate_size": 3 * hidden_size,
@@ -34,9 +41,13 @@ def build(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         if experts:
-            model = Qwen3MoeForCausalLM(
+            model: Any = Qwen3MoeForCausalLM(
                 Qwen3MoeConfig(
-                    **common, num_experts=experts, num_experts_per_tok=2, moe_intermediate_size=hidden_size, norm_topk_prob=True
+                    **common,
+                    num_experts=experts,
+                    num_experts_per_tok=2,
+                    moe_intermediate_size=hidden_size,
+                    norm_topk_prob=True,
                 )
             )
         else:

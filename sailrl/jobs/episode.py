@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 
 import torch
@@ -56,6 +56,6 @@ def update_metrics(learned: Mapping[str, float], clip: ClipRange) -> dict[str, f
     return {**{k: v for k, v in learned.items() if k != "tokens"}, "clip/low": clip.low, "clip/high": clip.high}
 
 
-def _mean(values: object) -> float:
+def _mean(values: Iterable[float | None]) -> float:
     known = [value for value in values if value is not None]
     return fmean(known) if known else math.nan

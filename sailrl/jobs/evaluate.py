@@ -5,7 +5,7 @@ from __future__ import annotations
 from statistics import fmean
 
 from sailrl.config.schema import RlvrConfig
-from sailrl.jobs.session import Session
+from sailrl.jobs.parts import Session
 from sailrl.report.progress import Progress
 from sailrl.report.timing import Stopwatch
 from sailrl.rollout.collect import wave_seed

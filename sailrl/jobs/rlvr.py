@@ -9,7 +9,7 @@ from sailrl.config.schema import RlvrConfig
 from sailrl.data.batch import Sample
 from sailrl.jobs.episode import advantages, episode_metrics, update_metrics
 from sailrl.jobs.evaluate import evaluate
-from sailrl.jobs.session import Session
+from sailrl.jobs.parts import Session
 from sailrl.report.progress import Progress
 from sailrl.report.timing import Stopwatch
 from sailrl.rollout.collect import NothingToLearn

@@ -23,6 +23,7 @@ def run_job(path: Path, overrides: Sequence[str]) -> None:
         SailError: with a message for the user; nothing that was saved is lost.
     """
     loaded = load(path, overrides)
+    assert isinstance(loaded.config, RlvrConfig)  # the only kind so far
     validate(loaded.config, loaded.where)
     preflight(loaded.config, loaded.where)
     folder = run_dir(loaded.config, path)
@@ -30,13 +31,18 @@ def run_job(path: Path, overrides: Sequence[str]) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "resolved.yaml").write_text(resolved_yaml(loaded.config))
     except OSError as error:
-        raise ConfigError(f"cannot write to the run folder {folder}: {error}. Choose another with run.dir=...") from error
+        raise ConfigError(
+            f"cannot write to the run folder {folder}: {error}. Choose another with run.dir=..."
+        ) from error
     command = shlex.join(["sailrl", "run", str(path), *overrides])
     try:
         _rlvr(loaded.config, folder)
     except BaseException as error:
         if not isinstance(error, SystemExit):
-            print(f"\nThe run stopped ({type(error).__name__}). To go on from its last checkpoint:\n  {command}", file=sys.stderr)
+            print(
+                f"\nThe run stopped ({type(error).__name__}). To go on from its last checkpoint:\n  {command}",
+                file=sys.stderr,
+            )
         raise
 
 

@@ -43,7 +43,9 @@ def load(folder: Path) -> RunState:
     try:
         return RunState(**json.loads((folder / STATE_FILE).read_text()))
     except (OSError, ValueError, TypeError) as error:
-        raise CheckpointError(f"{folder} cannot be resumed: {error}. Remove it to fall back on an older one.") from error
+        raise CheckpointError(
+            f"{folder} cannot be resumed: {error}. Remove it to fall back on an older one."
+        ) from error
 
 
 def save(run_dir: Path, state: RunState, write: Callable[[Path], None], *, keep: int) -> Path:
@@ -71,7 +73,7 @@ def save(run_dir: Path, state: RunState, write: Callable[[Path], None], *, keep:
         _to_disk(parent)
     except OSError as error:
         raise CheckpointError(
-            f"cannot write checkpoint {final}: {error}. The one before is whole; free some space and run again to resume."
+            f"cannot write checkpoint {final}: {error}. The one before is whole: free some space and run again."
         ) from error
     for old in sorted(parent.glob("episode-*"))[:-keep]:
         shutil.rmtree(old, ignore_errors=True)

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,13 @@ from sailrl.data.problems import load_problems
 from sailrl.data.sampler import ShufflingSampler
 from sailrl.data.template import Template
 from sailrl.jobs import run_state
+from sailrl.jobs.parts import Session
 from sailrl.jobs.run_state import RunState
 from sailrl.learner.group import LearnerGroup
 from sailrl.report.metrics import MetricsLog
 from sailrl.report.progress import Progress
 from sailrl.report.traces import RolloutLog
-from sailrl.rollout.collect import Collection, Collector
+from sailrl.rollout.collect import Collector
 from sailrl.rollout.engine import Engine, Sampling
 from sailrl.rollout.pool import RolloutPool
 from sailrl.scoring.scorer import Scorer
@@ -32,52 +32,6 @@ from sailrl.types import Completion, Prompt, Rollout
 WORKER_EXTENSION = "sailrl.sync.vllm_worker.WorkerExtension"
 PROBE_PROMPTS = 4
 LISTED_BAD_ROWS = "bad_rows.txt"
-
-
-@dataclass(slots=True)
-class Session:
-    """Everything the loop works with."""
-
-    state: RunState
-    learners: LearnerGroup
-    pool: RolloutPool
-    collector: Collector
-    scorer: Scorer
-    sync: DiskSync
-    probe: Probe
-    metrics: MetricsLog
-    rollouts: RolloutLog
-    clip: ClipController
-    eval_prompts: list[Prompt]
-    banned_ids: list[int]
-    tokenizer: Any
-
-    async def publish(self, version: int) -> float:
-        """Gives the engines the learner's weights as ``version`` and proves that they took them; returns the largest
-        difference in nats that the proof found."""
-        previous = self.sync.current
-        await self.sync.publish(version)
-        self.state.version = version
-        return await self.probe.check(version, previous)
-
-    def log_rollouts(self, episode: Collection, gains: Sequence[Sequence[float]]) -> None:
-        """Writes every rollout of an episode, dropped ones too."""
-        where = {"episode": self.state.episode, "step": self.state.step, "version": self.state.version}
-        for index, (group, gain) in enumerate(zip(episode.kept, gains, strict=True)):
-            self.rollouts.log(group, index=index, advantages=gain, **where)
-        for index, (group, reason) in enumerate(episode.dropped, start=len(episode.kept)):
-            self.rollouts.log(group, index=index, dropped=reason, **where)
-
-    def checkpoint(self, run_dir: Path, keep: int) -> Path:
-        """Saves the whole run."""
-        self.state.collector, self.state.clip = self.collector.state_dict(), self.clip.state_dict()
-        self.state.metrics, self.state.rollouts = self.metrics.position(), self.rollouts.position()
-
-        def write(folder: Path) -> None:
-            self.learners.save(str(folder))
-            self.tokenizer.save_pretrained(folder / "model")
-
-        return run_state.save(run_dir, self.state, write, keep=keep)
 
 
 @asynccontextmanager
@@ -139,7 +93,6 @@ async def open_session(config: RlvrConfig, run_dir: Path, model: str, progress: 
             learners=learners,
             pool=pool,
             collector=collector,
-            scorer=scorer,
             sync=sync,
             probe=probe,
             metrics=metrics,

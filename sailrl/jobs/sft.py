@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from sailrl.config.schema import WarmStartConfig
 from sailrl.types import Prompt
@@ -29,7 +30,7 @@ def run_sft(
         answer = [*tokenizer(response, add_special_tokens=False).input_ids, tokenizer.eos_token_id]
         ids = [*prompt.token_ids, *answer]
         rows.append({"input_ids": ids, "completion_mask": [0] * len(prompt.token_ids) + [1] * len(answer)})
-    trainer = SFTTrainer(
+    trainer: Any = SFTTrainer(
         model=model,
         processing_class=tokenizer,
         train_dataset=Dataset.from_list(rows),

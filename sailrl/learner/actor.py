@@ -21,7 +21,14 @@ class LearnerActor:
     """One rank. ``state`` is a checkpoint folder to continue from, or None."""
 
     def __init__(
-        self, config: RlvrConfig, model: str, banned_ids: Sequence[int], *, rank: int, rendezvous: str, state: str | None
+        self,
+        config: RlvrConfig,
+        model: str,
+        banned_ids: Sequence[int],
+        *,
+        rank: int,
+        rendezvous: str,
+        state: str | None,
     ) -> None:
         if config.learner.threads:
             torch.set_num_threads(config.learner.threads)

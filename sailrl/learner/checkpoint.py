@@ -35,7 +35,9 @@ def restore(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer) -> i
     try:
         tensors, updates = load_file(folder / TENSORS), json.loads((folder / STATE).read_text())["updates"]
     except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{folder} cannot be resumed: {error}. Remove it to fall back on an older one.") from error
+        raise CheckpointError(
+            f"{folder} cannot be resumed: {error}. Remove it to fall back on an older one."
+        ) from error
     torch.set_rng_state(tensors.pop(RNG))
     parameters = dict(policy.named_parameters())
     for key, value in tensors.items():

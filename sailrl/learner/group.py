@@ -16,6 +16,8 @@ from sailrl.learner.actor import LearnerActor
 from sailrl.learner.objective import UpdateScope
 from sailrl.types import Prompt
 
+_actor: Any = LearnerActor  # ray.remote adds methods that type checkers do not see
+
 
 class LearnerGroup:
     """The learner as the loop sees it, however many ranks it has."""
@@ -25,7 +27,7 @@ class LearnerGroup:
         ranks = config.learner.ranks
         rendezvous = f"tcp://127.0.0.1:{_free_port()}"
         self._actors: list[Any] = [
-            LearnerActor.options(num_cpus=0).remote(
+            _actor.options(num_cpus=0).remote(
                 config, model, list(banned_ids), rank=rank, rendezvous=rendezvous, state=state
             )
             for rank in range(ranks)
@@ -43,7 +45,10 @@ class LearnerGroup:
             self._shards[rank].append(row)
         self._wait(
             "set_episode",
-            [a.set_episode.remote([samples[i] for i in shard]) for a, shard in zip(self._actors, self._shards, strict=True)],
+            [
+                a.set_episode.remote([samples[i] for i in shard])
+                for a, shard in zip(self._actors, self._shards, strict=True)
+            ],
         )
 
     def compute_old_logprobs(self) -> None:
@@ -104,7 +109,7 @@ class LearnerGroup:
             ranks = ", ".join(str(calls.index(call)) for call in late)
             raise LearnerError(
                 f"learner rank {ranks} did not finish {method} within {self._timeout_s:g} s (learner.timeout_s). "
-                "Run the same command to resume from the last checkpoint, with a longer deadline if the machine is slow."
+                "Run the same command to resume, with a longer deadline if the machine is slow."
             )
         return ray.get(calls)
 

@@ -49,6 +49,7 @@ class Policy(torch.nn.Module):
         head = self.model.get_output_embeddings().weight
         ban = torch.zeros(head.shape[0], device=head.device)
         ban[list(banned_ids)] = -1.0e4  # what the engine adds to these logits
+        self._ban: torch.Tensor | None
         self.register_buffer("_ban", ban if len(banned_ids) else None, persistent=False)
 
     def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
@@ -90,5 +91,3 @@ class Policy(torch.nn.Module):
 def _pad_id(model: Any) -> int:
     pad = model.config.get_text_config().pad_token_id
     return 0 if pad is None else int(pad)
-
-

@@ -20,7 +20,9 @@ def parameter_group(name: str) -> str:
     return block.group(0) if block else name.removesuffix(".weight").removesuffix(".bias")
 
 
-def explain(policy: Policy, token_ids: Sequence[int], engine: Sequence[float], old: dict[str, torch.Tensor]) -> list[str]:
+def explain(
+    policy: Policy, token_ids: Sequence[int], engine: Sequence[float], old: dict[str, torch.Tensor]
+) -> list[str]:
     """Names of parameter groups that, set back to ``old``, bring the learner to what the engine computed.
 
     Groups are added greedily, the most telling first, until nine tenths of the difference are explained. An empty

@@ -18,6 +18,8 @@ from rich.table import Table
 from rich.text import Text
 
 from sailrl.report.safe_text import safe
+from sailrl.report.shown import clock as clock_time
+from sailrl.report.shown import percent
 
 Values = Mapping[str, float | None]
 
@@ -127,7 +129,7 @@ class PlainProgress(Progress):
 
     def message(self, text: str) -> None:
         self._console.print(
-            f"[{duration(self._elapsed_s)}] {safe(text)}", markup=False, highlight=False, soft_wrap=True
+            f"[{clock_time(self._elapsed_s)}] {safe(text)}", markup=False, highlight=False, soft_wrap=True
         )
 
     def update(self, step: int, values: Values) -> None:
@@ -138,7 +140,7 @@ class PlainProgress(Progress):
         self._last_line_at = now
         parts = [f"update {step}/{self._total}", *(f"{label} {shown}" for label, shown in readings(values))]
         if self.eta_s is not None:
-            parts.append(f"eta {duration(self.eta_s)}")
+            parts.append(f"eta {clock_time(self.eta_s)}")
         self.message("  ".join(parts))
 
     def close(self) -> None:
@@ -201,10 +203,10 @@ class LiveProgress(Progress):
         bar = Table.grid(padding=(0, 1), expand=True)
         bar.add_column(ratio=1)
         bar.add_column(no_wrap=True)
-        eta = "" if self.eta_s is None else f"  eta {duration(self.eta_s)}"
+        eta = "" if self.eta_s is None else f"  eta {clock_time(self.eta_s)}"
         bar.add_row(
             ProgressBar(total=self._total, completed=self._done),
-            Text(f"{self._done}/{self._total} updates  {duration(now - self._began)}{eta}"),
+            Text(f"{self._done}/{self._total} updates  {clock_time(now - self._began)}{eta}"),
         )
         self._spinner.update(text=Text(f"{safe(self._activity, 60)}  {now - self._activity_began:.0f} s", style="dim"))
         parts: list[RenderableType] = [bar, self._spinner]
@@ -242,15 +244,3 @@ def readings(values: Values) -> list[tuple[str, str]]:
     )
     found = ((label, values.get(key), show) for key, label, show in formats)
     return [(label, show(value)) for label, value, show in found if value is not None]
-
-
-def percent(share: float | None) -> str:
-    """0.4126 as ``41.3%``; a dash when it was not measured."""
-    return "–" if share is None else f"{100 * share:.1f}%"
-
-
-def duration(seconds: float) -> str:
-    """75 seconds as ``1:15``; with hours from 3,600 on."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

@@ -12,8 +12,7 @@ from typing import Any, Protocol
 
 from sailrl.config.schema import DynamicSampling
 from sailrl.errors import DataError, RewardError
-from sailrl.rollout.engine import Request, Sampling
-from sailrl.rollout.pool import RolloutPool
+from sailrl.rollout.engine import Pool, Request, Sampling
 from sailrl.types import Completion, Group, Prompt, Rollout, Verdict
 
 ScoreFn = Callable[[Prompt, Completion], Awaitable[Rollout]]
@@ -46,7 +45,10 @@ class Collection:
         """``groups/kept``, ``groups/dropped`` and one count per reason."""
         reasons = Counter(reason for _, reason in self.dropped)
         counts = {"groups/kept": len(self.kept), "groups/dropped": len(self.dropped), "groups/waves": self.waves}
-        return {**{k: float(v) for k, v in counts.items()}, **{f"groups/dropped_{r}": float(n) for r, n in reasons.items()}}
+        return {
+            **{k: float(v) for k, v in counts.items()},
+            **{f"groups/dropped_{r}": float(n) for r, n in reasons.items()},
+        }
 
 
 def admit(group: Group, accuracy: str, settings: DynamicSampling) -> Verdict:
@@ -77,7 +79,7 @@ class Collector:
         self,
         prompts: Sequence[Prompt],
         source: PromptSource,
-        pool: RolloutPool,
+        pool: Pool,
         score: ScoreFn,
         *,
         sampling: Sampling,
@@ -104,7 +106,9 @@ class Collector:
             if done.waves == self._settings.max_waves:
                 raise NothingToLearn(_exhausted(done, wanted, self._settings.max_waves))
             indices = self._draw(ask)
-            groups = await self.sample([self._prompts[i] for i in indices], self._sampling, self._wave(version, done.waves))
+            groups = await self.sample(
+                [self._prompts[i] for i in indices], self._sampling, self._wave(version, done.waves)
+            )
             for index, group in zip(indices, groups, strict=True):
                 verdict = admit(group, self._accuracy, self._settings)
                 if not verdict.keep:

@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from sailrl.types import Completion
+from sailrl.types import Completion, Prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,3 +56,21 @@ class Engine(Protocol):
 
     async def stop(self) -> None:
         """Frees everything; the engine cannot be used afterwards."""
+
+
+class Pool(Protocol):
+    """Several engines as one; see ``rollout.pool.RolloutPool``, which runs them in Ray actors."""
+
+    def generate(
+        self, requests: Sequence[Request], sampling: Sampling, *, seed: int | None = None
+    ) -> AsyncIterator[tuple[int, list[Completion]]]:
+        """Yields ``(index, completions)`` as prompts finish, from whichever engine."""
+
+    async def prompt_logprobs(self, prompt: Prompt) -> list[list[float]]:
+        """[engines][P-1] log-probabilities of the prompt's own tokens."""
+
+    async def load_weights(self, folder: str, version: int, *, timeout_s: float) -> None:
+        """Every engine takes the weights exported into ``folder``."""
+
+    async def stop(self) -> None:
+        """Frees everything."""

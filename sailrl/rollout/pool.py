@@ -16,6 +16,7 @@ from sailrl.rollout.worker import RolloutWorker
 from sailrl.types import Completion, Prompt
 
 _END: Any = object()
+CONCURRENT_CALLS = 1024  # coroutines one worker may have open: one per prompt in flight, and control calls
 
 
 class RolloutPool:
@@ -41,7 +42,11 @@ class RolloutPool:
         gpus: int = 0,
     ) -> None:
         self._in_flight, self._timeout_s, self._start_timeout_s = in_flight, timeout_s, start_timeout_s
-        self._workers: list[Any] = [RolloutWorker.options(num_cpus=0, num_gpus=gpus).remote(build) for _ in range(workers)]
+        actor: Any = RolloutWorker  # ray.remote adds methods that type checkers do not see
+        self._workers = [
+            actor.options(num_cpus=0, num_gpus=gpus, max_concurrency=CONCURRENT_CALLS).remote(build)
+            for _ in range(workers)
+        ]
 
     async def start(self) -> None:
         """Waits until every engine is ready. Raises RolloutError with the engine's own words when one is not."""
@@ -81,7 +86,7 @@ class RolloutPool:
                 except TimeoutError:
                     busy = ", ".join(str(i) for i, task in enumerate(tasks) if not task.done())
                     raise RolloutError(
-                        f"rollout feed {busy} did not finish its wave within {self._timeout_s:g} s (rollout.timeout_s). "
+                        f"rollout feed {busy} did not finish its wave in {self._timeout_s:g} s (rollout.timeout_s). "
                         "Run the same command to resume, with a longer deadline if generation is just slow."
                     ) from None
                 if item is _END:
@@ -96,7 +101,9 @@ class RolloutPool:
     async def prompt_logprobs(self, prompt: Prompt) -> list[list[float]]:
         """[workers][P-1] log-probabilities of the prompt's own tokens, from every engine."""
         request = Request(0, prompt.engine_ids, prompt.images)
-        return await self._all("prompt_logprobs", self._timeout_s, lambda worker: worker.prompt_logprobs.remote(request))
+        return await self._all(
+            "prompt_logprobs", self._timeout_s, lambda worker: worker.prompt_logprobs.remote(request)
+        )
 
     async def load_weights(self, folder: str, version: int, *, timeout_s: float) -> None:
         """Every engine takes the weights in ``folder``."""
@@ -119,9 +126,7 @@ class RolloutPool:
         async for item in stream:
             results.put_nowait(await item)
 
-    async def _pull(
-        self, rank: int, waiting: deque[Request], sampling: Sampling, results: asyncio.Queue[Any]
-    ) -> None:
+    async def _pull(self, rank: int, waiting: deque[Request], sampling: Sampling, results: asyncio.Queue[Any]) -> None:
         while waiting:
             await self._drain(rank, [waiting.popleft()], sampling, None, results)
 
@@ -138,7 +143,9 @@ class RolloutPool:
         try:
             return await asyncio.wait_for(asyncio.gather(*calls), timeout=timeout_s)
         except TimeoutError:
-            raise RolloutError(f"rollout workers did not finish {what} within {timeout_s:g} s. Run again to resume.") from None
+            raise RolloutError(
+                f"rollout workers did not finish {what} within {timeout_s:g} s. Run again to resume."
+            ) from None
         except Exception as error:
             raise _readable(error, what) from error
 

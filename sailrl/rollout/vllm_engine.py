@@ -62,7 +62,7 @@ class VllmEngine:
                     **self._options,
                 )
             )
-            self._tokenizer = self._llm.get_tokenizer()
+            self._tokenizer: Any = self._llm.get_tokenizer()
         except Exception as error:  # vLLM's own errors may not pickle, so their text goes into one of ours
             raise RolloutError(f"vLLM cannot start with {self._model}: {type(error).__name__}: {error}") from None
 
@@ -124,11 +124,11 @@ class VllmEngine:
             flat_logprobs=True,
             detokenize=False,  # decoded here once, not token by token there
             output_kind=RequestOutputKind.FINAL_ONLY,
-            logit_bias={i: BANNED_LOGIT_BIAS for i in sampling.banned_ids} or None,
+            logit_bias=dict.fromkeys(sampling.banned_ids, BANNED_LOGIT_BIAS) or None,
         )
 
     async def _submit(self, request: Request, params: Any) -> Any:
-        prompt = {"prompt_token_ids": list(request.token_ids)}
+        prompt: Any = {"prompt_token_ids": list(request.token_ids)}
         return await self._llm.add_request(f"sail-{next(self._numbers)}", prompt, params)
 
     async def _finish(self, index: int, queue: Any) -> tuple[int, list[Completion]]:

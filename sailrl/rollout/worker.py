@@ -11,7 +11,7 @@ from sailrl.rollout.engine import Engine, Request, Sampling
 from sailrl.types import Completion
 
 
-@ray.remote(max_concurrency=64)
+@ray.remote
 class RolloutWorker:
     """One engine in a process of its own. ``build`` makes it there, since engines do not travel."""
 

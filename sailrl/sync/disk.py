@@ -30,7 +30,7 @@ class DiskSync:
             self._learners.export(str(folder))
         except OSError as error:
             raise WeightSyncError(
-                f"cannot write weights to {folder}: {error}. Free some space there, then run the same command to resume."
+                f"cannot write weights to {folder}: {error}. Free some space there and run again to resume."
             ) from error
         await self._pool.load_weights(str(folder), version, timeout_s=self._timeout_s)
         if self.previous is not None and self.previous != folder:

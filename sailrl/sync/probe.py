@@ -48,8 +48,8 @@ class Probe:
         self, version: int, worker: int, difference: float, prompt: Prompt, theirs: list[float], previous: Path | None
     ) -> str:
         text = (
-            f"rollout worker {worker} does not compute with version {version} of the weights: its log-probabilities of a "
-            f"fixed prompt differ from the learner's by {difference:.2g} nats, allowed are {self._tolerance:g} "
+            f"rollout worker {worker} does not compute with version {version} of the weights: its log-probabilities of "
+            f"a fixed prompt differ from the learner's by {difference:.2g} nats, allowed are {self._tolerance:g} "
             "(sync.probe_tolerance). "
         )
         if math.isnan(difference):
@@ -59,4 +59,4 @@ class Probe:
         stale = self._learners.explain_stale(prompt, theirs, str(previous))
         if stale:
             return text + f"It still has the previous version of: {', '.join(stale)}."
-        return text + "No parameter group of the previous version explains it: weights are permuted, renamed or altered."
+        return text + "No group of the previous version explains it: weights are permuted, renamed or altered."

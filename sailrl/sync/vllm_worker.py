@@ -35,4 +35,5 @@ def _rebuild_packed_copies(model: torch.nn.Module) -> None:
         if isinstance(method, UnquantizedEmbeddingMethod):
             dispatch_cpu_unquantized_gemm(module, remove_weight=False)
         elif isinstance(method, UnquantizedFusedMoEMethod):
-            method.moe_kernel.fused_experts.process_weights_after_loading(module)
+            kernel: Any = method.moe_kernel
+            kernel.fused_experts.process_weights_after_loading(module)

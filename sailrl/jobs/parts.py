@@ -1,0 +1,90 @@
+"""The parts of an RL run as the loop sees them. ``session`` builds the real ones, unit tests others."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from sailrl.algos.clip import ClipController
+from sailrl.data.batch import Sample
+from sailrl.jobs import run_state
+from sailrl.jobs.run_state import RunState
+from sailrl.report.metrics import MetricsLog
+from sailrl.report.traces import RolloutLog
+from sailrl.rollout.collect import Collection, Collector
+from sailrl.rollout.engine import Pool
+from sailrl.sync.disk import DiskSync
+from sailrl.sync.probe import Probe
+from sailrl.types import Prompt
+
+
+class Learners(Protocol):
+    """All learner ranks as one; see ``learner.group.LearnerGroup``, which runs them in Ray actors."""
+
+    def set_episode(self, samples: Sequence[Sample]) -> None:
+        """Takes the samples of an episode."""
+
+    def compute_old_logprobs(self) -> None:
+        """Fixes pi_old for the episode."""
+
+    def update(self, rows: Sequence[int], *, clip_low: float, clip_high: float) -> dict[str, float]:
+        """One optimizer step on ``rows`` of the episode."""
+
+    def prompt_logprobs(self, prompt: Prompt) -> list[float]:
+        """[P-1] log-probabilities of a prompt's own tokens."""
+
+    def explain_stale(self, prompt: Prompt, engine: Sequence[float], previous: str) -> list[str]:
+        """Parameter groups that an engine did not receive."""
+
+    def export(self, folder: str) -> None:
+        """Writes the weights for the engines."""
+
+    def save(self, folder: str) -> None:
+        """Writes the learner's part of a checkpoint."""
+
+
+@dataclass(slots=True)
+class Session:
+    """Everything the loop works with."""
+
+    state: RunState
+    learners: Learners
+    pool: Pool
+    collector: Collector
+    sync: DiskSync
+    probe: Probe
+    metrics: MetricsLog
+    rollouts: RolloutLog
+    clip: ClipController
+    eval_prompts: list[Prompt]
+    banned_ids: list[int]
+    tokenizer: Any
+
+    async def publish(self, version: int) -> float:
+        """Gives the engines the learner's weights as ``version`` and proves that they took them; returns the largest
+        difference in nats that the proof found."""
+        previous = self.sync.current
+        await self.sync.publish(version)
+        self.state.version = version
+        return await self.probe.check(version, previous)
+
+    def log_rollouts(self, episode: Collection, gains: Sequence[Sequence[float]]) -> None:
+        """Writes every rollout of an episode, dropped ones too."""
+        where: dict[str, Any] = {"episode": self.state.episode, "step": self.state.step, "version": self.state.version}
+        for index, (group, gain) in enumerate(zip(episode.kept, gains, strict=True)):
+            self.rollouts.log(group, index=index, advantages=gain, **where)
+        for index, (group, reason) in enumerate(episode.dropped, start=len(episode.kept)):
+            self.rollouts.log(group, index=index, dropped=reason, **where)
+
+    def checkpoint(self, run_dir: Path, keep: int) -> Path:
+        """Saves the whole run."""
+        self.state.collector, self.state.clip = self.collector.state_dict(), self.clip.state_dict()
+        self.state.metrics, self.state.rollouts = self.metrics.position(), self.rollouts.position()
+
+        def write(folder: Path) -> None:
+            self.learners.save(str(folder))
+            self.tokenizer.save_pretrained(folder / "model")
+
+        return run_state.save(run_dir, self.state, write, keep=keep)

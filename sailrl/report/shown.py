@@ -1,0 +1,38 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+
+def percent(share: float | None) -> str:
+    """0.4126 as ``41.3%``; a dash when it was not measured."""
+    return "–" if share is None else f"{100 * share:.1f}%"
+
+
+def points(first: float, last: float) -> str:
+    """The difference of two shares: 0.08 and 0.5 as ``+42.0 points``."""
+    return f"{100 * (last - first):+.1f} points"
+
+
+def clock(seconds: float) -> str:
+    """75 seconds as ``1:15``; with hours from 3,600 on."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def span(seconds: float) -> str:
+    """75 seconds as ``1 min 15 s``; hours and minutes from 3,600 on."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    if hours:
+        return f"{hours} h {minutes:02} min"
+    return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
+
+
+def metric(value: object) -> str:
+    """A metric in four significant digits; a dash when it was not measured."""
+    if value is None:
+        return "–"
+    if isinstance(value, float) and not value.is_integer():
+        return f"{value:.4g}"
+    return f"{int(value):,}" if isinstance(value, int | float) else str(value)

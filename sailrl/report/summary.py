@@ -1,0 +1,1 @@
+def print_summary(folder): print(folder)
