@@ -6,7 +6,7 @@ import difflib
 import re
 import types
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, TypeGuard, Union, get_args, get_origin
 
 import yaml
@@ -39,11 +39,14 @@ _BOUNDS = {
 
 def explain(error: ValidationError, model: type[Section], where: Where) -> list[str]:
     """One paragraph for each thing that is wrong with a configuration of class ``model``."""
-    paragraphs: dict[str, int] = {}
+    by_keys: dict[Keys, list[_Found]] = {}
     for finding in error.errors(include_url=False):
-        spot = _spot(model, finding["loc"])
-        paragraphs[f"{where.of(spot.keys)}: {_paragraph(finding, spot, model)}"] = where.order(spot.keys)
-    return sorted(paragraphs, key=paragraphs.__getitem__)
+        found = _found(finding, model)
+        by_keys.setdefault(found.spot.keys, []).append(found)
+    paragraphs: list[str] = []
+    for keys in sorted(by_keys, key=where.order):
+        paragraphs += [f"{where.of(keys)}: {text}" for text in _paragraphs(by_keys[keys], model)]
+    return paragraphs
 
 
 def show(value: Any) -> str:
@@ -124,53 +127,91 @@ def _has_tag(section: type[Section], tag: str | int) -> bool:
     return any(tag in get_args(literal) for literal in literals)
 
 
-def _paragraph(finding: Any, spot: _Spot, model: type[Section]) -> str:
+@dataclass(frozen=True)
+class _Found:
+    """One finding of pydantic."""
+
+    kind: str
+    value: Any
+    context: dict[str, Any]
+    message: str
+    spot: _Spot
+
+
+def _found(finding: Any, model: type[Section]) -> _Found:
     kind, value, context = finding["type"], finding["input"], finding.get("ctx", {})
-    name, key = dotted(spot.keys) or "the configuration", spot.keys[-1] if spot.keys else ""
-    if kind == "extra_forbidden":
-        return _unknown_key(spot, model)
-    if kind == "missing":
-        return _missing(spot)
-    if kind == "value_error":
-        return f"{name}: {str(context['error']).rstrip('.')}."
-    if kind == "union_tag_not_found":
+    spot = _spot(model, finding["loc"])
+    if kind == "union_tag_invalid":  # it is about the tag, not about the section
         tag = context["discriminator"].strip("'")
-        known = _tags(spot, tag)
+        spot, value = replace(spot, keys=(*spot.keys, tag), field=None), context["tag"]
+    return _Found(kind, value, context, finding["msg"], spot)
+
+
+def _paragraphs(findings: list[_Found], model: type[Section]) -> list[str]:
+    """What is wrong with one value. Of a union, pydantic reports each member that the value does not fit."""
+    needs = [_need(found) for found in findings]
+    if not all(needs):
+        return [_special(found, model) for found in findings]
+    first = next((found for found in findings if found.kind == "literal_error"), findings[0])
+    must = " or ".join(str(need) for need in needs)
+    name = dotted(first.spot.keys) or "the configuration"
+    return [f"{name} is {show(first.value)}, but it must be {must}.{first.spot.doc} {_fix(first)}"]
+
+
+def _need(found: _Found) -> str | None:
+    """What the value must be, for the findings that are about nothing else."""
+    if found.kind in _BOUNDS:
+        limit, words = _BOUNDS[found.kind]
+        return f"{words} {found.context[limit]:g}"
+    if found.kind in ("literal_error", "union_tag_invalid"):
+        return f"one of {', '.join(_options(found))}"
+    return _NEEDS.get(found.kind)
+
+
+def _special(found: _Found, model: type[Section]) -> str:
+    name = dotted(found.spot.keys) or "the configuration"
+    if found.kind == "extra_forbidden":
+        return _unknown_key(found.spot, model)
+    if found.kind == "missing":
+        return _missing(found.spot)
+    if found.kind == "value_error":
+        return f"{name}: {str(found.context['error']).rstrip('.')}."
+    if found.kind == "union_tag_not_found":
+        tag, known = _tag(found), _options(found)
         return (
             f"{name} does not say which one it is: the key `{tag}` is missing, one of {', '.join(known)}. "
             f"Write {line(tag, known[0])}."
         )
-    if kind == "union_tag_invalid":
-        tag = context["discriminator"].strip("'")
-        return _not_one_of(f"{name}.{tag}", tag, context["tag"], _tags(spot, tag))
-    if kind == "literal_error" and spot.field is not None:
-        options = [str(o) for a in spot.alternatives if get_origin(a) is Literal for o in get_args(a)]
-        return _not_one_of(name, key, value, options)
-    if kind in _BOUNDS:
-        limit, words = _BOUNDS[kind]
-        good = _default(spot)
-        fix = f"The default is {line(key, good)}." if good is not None else f"Write {line(key, context[limit])}."
-        if good is None and kind in ("greater_than", "less_than"):
-            fix = f"Write a number {words} {context[limit]:g}."
-        return f"{name} is {show(value)}, but it must be {words} {context[limit]:g}.{spot.doc} {fix}"
-    needs = _NEEDS.get(kind)
-    if needs is None:
-        return f"{name} is {show(value)}: {finding['msg'].rstrip('.')}.{spot.doc}"
-    return f"{name} is {show(value)}, but it must be {needs}.{spot.doc} {_fix_type(kind, key, value, spot)}"
+    return f"{name} is {show(found.value)}: {found.message.rstrip('.')}.{found.spot.doc}"
 
 
-def _not_one_of(name: str, key: str | int, value: Any, options: list[str]) -> str:
-    near = difflib.get_close_matches(str(value), options, n=1, cutoff=0.5)
-    fix = f"Write {line(key, (near or options)[0])}."
-    return f"{name} is {show(value)}, but it must be one of {', '.join(options)}. {fix}"
+def _tag(found: _Found) -> str:
+    return str(found.context["discriminator"]).strip("'")
 
 
-def _tags(spot: _Spot, discriminator: str) -> list[str]:
-    tags: list[str] = []
-    for member in spot.alternatives:
-        if _is_section(member) and discriminator in member.model_fields:
-            tags += [str(t) for t in get_args(member.model_fields[discriminator].annotation)]
-    return tags
+def _options(found: _Found) -> list[str]:
+    """The values that a literal, or the tag of a union, may have."""
+    literals = found.spot.alternatives
+    if "discriminator" in found.context:
+        sections = [a for a in found.spot.alternatives if _is_section(a)]
+        literals = tuple(s.model_fields[_tag(found)].annotation for s in sections if _tag(found) in s.model_fields)
+    return [str(option) for literal in literals if get_origin(literal) is Literal for option in get_args(literal)]
+
+
+def _fix(found: _Found) -> str:
+    key = found.spot.keys[-1] if found.spot.keys else ""
+    good = _default(found.spot)
+    if found.kind in ("literal_error", "union_tag_invalid"):
+        options = _options(found)
+        near = difflib.get_close_matches(str(found.value), options, n=1, cutoff=0.5)
+        return f"Write {line(key, (near or options)[0])}."
+    if found.kind not in _BOUNDS:
+        return _fix_type(found, key)
+    if good is not None:
+        return f"The default is {line(key, good)}."
+    limit, words = _BOUNDS[found.kind]
+    bound = found.context[limit]
+    return f"Write {line(key, bound)}." if words in ("at least", "at most") else f"Write a number {words} {bound:g}."
 
 
 def _default(spot: _Spot) -> Any:
@@ -180,14 +221,14 @@ def _default(spot: _Spot) -> Any:
     return value if isinstance(value, str | int | float | bool) else None
 
 
-def _fix_type(kind: str, key: str | int, value: Any, spot: _Spot) -> str:
+def _fix_type(found: _Found, key: str | int) -> str:
+    kind, value = found.kind, found.value
     if kind in ("dict_type", "model_type", "model_attributes_type"):
-        sections = [a for a in spot.alternatives if _is_section(a)]
+        sections = [a for a in found.spot.alternatives if _is_section(a)]
         keys = f": {', '.join(sections[0].model_fields)}" if sections else ""
         return f"Give it keys{keys}{', or remove the line' if value is None else ''}."
-    if kind == "string_type" and not isinstance(value, dict | list | type(None)):
-        text = str(value).lower() if isinstance(value, bool) else str(value)
-        return f"Put it in quotes if that text is meant: `{key}: '{text}'`."
+    if kind == "string_type" and isinstance(value, bool | int | float):
+        return f"Put it in quotes if that text is meant: `{key}: '{show(value)}'`."
     if kind == "bool_type" and str(value).lower() in ("yes", "on", "no", "off", "1", "0"):
         return f"Write {line(key, str(value).lower() in ('yes', 'on', '1'))}."
     if kind == "int_type" and isinstance(value, float) and value.is_integer():
@@ -198,7 +239,7 @@ def _fix_type(kind: str, key: str | int, value: Any, spot: _Spot) -> str:
         meant = _unquoted(joined)
         if isinstance(meant, wanted) and (kind == "bool_type" or not isinstance(meant, bool)):
             return f"Write it without {'quotes' if joined == value else 'separators'}: `{key}: {joined}`."
-    good = _default(spot)
+    good = _default(found.spot)
     return f"The default is {line(key, good)}." if good is not None else f"Write `{key}: ...` with {_NEEDS[kind]}."
 
 

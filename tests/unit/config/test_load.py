@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sailrl.config.load import load, load_config, resolved_yaml, run_dir
+from sailrl.config.messages import all_keys
 from sailrl.config.schema import RlvrConfig
 from sailrl.errors import ConfigError
 
@@ -215,3 +221,26 @@ def test_places_of_values_are_kept_for_later_rules(minimal: Path) -> None:
     where = load(minimal, ["batch.group_size=4"]).where
     assert where.of(("data", "train", "path")) == f"{minimal}, line 4"
     assert where.of(("batch", "group_size")) == "command line, batch.group_size=..."
+
+
+# --- nothing but readable errors -----------------------------------------------------------------------------------
+
+scalars = st.none() | st.booleans() | st.integers(-2, 3) | st.floats(-1, 2) | st.sampled_from(["", "none", "dapo", "x"])
+values = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.sampled_from(["kind", "name", "x"]), inner)
+)
+PATHS = [path for path in all_keys(RlvrConfig) if path != ("kind",)]
+
+
+@given(st.lists(st.tuples(st.sampled_from(PATHS), values), max_size=4))
+def test_whatever_is_written_gives_a_configuration_or_one_readable_error(changes: list[tuple[Any, Any]]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "c.yaml"
+        path.write_text(MINIMAL)
+        overrides = [f"{'.'.join(map(str, keys))}={yaml.safe_dump(value)}" for keys, value in changes]
+        try:
+            config = load_config(path, overrides)
+        except ConfigError:
+            return  # any other exception fails the test
+        path.write_text(resolved_yaml(config))
+        assert load_config(path) == config

@@ -114,6 +114,12 @@ def test_a_mistake_is_explained_in_one_paragraph(text: str, message: str) -> Non
     assert explained(text) == [f"f.yaml, line 1: {message}"]
 
 
+def test_a_value_that_fits_no_member_of_a_union_is_explained_once() -> None:
+    assert explained("limit: nine") == [
+        "f.yaml, line 1: limit is the text 'nine', but it must be a whole number or one of none. Write `limit: none`."
+    ]
+
+
 def test_all_mistakes_are_reported_each_with_its_line() -> None:
     found = explained("inner:\n  width: 1\n  size: 1\ncolor: blue\nneeded:\n  width: 0\n")
     assert [text.split(" ", 3)[2] for text in found] == ["3:", "4:", "6:"]
