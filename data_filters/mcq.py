@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from data_filters.mcq_options import Options, clean_option, split_options
-from data_filters.rows import Row, normalise
+from data_filters.rows import Conversion, Row, normalise
 from sailrl.errors import ConfigError
 from sailrl.types import Verdict
 
@@ -70,15 +70,6 @@ def is_quantity_or_formula(text: str) -> bool:
         return True
     words = re.findall(r"[^\W\d_]{2,}", _COMMAND.sub(" ", text))
     return not words and bool(_FORMULA_SIGN.search(text)) and len(text) > 1
-
-
-@dataclass(frozen=True, slots=True)
-class Conversion:
-    """What became of one row."""
-
-    row: Row | None
-    """The converted row, the row as it was, or None when it is dropped."""
-    verdict: Verdict
 
 
 @dataclass(frozen=True)

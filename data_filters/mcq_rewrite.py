@@ -11,7 +11,6 @@ from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from data_filters.mcq import (
-    Conversion,
     McqToFree,
     answer_letter,
     free_response,
@@ -20,7 +19,7 @@ from data_filters.mcq import (
     stands_alone,
 )
 from data_filters.mcq_options import split_options
-from data_filters.rows import Row, normalise
+from data_filters.rows import Conversion, Row, normalise
 from sailrl.types import Verdict
 
 Rewrite: TypeAlias = Callable[[Row], Awaitable[Mapping[str, str] | None]]

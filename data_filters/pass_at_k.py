@@ -41,6 +41,9 @@ reading."""
 EXACT_TERMS = 1000
 """Up to this many factors the estimator is computed in whole numbers and rounded once; beyond it, as a sum of logs."""
 
+SAMPLE_FIELDS = ("samples", "scores", "rewards")
+"""Where a row may keep one score per response."""
+
 
 class InvalidCounts(DataError, ValueError):
     """n, c and k contradict each other. A data error for a user's row, a ValueError for a caller of the function."""
@@ -96,8 +99,9 @@ class PassAtK:
     ``drop_impossible=False`` a row that was never solved stays too (the rule for perception tasks).
 
     A row is a mapping with the counts ``n`` and ``c``, or with ``samples``: one score per response (a number, a bool, a
-    :class:`~sailrl.types.Score`, a mapping with ``value``, or None). A sample without a score is no evidence and
-    leaves n. A bare list is taken as the samples. When a row has both, they must agree.
+    :class:`~sailrl.types.Score`, a mapping with ``value``, or None); lists named ``scores`` or ``rewards`` are read
+    alike. A sample without a score is no evidence and leaves n. A bare list is taken as the samples. When a row has
+    both, they must agree.
 
     Reasons: ``kept``, ``too_easy``, ``impossible`` (accuracy 0), ``too_hard`` (above 0, not above keep[0]),
     ``too_few_samples`` (fewer than k with a score). Evidence: ``n``, ``c``, ``accuracy``, ``pass@<k>`` (None where
@@ -154,7 +158,10 @@ class PassAtK:
         """
         if not isinstance(row, Mapping):
             return self._count_samples(row)
-        sampled = self._count_samples(row["samples"]) if row.get("samples") is not None else None
+        samples = next(
+            (row[name] for name in SAMPLE_FIELDS if isinstance(row.get(name), (list, tuple))), row.get("samples")
+        )
+        sampled = None if samples is None else self._count_samples(samples)
         if row.get("n") is None or row.get("c") is None:
             if sampled is None:
                 raise DataError(

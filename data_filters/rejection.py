@@ -14,9 +14,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
-from data_filters.rows import Row, count_units, first_refusal, question_key, text_key, units
+from data_filters.rows import Row, count_units, first_refusal, problem_key, score_value, text_key, units
 from sailrl.errors import ConfigError, DataError
-from sailrl.types import Filter, Score, Verdict
+from sailrl.types import Filter, Verdict
 
 Rank: TypeAlias = Literal["judge_score", "median_length", "least_repetition"]
 
@@ -101,7 +101,7 @@ class Rejection:
             DataError: the row lacks the response or a named score; the message lists the scores it has.
         """
         if not isinstance(row.get("response"), str):
-            raise DataError(f"row {_problem_of(row)!r} has no 'response' text. Rejection sampling chooses responses.")
+            raise DataError(f"row {problem_key(row)!r} has no 'response' text. Rejection sampling chooses responses.")
         if row.get("finish_reason") == "length":
             return Verdict(False, "cut")
         checks = [(self.correct, self.correct_from, "wrong")]
@@ -109,7 +109,7 @@ class Rejection:
             checks.append((self.well_formed, 1.0, "malformed"))
         if self.sound is not None:
             checks.append((self.sound, self.sound_from, "unsound"))
-        evidence = {name: _score(row, name) for name, _, _ in checks}
+        evidence = {name: score_value(row, name) for name, _, _ in checks}
         for name, enough, reason in checks:
             value = evidence[name]
             if value is None:
@@ -130,7 +130,7 @@ class Rejection:
         counted_in: set[str] = set()
         for index, row in enumerate(rows):
             verdict = self(row)
-            problem = _problem_of(row)
+            problem = problem_key(row)
             problems.add(problem)
             refusal = verdict if not verdict.keep else first_refusal(guards, row)
             if refusal is not None:
@@ -174,22 +174,3 @@ class Rejection:
             return (*(cost[r] for r in self.rank), c.tie)
 
         return sorted(candidates, key=order)[: self.at_most]
-
-
-def _problem_of(row: Row) -> str:
-    """The problem a rollout belongs to: its id, or the question itself for rows without one."""
-    return str(row.get("problem_id") or row.get("id") or question_key(row))
-
-
-def _score(row: Row, name: str) -> float | None:
-    """The value of a named score; None when it was not scored."""
-    if name == "reward" and "reward" in row:
-        return row["reward"]
-    scores = row.get("scores") or {}
-    if name not in scores:
-        raise DataError(
-            f"row {_problem_of(row)!r} has no score {name!r}; it has {', '.join(map(repr, scores)) or 'none'}. "
-            "Score it with that reward first, or name another."
-        )
-    score = scores[name]
-    return score.value if isinstance(score, Score) else score["value"]

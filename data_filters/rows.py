@@ -9,18 +9,28 @@ import hashlib
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from sailrl.errors import DataError
-from sailrl.types import Filter, ImageSource, Verdict
+from sailrl.types import Filter, ImageSource, Score, Verdict
 
 Row: TypeAlias = Mapping[str, Any]
 
 CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
 _CJK_CHARACTER = re.compile(f"[{CJK}]")
 _UNIT = re.compile(f"[{CJK}]|[^\\s{CJK}]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Conversion:
+    """What became of one row in a filter that also changes rows."""
+
+    row: Row | None
+    """The converted row, the row as it was, or None when it is dropped."""
+    verdict: Verdict
 
 
 def units(text: str) -> list[str]:
@@ -78,6 +88,29 @@ def question_key(row: Row, images: Literal["bytes", "path"] = "bytes") -> str:
         by_path = images == "path" and isinstance(image, str)
         digest.update(b"\x00image:" + (image.encode() if by_path else image_digest(image)))
     return digest.hexdigest()
+
+
+def problem_key(row: Row) -> str:
+    """The problem a rollout belongs to: ``problem_id``, else ``id``, else the question itself."""
+    return str(row.get("problem_id") or row.get("id") or question_key(row))
+
+
+def score_value(row: Row, name: str) -> float | None:
+    """The value of a named score of a scored row ("reward" is the row's total); None when it was not scored.
+
+    Raises:
+        DataError: the row has no such score; the message lists those it has.
+    """
+    if name == "reward" and "reward" in row:
+        return row["reward"]
+    scores = row.get("scores") or {}
+    if name not in scores:
+        raise DataError(
+            f"row {problem_key(row)!r} has no score {name!r}; it has {', '.join(map(repr, scores)) or 'none'}. "
+            "Score it with that reward first, or name another."
+        )
+    score = scores[name]
+    return score.value if isinstance(score, Score) else score["value"]
 
 
 def first_refusal(filters: Iterable[Filter], row: Row) -> Verdict | None:

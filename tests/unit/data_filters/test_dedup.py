@@ -9,8 +9,8 @@ from data_filters.dedup import ExactDuplicates, NearDuplicates
 from sailrl.errors import ConfigError, DataError
 
 LONG = (
-    "A farmer walks along the river and counts the ducks that swim near the old wooden bridge before lunch every single "
-    "day"
+    "A farmer walks along the river and counts the ducks that swim near the old wooden bridge before lunch "
+    "every single day"
 )
 
 

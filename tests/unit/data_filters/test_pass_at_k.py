@@ -119,8 +119,10 @@ def test_partial_scores_count_as_right_from_a_threshold():
     assert PassAtK(k=4, correct_from=0.9)(row).evidence["c"] == 3
 
 
-def test_a_bare_list_is_the_samples():
+def test_samples_may_be_a_bare_list_or_have_another_name():
     assert PassAtK(k=4)([1, 0, 0, 0]).keep
+    assert PassAtK(k=4)({"rewards": [1, 0, 0, 0]}).keep
+    assert PassAtK(k=4)({"n": 4, "c": 1, "scores": {"boxed": {"value": 1.0}}}).keep  # the scores of one response
 
 
 @pytest.mark.parametrize(
