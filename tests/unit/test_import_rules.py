@@ -1,6 +1,8 @@
 """The rules of the house about who may import whom, checked by walking every import, also those inside functions."""
 
 import ast
+import os
+import resource
 import subprocess
 import sys
 import time
@@ -16,19 +18,26 @@ RAY_SHELLS = {"worker", "actor", "pool", "group"}
 
 
 def imports_of(source: str, module: str, is_package: bool) -> set[str]:
-    """Absolute names of everything ``module`` imports; ``from a import b`` counts as ``a`` and ``a.b``."""
+    """Absolute names of everything ``module`` imports; ``from a import b`` counts as ``a`` and ``a.b``.
+
+    Under ``if TYPE_CHECKING`` only our own packages count: nothing is loaded there, but rooms must not know one another.
+    """
+    tree = ast.parse(source)
+    guarded = [n for n in ast.walk(tree) if isinstance(n, ast.If) and ast.unparse(n.test).endswith("TYPE_CHECKING")]
+    unloaded = {id(n) for block in guarded for statement in block.body for n in ast.walk(statement)}
     names: set[str] = set()
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(tree):
+        found: set[str] = set()
         if isinstance(node, ast.Import):
-            names.update(alias.name for alias in node.names)
+            found = {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             base = node.module or ""
             if node.level:
                 parts = module.split(".")
                 here = parts[: len(parts) - node.level + is_package]
                 base = ".".join([*here, base] if base else here)
-            names.add(base)
-            names.update(f"{base}.{alias.name}" for alias in node.names)
+            found = {base, *(f"{base}.{alias.name}" for alias in node.names)}
+        names |= {name for name in found if id(node) not in unloaded or name.split(".")[0] in PACKAGES}
     return names
 
 
@@ -94,6 +103,7 @@ def test_every_module_keeps_the_import_rules(module, path):
         ("sailrl.killable", "import numpy"),
         ("sailrl.algos.dapo", "from sailrl.config import losses"),
         ("sailrl.algos.dapo", "import transformers"),
+        ("sailrl.sync.nccl", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import sailrl.rollout.engine"),
         ("rewards.boxed", "def f():\n    import torch"),
         ("rewards.boxed", "from sailrl.scoring import pool"),
         ("data_filters.fusion", "from sailrl.killable import run"),
@@ -116,6 +126,7 @@ def test_the_walk_sees_each_kind_of_violation(module, source):
     ("module", "source"),
     [
         ("rewards.boxed", "from sailrl.types import Score\nfrom sailrl.killable import run\nfrom . import extract"),
+        ("sailrl.types", "from typing import TYPE_CHECKING\nif TYPE_CHECKING:\n    import numpy as np"),
         ("sailrl.algos.gspo", "import torch\nfrom sailrl.algos.reduce import masked_sum"),
         ("sailrl.rollout.vllm_engine", "import vllm, torch"),
         ("sailrl.rollout.worker", "import ray\nfrom .vllm_engine import Engine"),
@@ -136,10 +147,13 @@ def test_the_light_half_loads_no_torch_ray_vllm_or_transformers():
 
 
 def test_sailrl_help_answers_within_half_a_second():
-    def seconds() -> float:
-        start = time.perf_counter()
+    def seconds() -> tuple[float, float]:
+        before, start = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
         done = subprocess.run([Path(sys.executable).with_name("sailrl"), "--help"], capture_output=True, timeout=60)
+        wall, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
         assert done.returncode == 0, done.stderr
-        return time.perf_counter() - start
+        return wall, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
-    assert min(seconds() for _ in range(3)) < 0.5
+    wall, busy = (min(times) for times in zip(*(seconds() for _ in range(3)), strict=True))
+    crowded = os.getloadavg()[0] > (os.cpu_count() or 1)  # then the wall clock tells of the neighbours
+    assert (busy if crowded else wall) < 0.5
