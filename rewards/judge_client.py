@@ -174,6 +174,7 @@ class JudgeClient:
             limit = self.settings.max_concurrency
             http = httpx.AsyncClient(
                 base_url=self.settings.base_url.rstrip("/") + "/",
+                verify=self.settings.base_url.startswith("https"),  # loading certificates takes 50 ms
                 limits=httpx.Limits(max_connections=limit, max_keepalive_connections=limit),
             )
             state = self._loops[loop] = _LoopState(http, asyncio.Semaphore(limit), {})
@@ -239,14 +240,17 @@ class JudgeClient:
                 if with_schema and self._blames_schema(failure):
                     with_schema = False
                     continue
+                # Whenever this gives up, it is with what really happened: that says more than "the time was up".
                 if not failure.retryable or retries >= self.settings.max_retries:
                     raise
                 wait = max(self._backoff_s(retries), failure.retry_after_s)
-                if self._clock() + wait >= deadline or (self._breaker.is_open and not probe):
-                    raise  # with what really happened, which says more than that the time was up
+                if self._clock() + wait >= deadline:
+                    raise
+                await asyncio.sleep(wait)
+                if self._breaker.is_open and not probe:  # others found out meanwhile that the endpoint is down
+                    raise
                 retries += 1
                 self._metrics.count("retries")
-                await asyncio.sleep(wait)
             else:
                 # Only now is it sure that the schema was to blame for a refusal, or that it works.
                 self._schema = "works" if with_schema else "refused"

@@ -24,11 +24,21 @@ YES = '{"is_correct": true}'
 NO = '{"is_correct": false}'
 
 
-def client(server: JudgeServer | str, **settings: Any) -> JudgeClient:
+class Clock:
+    """Time that passes when the test says so."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def client(server: JudgeServer | str, *, clock: Callable[[], float] = time.monotonic, **settings: Any) -> JudgeClient:
     """A client of its own (not the shared one), with waits short enough for a test."""
     url = server if isinstance(server, str) else server.url
     defaults = {"backoff_s": 0.001, "timeout_s": 5.0, "deadline_s": 10.0, "max_retries": 2}
-    return JudgeClient(JudgeSettings.of(base_url=url, model="m", **{**defaults, **settings}))
+    return JudgeClient(JudgeSettings.of(base_url=url, model="m", **{**defaults, **settings}), clock)
 
 
 def inquiry(text: str = "question") -> Inquiry:
@@ -57,6 +67,23 @@ def in_turn(judge: JudgeClient, *texts: str) -> list[Any]:
         return [await judge.ask(inquiry(text)) for text in texts]
 
     return list(run(judge, one_by_one))
+
+
+async def arrived(server: JudgeServer, requests: int) -> None:
+    """Waits until the server has had so many requests."""
+    async with asyncio.timeout(10):
+        while len(server.asked) < requests:
+            await asyncio.sleep(0.005)
+
+
+async def give_up(judge: JudgeClient, server: JudgeServer, question: Inquiry, requests: int) -> None:
+    """Asks, and stops waiting as soon as the server has its request number ``requests``."""
+    asking = asyncio.create_task(judge.ask(question))
+    await arrived(server, requests)
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+    await asyncio.sleep(0.05)  # the connection needs a few turns of the loop to close
 
 
 def sequence(*actions: Action) -> Callable[[dict[str, Any], int], Action]:
@@ -114,7 +141,7 @@ def test_an_outage_that_lasts_is_unanswered_and_never_a_verdict(
     outage: Action, status: str, reason: str, requests: int
 ) -> None:
     with judge_server(outage) as server:
-        judge = client(server, timeout_s=0.15)
+        judge = client(server, timeout_s=0.15 if status == "timed_out" else 5.0)
         assert ask(judge, "q") == [Unanswered(reason, status)]  # type: ignore[arg-type]
         assert len(server.asked) == requests  # the first and max_retries more, where trying again can help
     assert judge.metrics()[f"failed/{reason}"] == 1
@@ -124,7 +151,7 @@ def test_an_outage_that_lasts_is_unanswered_and_never_a_verdict(
 @pytest.mark.parametrize("outage", [Refuse(429), Refuse(502), HalfSent(), Hang(), Raw("{")])
 def test_an_outage_that_ends_costs_a_retry_and_nothing_else(outage: Action) -> None:
     with judge_server(sequence(outage, Say(NO))) as server:
-        judge = client(server, timeout_s=0.3)
+        judge = client(server, timeout_s=1.0)
         assert ask(judge, "q") == [{"is_correct": False}]
         assert len(server.asked) == 2
         assert judge.metrics()["retries"] == 1
@@ -250,7 +277,7 @@ def test_one_who_gives_up_waiting_does_not_take_the_answer_from_the_others() -> 
         async def work() -> Any:
             first = asyncio.create_task(judge.ask(inquiry()))
             second = asyncio.create_task(judge.ask(inquiry()))
-            await asyncio.sleep(0.05)
+            await arrived(server, 1)
             first.cancel()
             return await second
 
@@ -263,9 +290,8 @@ def test_when_all_have_given_up_the_call_ends_and_a_later_question_starts_afresh
         judge = client(server, max_concurrency=1)
 
         async def work() -> Any:
-            with pytest.raises(TimeoutError):
-                await asyncio.wait_for(judge.ask(inquiry()), 0.05)
-            return await asyncio.wait_for(judge.ask(inquiry()), 2.0)  # its slot is free again
+            await give_up(judge, server, inquiry(), requests=1)
+            return await judge.ask(inquiry())  # the slot is free again: with one slot, this would wait for the other
 
         assert run(judge, work) == {"is_correct": True}
 
@@ -377,41 +403,60 @@ def test_a_server_that_answers_is_not_down_even_if_the_answer_is_no_use(answer: 
 
 
 def test_after_the_cool_down_a_single_probe_decides() -> None:
+    clock = Clock()
     with judge_server(lambda body, n: Refuse(500) if n < 2 else Say(YES, after_s=0.05)) as server:
-        judge = client(server, max_retries=0, breaker_failures=1, breaker_cooldown_s=0.2)
+        judge = client(server, clock=clock, max_retries=0, breaker_failures=1, breaker_cooldown_s=30)
 
         async def work() -> list[Any]:
-            seen = [await judge.ask(inquiry("first"))]  # opens
-            await asyncio.sleep(0.25)
-            seen.append(await judge.ask(inquiry("second")))  # the probe fails: open again
-            seen.append(await judge.ask(inquiry("third")))
-            await asyncio.sleep(0.25)
+            seen = [await judge.ask(inquiry("opens"))]
+            clock.now += 29.9
+            seen.append(await judge.ask(inquiry("too early")))
+            clock.now += 0.2
+            seen.append(await judge.ask(inquiry("a probe that fails: open again")))
+            clock.now += 29.9
+            seen.append(await judge.ask(inquiry("too early again")))
+            clock.now += 0.2
             seen += await asyncio.gather(*(judge.ask(inquiry(f"wave {n}")) for n in range(4)))  # one of them probes
-            seen.append(await judge.ask(inquiry("last")))
+            seen.append(await judge.ask(inquiry("closed")))
             return seen
 
         seen = run(judge, work)
         reasons = [outcome.reason if isinstance(outcome, Unanswered) else "ok" for outcome in seen]
-        assert reasons[:3] == ["http_500", "http_500", "breaker_open"]
-        assert sorted(reasons[3:7]) == ["breaker_open"] * 3 + ["ok"]
-        assert reasons[7] == "ok"
+        assert reasons[:4] == ["http_500", "breaker_open", "http_500", "breaker_open"]
+        assert sorted(reasons[4:8]) == ["breaker_open"] * 3 + ["ok"]
+        assert reasons[8] == "ok"
         assert judge.metrics()["breaker_opened"] == 2
         assert judge.metrics()["breaker_open"] == 0
 
 
 def test_a_probe_that_is_cancelled_leaves_room_for_the_next() -> None:
+    clock = Clock()
     with judge_server(sequence(Refuse(500), Hang(), Say(YES))) as server:
-        judge = client(server, max_retries=0, breaker_failures=1, breaker_cooldown_s=0.05)
+        judge = client(server, clock=clock, max_retries=0, breaker_failures=1, breaker_cooldown_s=30)
 
         async def work() -> Any:
             await judge.ask(inquiry("opens"))
-            await asyncio.sleep(0.1)
-            with pytest.raises(TimeoutError):
-                await asyncio.wait_for(judge.ask(inquiry("probe")), 0.05)
-            await asyncio.sleep(0.01)
-            return await judge.ask(inquiry("next probe"))
+            clock.now += 31
+            await give_up(judge, server, inquiry("a probe"), requests=2)
+            return await judge.ask(inquiry("the next probe"))
 
         assert run(judge, work) == {"is_correct": True}
+
+
+def test_a_call_between_two_attempts_stops_when_the_breaker_opens_and_says_what_really_happened() -> None:
+    def script(body: dict[str, Any], n: int) -> Action:
+        return Refuse(401) if "opens" in str(body["messages"]) else Refuse(503)
+
+    with judge_server(script) as server:
+        judge = client(server, backoff_s=0.5, breaker_failures=1)
+
+        async def work() -> list[Any]:
+            retrying = asyncio.create_task(judge.ask(inquiry("retries")))
+            await arrived(server, 1)
+            return [await judge.ask(inquiry("opens")), await retrying]
+
+        assert run(judge, work) == [Unanswered("http_401"), Unanswered("http_503")]
+        assert len(server.asked) == 2
 
 
 # --- the key ---------------------------------------------------------------------------------------------------------
