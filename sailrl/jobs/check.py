@@ -52,6 +52,8 @@ def check_job(path: Path, overrides: Sequence[str], console: Console | None = No
 
 def _sources(config: Section) -> Iterator[tuple[str, SourceConfig, OnBadRow]]:
     if isinstance(config, RlvrConfig):
+        if config.warm_start is not None:
+            yield "warm_start.data", config.warm_start.data, "error"
         yield "data.train", config.data.train, config.data.on_bad_row
         if config.data.eval is not None:
             yield "data.eval", config.data.eval, config.data.on_bad_row
