@@ -36,6 +36,9 @@ _BOOT = (
 _PR_SET_PDEATHSIG = 1
 _inside = False
 
+PATIENCE = 5.0
+"""A call ends after this many times its deadline, however busy the machine is."""
+
 
 class DeadlineExceeded(Exception):
     """The call did not end in time; its child was killed and a new one is starting.
@@ -106,6 +109,9 @@ class Killable:
     def call(self, *args: Any, deadline_s: float) -> Any:
         """Returns ``target(*args)``. Calls from several threads take turns; waiting for one's turn costs no deadline.
 
+        The deadline is meant for the call and not for the machine: while the child stands in the queue for a processor
+        its clock is stopped (on Linux), for at most ``PATIENCE`` times the deadline in all.
+
         Raises:
             DeadlineExceeded: no answer within ``deadline_s`` seconds; the child is killed and replaced.
             WorkerDied: the target raised, ran out of memory, or its process died.
@@ -116,7 +122,7 @@ class Killable:
             child = self._ready_child()
             busy_before = child.busy_s()
             try:
-                reply = child.ask(request, time.monotonic() + deadline_s)
+                reply = child.ask(request, _Deadline(deadline_s, child.queued_s))
             except TimeoutError:
                 busy = child.busy_s() - busy_before
                 self._replace(child)
@@ -214,7 +220,7 @@ class _Child:
 
     def wait_ready(self) -> None:
         try:
-            reply = self._receive(self._started + self._startup_s)
+            reply = self._receive(_Deadline(self._startup_s - (time.monotonic() - self._started)))
         except TimeoutError:
             raise WorkerDied(f"cannot start: not ready after {self._startup_s:g} s") from None
         except (OSError, EOFError):
@@ -223,9 +229,12 @@ class _Child:
             raise WorkerDied(f"cannot start: {reply['raised'].removeprefix('raised ')}")
         self.ready = True
 
-    def ask(self, request: bytes, deadline: float) -> dict[str, Any]:
-        self._socket.settimeout(_left(deadline))
-        self._socket.sendall(request)
+    def ask(self, request: bytes, deadline: _Deadline) -> dict[str, Any]:
+        left = memoryview(request)
+        while left:
+            with contextlib.suppress(TimeoutError):  # the deadline says whether it was the end
+                self._socket.settimeout(deadline.left_s())
+                left = left[self._socket.send(left) :]
         return self._receive(deadline)
 
     def busy_s(self) -> float:
@@ -235,6 +244,14 @@ class _Child:
         try:
             return time.clock_gettime((~self._process.pid << 3) | 2)  # the kernel's clock of another process
         except OSError:
+            return 0.0
+
+    def queued_s(self) -> float:
+        """Time the child has stood ready to run without a processor so far."""
+        try:
+            with open(f"/proc/{self._process.pid}/schedstat") as stat:
+                return int(stat.read().split()[1]) / 1e9
+        except (OSError, IndexError):  # not Linux, or a kernel that does not count
             return 0.0
 
     def post_mortem(self) -> str:
@@ -255,27 +272,43 @@ class _Child:
         self._process.wait()
         self._socket.close()
 
-    def _receive(self, deadline: float) -> dict[str, Any]:
+    def _receive(self, deadline: _Deadline) -> dict[str, Any]:
         (size,) = _HEADER.unpack(self._read(_HEADER.size, deadline))
         reply: dict[str, Any] = json.loads(self._read(size, deadline))
         return reply
 
-    def _read(self, size: int, deadline: float) -> bytes:
+    def _read(self, size: int, deadline: _Deadline) -> bytes:
         data = bytearray()
         while len(data) < size:
-            self._socket.settimeout(_left(deadline))
-            chunk = self._socket.recv(min(size - len(data), 1 << 20))
+            self._socket.settimeout(deadline.left_s())
+            try:
+                chunk = self._socket.recv(min(size - len(data), 1 << 20))
+            except TimeoutError:
+                continue
             if not chunk:
                 raise EOFError
             data += chunk
         return bytes(data)
 
 
-def _left(deadline: float) -> float:
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise TimeoutError
-    return left
+class _Deadline:
+    """A number of seconds from now, not counting those in the queue for a processor."""
+
+    def __init__(self, seconds: float, queued_s: Callable[[], float] = float) -> None:
+        self._seconds = seconds
+        self._began = time.monotonic()
+        self._queued_s = queued_s
+        self._queued_before = queued_s()
+
+    def left_s(self) -> float:
+        """Raises ``TimeoutError`` when nothing is left."""
+        left = self._seconds - (time.monotonic() - self._began)
+        if left > 0:
+            return left
+        queued = min(self._queued_s() - self._queued_before, (PATIENCE - 1) * self._seconds)
+        if left + queued < 0.001:
+            raise TimeoutError
+        return left + queued
 
 
 def _encode(message: Any) -> bytes:

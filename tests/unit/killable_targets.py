@@ -36,6 +36,13 @@ def sleep(seconds: float) -> float:
     return seconds
 
 
+def spin(processor_s: float) -> float:
+    end = time.process_time() + processor_s
+    while time.process_time() < end:
+        pass
+    return processor_s
+
+
 def big_power() -> int:
     """Holds the interpreter lock for minutes: no thread and no Python signal handler gets a turn."""
     return len(bin(9 ** (9**9)))

@@ -74,6 +74,30 @@ def test_a_call_past_its_deadline_is_killed_and_the_next_call_works(child, name:
         assert stuck.call(0, deadline_s=1) == 0
 
 
+def test_a_busy_machine_stops_the_clock_of_a_call_but_not_for_ever(child) -> None:
+    """Eight spinning processes share the one processor of the child, which gets a ninth of it: 0.2 s of work take
+    about 1.8 s, and a deadline of 0.5 s in wall time would cut it."""
+    spin = child("spin")
+    spin.ready()
+    core = min(os.sched_getaffinity(0))
+    os.sched_setaffinity(spin._child._process.pid, {core})
+    neighbours = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(8)]
+    try:
+        for process in neighbours:
+            os.sched_setaffinity(process.pid, {core})
+        time.sleep(0.2)
+        assert spin.call(0.2, deadline_s=0.5) == 0.2
+        began = time.monotonic()
+        with pytest.raises(DeadlineExceeded) as caught:
+            spin.call(600, deadline_s=0.1)
+        assert 0.2 < time.monotonic() - began < 1.5  # five times the deadline at most
+        assert caught.value.busy_s < 0.1
+    finally:
+        for process in neighbours:
+            process.kill()
+            process.wait()
+
+
 def test_the_children_of_a_killed_call_die_with_it(child, tmp_path: Path) -> None:
     note = tmp_path / "pids"
     with pytest.raises(DeadlineExceeded):
