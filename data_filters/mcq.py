@@ -25,15 +25,22 @@ def _any(*patterns: str) -> re.Pattern[str]:
 
 
 NEEDS_OPTIONS = _any(
-    r"\bwhich of\b|\bwhich one\b|(?:^|[.?!:,]\s*)which\b(?! (?:year|page|floor|row|column|term)\b)",
-    r"\bof the following\b|\bthe following (?:options|choices|answers|statements|values|alternatives|numbers)\b",
+    # asks to choose
+    r"\bwhich (?:of|one)\b|(?:^|[.?!:,]\s*)which\b(?! (?:year|page|floor|row|column|term)\b)",
+    r"\b(?:determine|identify|decide|find|find out|tell|state|indicate) which\b",
+    r"(?:^|[.?!]\s*)(?:select|pick|choose) the\b",
+    r"\b(?:of|among) (?:these|those|them|the following)\b|\b(?:options?|choices?|alternatives?|listed|given answers)\b",
+    r"\bthe following (?:options|choices|answers|statements|values|alternatives|numbers)\b",
     r"\bfollowing (?:is|are|was|were|can|could|may|must|would|will|does|do|has|have|shows?|represents?)\b",
-    r"\b(?:options?|choices?|alternatives?|listed|given answers)\b",
+    # has several answers
     r"\b(?:could|may|might)(?: not)? (?:be|equal|represent)\b|\bcan ?not (?:be|equal)\b|\bcan be (?:the|an?|equal)\b",
-    r"(?<!est )(?<!mum )(?<!of )(?<!all )(?<!one )possible (?:value|answer|solution)",
-    r"\bone possible\b|\bexcept\b",
-    r"\b(?:is|are) (?:not |always |never )*(?:true|false|correct|incorrect)\b|\bequivalent\b|\ban example of\b",
-    r"下列|以下|下面|如下|哪个|哪一|哪项|哪种|哪些|选项|可能|可以是|不是|正确的|错误的|不正确|成立的|符合|等价",
+    r"(?<!est )(?<!mum )(?<!of )(?<!all )(?<!one )possible (?:value|answer|solution)|\bone possible\b|\bexcept\b",
+    r"\ban? (?:\w+ )?(?:factor|multiple|divisor|solution|root|example|prime|member) (?:of|to|number|for)\b",
+    r"\b(?:find|give|name|write|what is) an? (?:\w+ )?(?:number|value|integer|prime|fraction|expression)\b",
+    r"(?:^|[.?!]\s*)one of the\b|\bequivalent\b",
+    r"\b(?:is|are) (?:not |always |never )*(?:true|false|correct|incorrect)\b",
+    r"\b(?:than|divisible by|between|multiple of|factor of|belongs? to|lies? (?:in|on))[\s:?_.()（）]*\Z",
+    r"下列|以下|下面|如下|哪|选项|可能|可以是|不是|正确的|错误的|不正确|成立的|符合|等价|的一个|的是\s*[（(_]",
 )
 """Wording that asks to compare options, or that several values would answer."""
 APPROXIMATE = _any(

@@ -15,15 +15,15 @@ from itertools import pairwise
 
 from data_filters.rows import normalise
 
-_OPEN = r"(?:\\(?:textbf|mathbf|mathrm|text|rm|bf)\s*\{\s*|\*\*)?"
+_OPEN = r"\\(?:textbf|mathbf|mathrm|text|rm|bf)\s*\{\s*|\*\*"
 _CLOSE = r"(?:\s*\}|\*\*)?"
 _MARKERS = {
-    "bracketed upper": re.compile(rf"(?<![\w\\]){_OPEN}[(\[（【]\s*([A-J])\s*[)\]）】]{_CLOSE}[.:：]?"),
-    "bracketed lower": re.compile(rf"(?<![\w\\]){_OPEN}[(\[（【]\s*([a-j])\s*[)\]）】]{_CLOSE}[.:：]?"),
+    "bracketed upper": re.compile(rf"(?:{_OPEN}|(?<![\w\\]))[(\[（【]\s*([A-J])\s*[)\]）】]{_CLOSE}[.:：]?"),
+    "bracketed lower": re.compile(rf"(?:{_OPEN}|(?<![\w\\]))[(\[（【]\s*([a-j])\s*[)\]）】]{_CLOSE}[.:：]?"),
     "plain upper": re.compile(
-        rf"(?:(?<=\s)|(?<=[。？！；，）])|^){_OPEN}([A-J])\s?[.)．:：、）]{_CLOSE}", re.MULTILINE
+        rf"(?:{_OPEN}|(?<=\s)|(?<=[。？！；，）])|^)([A-J])\s?[.)．:：、）]{_CLOSE}", re.MULTILINE
     ),
-    "plain lower": re.compile(rf"(?:(?<=\s)|^){_OPEN}([a-j])\s?[.)．:：、）]{_CLOSE}", re.MULTILINE),
+    "plain lower": re.compile(rf"(?:{_OPEN}|(?<=\s)|^)([a-j])\s?[.)．:：、）]{_CLOSE}", re.MULTILINE),
 }
 _TITLE = r"(?:^|(?<=[\s.?!。？！]))(?:answer )?(?:choices|options|选项|选择项)(?: are)?[ ]?[:：]"
 _HEADING = re.compile(_TITLE + r"$", re.IGNORECASE)
