@@ -32,6 +32,8 @@ class Judge:
         self.examiner = Examiner(base_url=base_url, model=model, **settings)
 
     async def __call__(self, response: str, problem: Problem) -> Score:
+        if not isinstance(response, str):
+            return Score(None, "unscorable", "response_not_text")
         answer = split_response(response, problem).answer
         if not answer:
             return Score(0.0, reason="no_answer")

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rewards.extract import CLOSE, END_OF_TURN, OPEN
+from rewards.extract import CLOSE, OPEN, end_of_turn
 from sailrl.types import Problem
 
 # Servers turn these strings into control tokens wherever they stand, so a response that writes them could open a turn
@@ -19,6 +19,7 @@ _CONTROL = re.compile(
     r"<(?=/?(?:s|bos|eos|pad|unk|img|image|video|IMG_CONTEXT|start_of_turn|end_of_turn|start_of_image|end_of_image)>)|"
     r"\[(?=/?(?:INST|SYSTEM_PROMPT|IMG|IMG_BREAK|IMG_END)\])|<(?=</?SYS>>)"
 )
+_ZERO_WIDTH = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff"))
 _UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 
@@ -38,9 +39,7 @@ class ResponseParts:
 def split_response(response: str, problem: Problem) -> ResponseParts:
     """Takes a response apart in linear time, ``response_prefix`` counted as part of it. Where the answer begins is the
     same for a judge as for a rule."""
-    for token in END_OF_TURN:
-        response = response.partition(token)[0]
-    text = problem.response_prefix + response
+    text = problem.response_prefix + response[: end_of_turn(response)]
     first_open, first_close, last_close = text.find(OPEN), text.find(CLOSE), text.rfind(CLOSE)
     first_tag = min((at for at in (first_open, first_close) if at >= 0), default=len(text))
     judgment, after_judgment = "", 0
@@ -50,10 +49,16 @@ def split_response(response: str, problem: Problem) -> ResponseParts:
         after_judgment = closed + len("</judge>")
     start = first_open + len(OPEN) if first_open == first_tag else after_judgment
     if text.rfind(OPEN) > last_close:
-        return ResponseParts(judgment, text[start:].strip(), None)
+        return ResponseParts(judgment, _trimmed(text[start:]), None)
     if last_close < 0:
-        return ResponseParts(judgment, "", text[after_judgment:].strip())
-    return ResponseParts(judgment, text[start:last_close].strip(), text[last_close + len(CLOSE) :].strip())
+        return ResponseParts(judgment, "", _trimmed(text[after_judgment:]))
+    return ResponseParts(judgment, _trimmed(text[start:last_close]), _trimmed(text[last_close + len(CLOSE) :]))
+
+
+def _trimmed(text: str) -> str:
+    """Without white space around it; empty when nothing in it can be seen, or zero-width characters would count as
+    thinking."""
+    return text.strip() if text.translate(_ZERO_WIDTH).strip() else ""
 
 
 def question_text(problem: Problem) -> str:

@@ -35,6 +35,8 @@ class Judging:
         self.examiner = Examiner(base_url=base_url, model=model, **settings)
 
     async def __call__(self, response: str, problem: Problem) -> Score:
+        if not isinstance(response, str):
+            return Score(None, "unscorable", "response_not_text")
         parts = split_response(response, problem)
         thought = bool(parts.thinking) or parts.answer is None
         label = problem.meta.get("requires_reasoning")

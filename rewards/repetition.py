@@ -33,6 +33,8 @@ class Repetition:
 
     def fast(self, response: str, problem: Problem) -> Score:
         """The same score: counting is cheap enough to run wherever the caller is."""
+        if not isinstance(response, str):
+            return Score(None, "unscorable", "response_not_text")
         words = _WORD.findall(response.lower())
         total = len(words) - self.n + 1
         if total < 1:

@@ -43,6 +43,8 @@ class Thinking:
         self.examiner = Examiner(base_url=base_url, model=model, **settings)
 
     async def __call__(self, response: str, problem: Problem) -> Score:
+        if not isinstance(response, str):
+            return Score(None, "unscorable", "response_not_text")
         parts = split_response(response, problem)
         if parts.answer is None:
             return Score(0.0, reason="unclosed_think")

@@ -47,7 +47,7 @@ PROBLEM = Problem(prompt="How many discs are red?", answer="3", images=[picture(
 @pytest.fixture(scope="module")
 def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """Starts the server in a session of its own, so that it and the engine it spawns end together."""
-    from tests.fakes.tiny_vlm import build
+    from sailrl.demo.tiny_vlm import build
 
     folder = tmp_path_factory.mktemp("judge")
     build(folder / "model")

@@ -33,6 +33,7 @@ def split(response: str, prefix: str = "") -> ResponseParts:
         ("<think>a</think>", ResponseParts("", "a", "")),
         ("<think>a</think>42<|im_end|>\nuser: now 43", ResponseParts("", "a", "42")),
         ("<think>a <judge>b</judge></think>42", ResponseParts("", "a <judge>b</judge>", "42")),
+        ("<think>\u200b\n\ufeff</think>42", ResponseParts("", "", "42")),  # nothing that anybody could see
         ("", ResponseParts("", "", "")),
     ],
 )

@@ -1,0 +1,62 @@
+"""The answer reward of a mixed data set: a rule where one can decide, else an LVM judge (SAIL-VL2, section 4.2.5)."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rewards.boxed import BoxedAnswer
+from rewards.judge import Judge
+from sailrl.types import Problem, Score
+
+
+class RuleOrJudge:
+    """``BoxedAnswer`` for rows that it can verify, ``Judge`` for all others, so that a mixed data set has one accuracy.
+
+    A row goes to the judge when its ``task`` is one of ``judged_tasks``, or when its reference answer is nothing that a
+    rule could compare (none at all, an object). A wrong answer by rule stays wrong: the judge is not an appeal.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        model: str,
+        *,
+        judged_tasks: Sequence[str] = ("open",),
+        rule: Mapping[str, Any] | None = None,
+        **settings: Any,
+    ) -> None:
+        """Args:
+        base_url: root of the judge's OpenAI-compatible API, e.g. ``http://127.0.0.1:8000/v1``.
+        model: name of the judge, as the endpoint knows it.
+        judged_tasks: values of a row's ``task`` that always go to the judge.
+        rule: arguments of ``rewards.boxed.BoxedAnswer``.
+        **settings: the other fields of ``rewards.judge_settings.JudgeSettings``.
+        """
+        self.judged_tasks = frozenset(judged_tasks)
+        self.rule = BoxedAnswer(**(rule or {}))
+        self.judge = Judge(base_url, model, **settings)
+
+    async def __call__(self, response: str, problem: Problem) -> Score:
+        if problem.task not in self.judged_tasks:
+            score = self.rule.fast(response, problem)
+            if score is None:  # only algebra can decide, which waits for another process
+                score = await asyncio.to_thread(self.rule, response, problem)
+            if score.status != "unscorable":
+                return score
+        return await self.judge(response, problem)
+
+    @property
+    def deadline_s(self) -> float:
+        """None from outside: rule and judge bound their own work, and a long queue is not the response's fault."""
+        return math.inf
+
+    def metrics(self) -> dict[str, float]:
+        """Calls, retries, cache hits, tokens and latencies of the endpoint, shared with all rewards that ask it."""
+        return self.judge.metrics()
+
+    async def aclose(self) -> None:
+        """Closes the connections of the running event loop."""
+        await self.judge.aclose()
