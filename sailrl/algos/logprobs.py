@@ -17,6 +17,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+_BANNED = -1e30
+"""Stands for a logit of -inf: its exp is 0 just the same, but 0 times it is 0, not NaN."""
 
 
 def token_logprobs(
@@ -34,12 +38,12 @@ def token_logprobs(
     Args:
         hidden: ``[N, H]``, any floating dtype.
         weight: ``[V, H]``, the output head, same dtype. Sharded parameters are gathered by the caller.
-        targets: ``[N]`` integer ids below V.
+        targets: ``[N]`` integer ids from 0 to V - 1; any other id gives NaN, not a quiet number (no device sync).
         temperature: the sampler's, so that these are the probabilities the tokens were drawn with.
         chunk, vocab_chunk: tokens and vocabulary entries per tile; ``2 * chunk * vocab_chunk`` numbers of extra memory.
             None takes 1,024 x 4,096 (34 MB, stays in a CPU's cache) or on CUDA 4,096 x 16,384 (0.5 GB, where many
             small kernels would cost more than they save). Results change by rounding only.
-        bias: ``[V]`` or None.
+        bias: ``[V]`` or None; -inf bans an entry (its probability is 0, and nothing becomes NaN).
 
     Returns:
         ``(logp, entropy)``, both ``[N]`` in nats, float32 (float64 for float64 inputs), both differentiable with
@@ -88,12 +92,13 @@ class _TiledHead(torch.autograd.Function):
         for rows in _slices(len(hidden), chunk):
             target = targets[rows].unsqueeze(1)
             top = torch.full_like(logp[rows], -torch.inf)  # running maximum m of the logits z
-            total, moment, picked = (torch.zeros_like(top) for _ in range(3))  # sum e^(z-m), sum z e^(z-m), target's z
+            total, moment = torch.zeros_like(top), torch.zeros_like(top)  # sum e^(z-m), sum z e^(z-m)
+            picked = torch.where((target >= 0) & (target < len(weight)), 0.0, torch.nan).squeeze(1)  # the target's z
             for columns in _slices(len(weight), vocab_chunk):
                 tile, scratch = _fit(buffers, rows, columns)
                 _logits(hidden[rows], weight[columns], None if bias is None else bias[columns], scale, tile)
                 inside, local = _locate(target, columns)
-                picked += torch.where(inside, tile.gather(1, local), 0.0).squeeze(1)
+                picked = picked + torch.where(inside, tile.gather(1, local), 0.0).squeeze(1)
                 new_top = torch.maximum(top, tile.amax(dim=1))
                 shrink = (top - new_top).exp()
                 torch.sub(tile, new_top.unsqueeze(1), out=scratch).exp_()
@@ -108,6 +113,7 @@ class _TiledHead(torch.autograd.Function):
         return logp, entropy
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         hidden, weight, bias, targets, log_z, entropy = ctx.saved_tensors
         scale, chunk, vocab_chunk = ctx.sizes
@@ -180,19 +186,21 @@ def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, scale: float, o
     """Writes ``(hidden @ weight.T + bias) * scale``, never rounded to half precision, to ``out``."""
     with torch.autocast(out.device.type, enabled=False):
         if _tensor_cores(hidden):
-            out.copy_(torch.mm(hidden, weight.t(), out_dtype=out.dtype))
+            torch.mm(hidden, weight.t(), out_dtype=out.dtype, out=out)
         else:
             torch.mm(hidden.to(out.dtype), weight.t().to(out.dtype), out=out)
     if bias is not None:
         out.add_(bias)
     if scale != 1.0:
         out.mul_(scale)
+    if bias is not None:
+        out.clamp_(min=_BANNED)
 
 
 def _add_product(total: Tensor, tile: Tensor, factor: Tensor) -> None:
     """``total += tile @ factor``; the sum stays in ``total``'s precision, so that many tiles do not round it away."""
     with torch.autocast(total.device.type, enabled=False):
         if _tensor_cores(factor):
-            total.add_(torch.mm(tile.to(factor.dtype), factor, out_dtype=total.dtype))
+            torch.addmm(total, tile.to(factor.dtype), factor, out_dtype=total.dtype, out=total)
         else:
             total.addmm_(tile, factor.to(total.dtype))

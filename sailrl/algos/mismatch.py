@@ -11,6 +11,8 @@ The loss's denominator keeps counting all tokens: dropped ones must not make the
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -122,12 +124,13 @@ def correction_metrics(
     }
 
 
-def effective_share(metrics: Metrics) -> Tensor:
+def effective_share(metrics: Mapping[str, float | Tensor]) -> float:
     """Effective sample size as a share of the tokens, ``(sum k)^2 / (N sum k^2)``: 1 when both sides agree.
 
-    Takes the merged metrics of the whole update, since a quotient of parts cannot be added up.
+    Takes the merged metrics of the whole update, since a quotient of parts cannot be added up. 0 without tokens.
     """
-    return metrics["mismatch/k_mean"].square() / metrics["mismatch/k_square_mean"]
+    square = float(metrics["mismatch/k_square_mean"])
+    return float(metrics["mismatch/k_mean"]) ** 2 / square if square else 0.0
 
 
 @torch.no_grad()
@@ -151,6 +154,18 @@ def percentile(histogram: Tensor, q: float) -> float:
         return 0.0
     index = int(torch.searchsorted(histogram.cumsum(0), torch.tensor(q * total, dtype=histogram.dtype)))
     return float(10.0 ** (first + (min(index, bins - 1) + 1) / bins * (last - first)))
+
+
+def derived_metrics(metrics: Mapping[str, float | Tensor], histogram: Tensor) -> dict[str, float]:
+    """``mismatch/ess`` and the percentiles ``mismatch/p50_abs_dlogp`` and ``mismatch/p99_abs_dlogp`` (nats).
+
+    What cannot be added up, from what could: merged ``mismatch_metrics`` and summed ``dlogp_histogram`` of the update.
+    """
+    return {
+        "mismatch/ess": effective_share(metrics),
+        "mismatch/p50_abs_dlogp": percentile(histogram, 0.50),
+        "mismatch/p99_abs_dlogp": percentile(histogram, 0.99),
+    }
 
 
 def _sequence_log_k(old_logp: Tensor, engine_logp: Tensor, keep: Tensor) -> Tensor:

@@ -131,6 +131,31 @@ def test_logits_far_apart_neither_overflow_nor_vanish() -> None:
     assert entropy.tolist() == [0.0, 0.0]
 
 
+def test_a_bias_of_minus_infinity_bans_entries_without_nan() -> None:
+    # Even logits over six entries, four of them banned: two are left with probability 1/2 each.
+    hidden, weight = torch.zeros(1, 2, requires_grad=True), torch.zeros(6, 2, requires_grad=True)
+    bias = torch.tensor([float("-inf")] * 4 + [0.0, 0.0])
+    logp, entropy = token_logprobs(hidden, weight, torch.tensor([5]), vocab_chunk=2, temperature=0.5, bias=bias)
+    assert logp.exp().item() == pytest.approx(0.5)
+    assert entropy.item() == pytest.approx(0.693147, abs=1e-6)
+    for grad in torch.autograd.grad((logp - 7 * entropy).sum(), (hidden, weight)):
+        assert grad.isfinite().all()
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs an accelerator")
+def test_half_precision_on_the_gpu_agrees_with_the_cpu() -> None:
+    results = []
+    for device in ("cpu", "cuda"):
+        hidden, weight, targets, _ = (x.to(device) for x in inputs(300, 64, 3000, dtype=torch.bfloat16))
+        hidden.requires_grad_(), weight.requires_grad_()
+        logp, entropy = token_logprobs(hidden, weight, targets, temperature=0.8, chunk=128, vocab_chunk=1024)
+        grads = torch.autograd.grad(logp.mean(), (hidden, weight))
+        results.append([x.float().cpu() for x in (logp.detach(), entropy.detach(), *grads)])
+    for found, expected in zip(results[1], results[0], strict=True):
+        torch.testing.assert_close(found, expected, rtol=2e-2, atol=1e-3 * expected.abs().max().item())
+
+
 class LargestTensor(TorchDispatchMode):
     """Remembers the largest storage that any operation returns."""
 
@@ -166,6 +191,14 @@ def test_bad_input_is_refused() -> None:
         token_logprobs(hidden, weight, targets, temperature=0.0)
     with pytest.raises(ValueError, match="chunk is 0"):
         token_logprobs(hidden, weight, targets, chunk=0)
+
+
+def test_an_id_outside_the_vocabulary_gives_nan_and_not_a_number() -> None:
+    hidden, weight, targets, _ = inputs(4, 3, 5)
+    targets[1], targets[2] = -100, 5
+    logp, entropy = token_logprobs(hidden, weight, targets, vocab_chunk=2)
+    assert logp.isnan().tolist() == [False, True, True, False]
+    assert entropy.isfinite().all()
 
 
 def test_no_tokens_give_no_log_probabilities() -> None:

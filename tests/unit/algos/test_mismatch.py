@@ -13,6 +13,7 @@ from torch import Tensor
 from sailrl.algos.dapo import dapo_loss
 from sailrl.algos.mismatch import (
     correction_metrics,
+    derived_metrics,
     dlogp_histogram,
     effective_share,
     geometric_mask,
@@ -106,7 +107,7 @@ def test_metrics_on_five_tokens() -> None:
     # k - 1 - log k: 0; 3 - 2 ln 2; -0.5 + ln 2; -0.75 + 2 ln 2; 0. Sum 1.75 + ln 2.
     assert values["mismatch/k3"] == pytest.approx((1.75 + ln2) / 5)
     # Effective share: (1 + 4 + 0.5 + 0.25 + 1)^2 / (5 * (1 + 16 + 0.25 + 0.0625 + 1)) = 45.5625 / 91.5625
-    assert effective_share(metrics).item() == pytest.approx(45.5625 / 91.5625)
+    assert effective_share(metrics) == pytest.approx(45.5625 / 91.5625)
 
 
 def test_what_a_correction_did_is_counted() -> None:
@@ -131,6 +132,19 @@ def test_percentiles_of_summed_histograms_are_those_of_all_tokens() -> None:
     assert histogram.sum() == mask.sum()
     for q in (0.5, 0.99):
         assert percentile(histogram, q) == pytest.approx(distance[mask].quantile(q).item(), rel=0.05)
+
+
+def test_what_cannot_be_added_up_is_derived_from_what_can() -> None:
+    metrics = mismatch_metrics(OLD, ENGINE, MASK, denominator=5)
+    derived = derived_metrics(metrics, dlogp_histogram(OLD, ENGINE, MASK))
+    # |log k| sorted: 0, 0, ln 2, 2 ln 2, 2 ln 2: the middle is ln 2, the 99th percentile 2 ln 2.
+    assert derived == {
+        "mismatch/ess": pytest.approx(45.5625 / 91.5625),
+        "mismatch/p50_abs_dlogp": pytest.approx(math.log(2), rel=0.05),
+        "mismatch/p99_abs_dlogp": pytest.approx(2 * math.log(2), rel=0.05),
+    }
+    nothing = mismatch_metrics(OLD, ENGINE, torch.zeros_like(MASK), denominator=5)
+    assert effective_share(nothing) == 0.0
 
 
 def test_percentiles_at_the_ends() -> None:
