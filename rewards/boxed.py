@@ -27,7 +27,8 @@ from rewards.cost import MAX_CHARS, MAX_DEPTH, affordable, depth
 from rewards.extract import extract
 from rewards.gold import Gold, UnusableGold, gold_of
 from rewards.normalize import clean, text_key
-from rewards.structure import Parsed, lone_number, read
+from rewards.quantity import Parsed, lone_number
+from rewards.structure import read
 from sailrl import killable
 from sailrl.types import Problem, Score
 

@@ -12,14 +12,15 @@ from dataclasses import dataclass
 from rewards import latex
 from rewards.compare import compare
 from rewards.normalize import clean, key, text_key
-from rewards.structure import Parsed, read
+from rewards.quantity import Parsed
+from rewards.structure import read
 
 _LEAD = re.compile(
     r"(?:(?:so |thus |therefore,? )?(?:the |my )?(?:final |correct |right |best )?(?:answer|option|choice|ans|letter)s?"
-    r"(?: (?:is|are|:))?[ :：]*|选项?|答案?[是为选:：]*|应?选[择:：]*|正确(?:答案|选项)[是为:：]*|故选[:：]?|i choose )",
+    r"(?: (?:is|are|:))?[ :]*|选项?|答案?[是为选:]*|应?选[择:]*|正确(?:答案|选项)[是为:]*|故选:?|i choose )",
     re.IGNORECASE,
 )
-_LETTER = re.compile(r"[(\[]?\s*([A-Za-z])\s*(?:[)\]]\s*[.:]?|[.:,)]|(?=\s|$))\s*(.*)", re.DOTALL)
+_LETTER = re.compile(r"[(\[]?\s*([A-Za-z])\s*(?:[)\]]\s*[.:]?|[.:,)]|\s-(?=\s+\w\w)|(?=\s|$))\s*(.*)", re.DOTALL)
 _TRAIL = re.compile(
     r"\s*(?:is (?:the )?(?:correct|right)(?: answer| option| choice)?|选?项|\(?correct\)?|option|choice)\s*",
     re.IGNORECASE,
@@ -125,9 +126,9 @@ def _named(s: str) -> tuple[int, str] | None:
     marked = body[: match.end(1) + 1].strip()[-1:] in ").:,]" or body[0] in "(["
     if rest and not marked and not letter.isupper():
         return None  # "a dog"
-    if rest and body[match.end(1) : match.end(1) + 1] == ",":
+    if re.match(r"[A-Za-z](?![A-Za-z])", rest) and body[match.end(1) : match.end(1) + 1] == ",":
         return None  # "A, B"
-    if rest[:1] in "=+-*/^<>_":
+    if rest and rest[0] in "=+-*/^<>_":
         return None  # "x = 5", "A + B"
     return ord(letter.upper()) - 65, rest
 

@@ -18,7 +18,8 @@ from typing import NamedTuple
 
 from rewards import latex
 from rewards.normalize import key, text_key
-from rewards.structure import Kind, Parsed, comma_parts, read_clean
+from rewards.quantity import Kind, Parsed
+from rewards.structure import comma_parts, read_clean
 from rewards.units import same_unit
 
 
@@ -94,7 +95,7 @@ def by_points(gold: Parsed, answer: Parsed) -> Outcome:
         return Outcome(None, "expression")
     names = latex.symbols(gold.node)
     others = latex.symbols(answer.node)
-    same = []
+    same: list[bool | None] = []
     for point in range(3):
         values = latex.assign(names | others, point)
         try:
@@ -169,11 +170,11 @@ def _close(
         if answer.decimals is None:
             # An exact value against a decimal gold: it must round to it.
             return _rounds_to(a, g, gold)
+        if gold.decimals is not None and gold.plain >= 2 and answer.decimals > gold.decimals and _rounds_to(a, g, gold):
+            # A finer decimal than the gold's, when the gold has enough digits to look rounded.
+            return abs(g) * Fraction(10) ** gold.decimals >= 10
         if g.denominator == 1 or a.denominator == 1:
             return False
-        # A finer decimal than the gold's, when the gold has enough places to look rounded.
-        if gold.plain >= 2 and gold.decimals is not None and answer.decimals > gold.decimals and _rounds_to(a, g, gold):
-            return True
         return abs(g - a) <= RELATIVE * abs(g)
     near = _near(float(g), float(a))
     if near is not False:
@@ -366,9 +367,7 @@ def _same_label(gold: str, answer: str) -> bool:
     g, a = _label_key(gold), _label_key(answer)
     if g == a:
         return True
-    if not (_short(g) and _short(a)):
-        return True
-    return False
+    return not (_short(g) and _short(a))
 
 
 def _label_key(label: str) -> str:

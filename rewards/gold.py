@@ -17,7 +17,8 @@ from rewards.box_iou import Box, read_boxes
 from rewards.choice import ChoiceGold, gold_choice
 from rewards.extract import last_box
 from rewards.normalize import clean, text_key
-from rewards.structure import Parsed, read
+from rewards.quantity import Parsed
+from rewards.structure import read
 
 Mode = Literal["math", "choice", "count", "ocr", "box", "yes_no"]
 

@@ -44,10 +44,11 @@ _FUNCTIONS = {
     "tanh", "exp", "ln", "log", "lg", "abs", "sqrt", "floor", "ceil", "gcd", "lcm", "max", "min", "arccot",
 }  # fmt: skip
 _CONSTANTS = {"pi", "e", "i"}
-_GREEK = (
-    "alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon phi chi psi omega "
-    "Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega ell"
-).split()
+_GREEK_NAMES = """
+    alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon phi chi psi omega
+    Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega ell
+"""
+_GREEK = _GREEK_NAMES.split()
 _WORDS = {name: name for name in (*_FUNCTIONS, "pi", *_GREEK)} | {"cdot": "*", "times": "*"}
 _OPEN = {"(": ")", "[": "]", "{": "}", r"\{": r"\}", r"\lfloor": r"\rfloor", r"\lceil": r"\rceil"}
 _MIXED = re.compile(
@@ -166,8 +167,8 @@ class _Parser:
                 self.at += 1
                 left = ("div", left, self.unary(depth))
             elif self._starts_atom():
-                if self.tokens[self.at][0] == "num" and self.tokens[self.at - 1][0] == "num":
-                    raise Unreadable
+                if self.tokens[self.at][0] == "num" and self.tokens[self.at - 1][0] in {"num", "var"}:
+                    raise Unreadable  # "2 3" and "H2O" are no products
                 left = ("mul", left, self.power(depth))
             else:
                 return left
@@ -340,7 +341,7 @@ class _Parser:
 def decimal(text: str) -> Fraction:
     """An exact number from ``12``, ``1.5``, ``1.6e-19``. Raises TooLarge for absurd exponents."""
     _, _, exponent = text.lower().partition("e")
-    if exponent and (len(exponent) > 6 or abs(int(exponent)) > MAX_DIGITS) or len(text) > 2000:
+    if len(text) > 2000 or (exponent and (len(exponent) > 6 or abs(int(exponent)) > MAX_DIGITS)):
         raise TooLarge
     return Fraction(text)
 

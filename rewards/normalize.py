@@ -80,6 +80,7 @@ _FONTS = (
     "boldsymbol|bm|pmb|emph|underline|uline|mathcal|ensuremath|mathop|vec|overrightarrow|phantom"
 )
 _FONT = re.compile(rf"\\(?:{_FONTS})\*?\s*\{{([^{{}}]*)\}}")
+_FONT_NAME = re.compile(rf"\\(?:{_FONTS})\*?\s*(?=\{{)")
 _COLOUR = re.compile(r"\\(?:textcolor|color|colorbox)\s*\{[a-zA-Z]+\}")
 _DROP = re.compile(
     r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|rm|bf|it|sf|tt|mathstrut|strut|noindent|centering|"
@@ -127,7 +128,6 @@ _SYNONYM = re.compile(rf"(?:{'|'.join(re.escape(k) for k in sorted(_SYNONYMS, ke
 _CIRC = re.compile(r"\^\s*\{\s*\\circ\s*\}|\^\s*\\circ(?![a-zA-Z])\s?")
 _SPACES = re.compile(r"\s+")
 _FREE_SPACE = re.compile(r"(?<![0-9A-Za-z]) | (?![0-9A-Za-z])")
-_GROUPED = re.compile(r"\{,\}")
 _ESCAPED = re.compile(r"\\([%$#&_])")
 _DELIMITERS = (
     ("$$", "$$"),
@@ -149,6 +149,8 @@ def clean(raw: str) -> str:
     s = raw if raw.isascii() else _ascii_forms(raw)
     if "\\" in s:
         s = _latex(s)
+    if "{,}" in s:
+        s = s.replace("{,}", ",")
     s = _SPACES.sub(" ", s).strip()
     while True:
         before = s
@@ -246,11 +248,11 @@ def _latex(s: str) -> str:
     s = _COLOUR.sub("", s)
     s = _WIDE.sub(" ", s)
     s = _THIN.sub(" ", s)
-    s = _GROUPED.sub(",", s)
     for _ in range(4):  # fonts inside fonts; deeper than this is no answer but a trick
         s, changed = _FONT.subn(r" \1 ", s)
         if not changed:
             break
+    s = _FONT_NAME.sub("", s)
     s = _CIRC.sub(r"^\\circ ", s)
     return _ESCAPED.sub(r"\1", s)
 

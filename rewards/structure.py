@@ -1,84 +1,53 @@
-"""Reads a cleaned answer into what it is: a number with its unit, an expression, a list, a tuple, an interval, a matrix,
-an equation, a date, or just words. Reading decides nothing about equality; ``compare`` does.
+"""Reads a cleaned answer into what it is: a number with its unit, an expression, a list, a tuple, an interval, a
+matrix, an equation, a date, or just words. Reading decides nothing about equality; ``compare`` does.
 """
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
-from fractions import Fraction
 from functools import lru_cache
-from typing import Literal
 
-from rewards import latex, words
+from rewards import latex
 from rewards.normalize import clean, key
-from rewards.units import Unit, parse_unit
-
-Kind = Literal["number", "expr", "list", "set", "tuple", "bracket", "interval", "union", "matrix", "relation", "literal",
-               "yes_no", "text"]  # fmt: skip
+from rewards.quantity import GROUPED, UNSURE, Parsed, read_expression, read_number, read_quantity
 
 MAX_CHARS = 2000
 
-
-@dataclass(frozen=True, slots=True)
-class Parsed:
-    """One answer as read. Only the fields of its kind are filled."""
-
-    kind: Kind
-    text: str
-    """The cleaned text."""
-    node: latex.Node | None = None
-    """The tree of a number or an expression."""
-    value: latex.Number | None = None
-    """The value of a number as written, a percent sign not applied."""
-    unit: Unit | None = None
-    percent: bool = False
-    decimals: int | None = None
-    """Place of the last digit of a decimal (2 for 2.24, 21 for 1.60e-19), None for anything but a decimal literal."""
-    plain: int = 0
-    """Digits written after the point of a decimal literal."""
-    items: tuple[Parsed, ...] = ()
-    ends: str = ""
-    """The two brackets of a tuple or an interval; the operator of a relation."""
-    label: str = ""
-    """What stood before the equals sign of a labelled answer (``x`` in ``x = 5``)."""
-    shape: tuple[int, int] = field(default=(0, 0))
-
-
-_DECIMAL = re.compile(
-    r"([+-]?)(\d+|\d{1,3}(?:,\d{3})+|\d{1,3}(?: \d{3})+|\d{1,2}(?:,\d{2})+,\d{3}|)(?:\.(\d*))?(?:[eE]([+-]?\d{1,5}))?"
-)
-_SCIENTIFIC = re.compile(
-    r"([+-]?\d+(?:\.(\d+))?)\s*(?:\*|\\times|\\cdot|[xX])\s*10\s*(?:\^|\*\*)\s*\{?\s*([+-]?\d{1,5})\s*\}?"
-)
-_POWER_OF_TEN = re.compile(r"([+-]?)10\s*\^\s*\{\s*([+-]?\d{1,5})\s*\}")
-_GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
-_SPACED = re.compile(r"(?<![\d.,/])\d{1,3}(?: \d{3})+(?![\d/]| \d)")
 _MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sept?|oct|nov|dec)[a-z]*\.?"
 _LITERAL = re.compile(
     r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}(?:[ T].*)?|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}|\d{4}-\d{2}"  # dates
-    rf"|\d{{1,2}}(?:st|nd|rd|th)?(?: of)? {_MONTH},? ?\d{{0,4}}|{_MONTH} \d{{1,2}}(?:st|nd|rd|th)?(?:,? \d{{4}})?|{_MONTH},? \d{{4}}"
+    rf"|\d{{1,2}}(?:st|nd|rd|th)?(?: of)? {_MONTH},? ?\d{{0,4}}"
+    rf"|{_MONTH} \d{{1,2}}(?:st|nd|rd|th)?(?:,? \d{{4}})?|{_MONTH},? \d{{4}}"
     r"|\d{1,2}:\d{2}(?::\d{2})?(?: ?[ap]\.? ?m\.?)?|\d{1,2} ?(?:[ap]\.m\.?|[ap]m)"  # times
     r"|(?:\+\d{1,3}[- ]?)?\(?\d{3}\)?[- ]\d{3}[- ]\d{4}|\d{3}-\d{4}|\+\d[\d -]{6,}|\d{3,4}-\d{7,8}"  # phone numbers
     r"|\d+(?:\.\d+){2,}|\d+(?:-\d+){2,}|0\d+|\d+ ?- ?\d+"  # versions, addresses, codes, ranges and scores
-    r"|\d+年(?:\d+月)?(?:\d+[日号])?|\d+月\d+[日号]|\d+[点时](?:\d+分)?",
+    r"|\d{4}年(?:\d+月)?(?:\d+[日号])?|\d+年\d+月(?:\d+[日号])?|\d+月\d+[日号]|\d+[点时](?:\d+分)?",
     re.IGNORECASE,
 )
 _RATIO = re.compile(r"(\d+(?:\.\d+)?) ?(?::| to ) ?(\d+(?:\.\d+)?)")
-YES = frozenset("yes true correct right yeah yep 是 是的 对 对的 正确 真 会 能 有".split())
-NO = frozenset("no false incorrect wrong nope 否 不是 不 不对 错 错误 假 不会 不能 没有".split())
+_YES = "yes true correct right yeah yep 是 是的 对 对的 正确 真 会 能 有"
+_NO = "no false incorrect wrong nope 否 不是 不 不对 错 错误 假 不会 不能 没有"
+YES, NO = frozenset(_YES.split()), frozenset(_NO.split())
+_EMPTY = (
+    r"\emptyset", r"\{\}", "{}", "empty set", "the empty set", r"\{\emptyset\}", "no solution", "no solutions",
+    "no real solution", "no real solutions", "无解", "空集",
+)  # fmt: skip
+_REALS = (
+    r"\mathbb{R}", r"\mathbbR", r"\Re", "all real numbers", "all reals", r"(-\infty,\infty)", r"(-\infty,+\infty)",
+    "全体实数",
+)  # fmt: skip
+_INFINITE = (r"\infty", r"+\infty", "infinity", "+infinity", "inf", "positive infinity", "无穷", "无穷大")
 _CONSTANTS = {
-    **dict.fromkeys((r"\emptyset", r"\{\}", "{}", r"\{ \}", "empty set", "the empty set", r"\{\emptyset\}", "no solution",
-                     "no solutions", "no real solution", "no real solutions", "无解", "空集"), r"\emptyset"),
-    **dict.fromkeys((r"\mathbb{R}", r"\mathbb R", "R", r"\Re", "all real numbers", "all reals", r"(-\infty,\infty)",
-                     "全体实数"), r"\mathbb{R}"),
-    **dict.fromkeys((r"\infty", r"+\infty", "infinity", "+infinity", "inf", "positive infinity", "无穷", "无穷大"), r"\infty"),
+    **dict.fromkeys(_EMPTY, r"\emptyset"),
+    **dict.fromkeys(_REALS, r"\mathbb{R}"),
+    **dict.fromkeys(_INFINITE, r"\infty"),
     **dict.fromkeys((r"-\infty", "-infinity", "-inf", "negative infinity", "负无穷"), r"-\infty"),
     **dict.fromkeys(("undefined", "does not exist", "dne", "not defined", "不存在"), "undefined"),
-}  # fmt: skip
+}
 _LEAD = re.compile(
-    r"(?:so |thus |therefore,? |hence,? )?(?:(?:the |my |our |its? )?(?:(?:final|correct|right) )?(?:answer|ans|result|solution|value)"
-    r"(?: (?:is|equals|are|would be|should be)(?: :)?| ?[:=])|(?:正确|最终)?答案(?:是|为|:)|答:|等于|故|结果(?:是|为|:))\s*",
+    r"(?:so |thus |therefore,? |hence,? )?(?:(?:the |my |our |its? )?(?:(?:final|correct|right) )?"
+    r"(?:answer|ans|result|solution|value)(?: (?:is|equals|are|would be|should be)(?: :)?| ?[:=])|(?:正确|最终)?答案(?:是|为|:)|答:|等于|故|"
+    r"结果(?:是|为|:))\s*",
     re.IGNORECASE,
 )
 _ABOUT = re.compile(
@@ -89,26 +58,11 @@ _ABOUT = re.compile(
 _SENTENCE = re.compile(
     r"[A-Za-z][A-Za-z ,'()]{0,80}?\b(?:is|are|was|were|equals?|has|have|be)\s+(?=[-+$€£¥]?\s*[\d\\(])"
 )
-_UNSURE = re.compile(
-    r"\b(?:not|or|less|more|least|most|than|between|either|no|if|unless|maybe|perhaps|possibly|below|above|under|over|up to|"
-    r"and|to|plus|minus|times|divided|cannot|can't|isn't|half|through)\b|[<>]|\\(?:le|ge|ne)\b|不|或|至|到|超过|少于|多于",
-    re.IGNORECASE,
-)
-_CURRENCY = re.compile(
-    r"([+-]?)\s*((?:US|CA|A|HK|NT|CN|R|C|AU)?\s?[$]|[€£¥₹₩]|(?:USD|EUR|GBP|CNY|RMB|JPY|INR|Rs\.?)(?=[\s\d]))\s*([+-]?)(?=[\d.\\(])"
-)
-_PERCENT = re.compile(r"\s*(?:%|\\%|percent\b|per cent\b|pct\b\.?|％)\s*", re.IGNORECASE)
 _LABEL = re.compile(
-    r"(?:\\(?:angle|triangle|overline|widehat|hat|bar|vec|mathbb|operatorname|Delta|alpha|beta|theta|gamma|lambda|mu|sigma|omega|phi|"
-    r"rho|pi|ell|eta|tau|epsilon|nabla|cdot)\b|[A-Za-z\u4e00-\u9fff|][A-Za-z\u4e00-\u9fff]*|[_'{}()|,. ]|(?<=[_({])[\w+-]+|\d(?=[})']))+"
+    r"(?:\\(?:angle|triangle|overline|widehat|hat|bar|vec|mathbb|operatorname|Delta|alpha|beta|theta|gamma|lambda|mu|sigma|omega|"
+    r"phi|rho|pi|ell|eta|tau|epsilon|nabla|cdot)\b|[A-Za-z\u4e00-\u9fff|][A-Za-z\u4e00-\u9fff]*|[_'{}()|,. ]|(?<=[_({])[\w+-]+|\d(?=[})']))+"
 )
 _UNKNOWN = re.compile(r"(?:[A-Za-z]|\\[a-z]+)(?:_(?:\w|\{\w+\}))?'*")
-_SCALE = re.compile(
-    r"(.*[\d)}])\s*(hundred|thousand|million|billion|trillion|dozen)\b\s*(.*)", re.IGNORECASE | re.DOTALL
-)
-_UNIT_START = re.compile(
-    r"(?<=[\d)}\]!i])\s*(?=[A-Za-z\u4e00-\u9fffμΩ°'$€£¥¢₩₹]|\^\\circ|\\mu|\\Omega|/\s*[A-Za-z])|\s+(?=[A-Za-z\u4e00-\u9fff])"
-)
 _RELATION = re.compile(
     r"\\le(?![a-zA-Z])|\\ge(?![a-zA-Z])|\\ne(?![a-zA-Z])|<=|>=|!=|<|>|=|\\approx(?![a-zA-Z])|\\in(?![a-zA-Z])"
 )
@@ -128,7 +82,7 @@ def read(raw: str) -> Parsed:
 
 
 def read_clean(s: str) -> Parsed:
-    fast = _number(s)
+    fast = read_number(s)
     if fast is not None:
         return fast
     if _LITERAL.fullmatch(s):
@@ -156,204 +110,22 @@ def read_clean(s: str) -> Parsed:
         or _union(s)
         or _bracketed(s)
         or _plus_minus(s)
-        or _quantity(s)
+        or read_quantity(s)
         or _listed(s)
         or _stated(s)
-        or _expression(s)
+        or read_expression(s)
         or Parsed("text", s)
     )
-
-
-def _number(s: str) -> Parsed | None:
-    """A plain number: digits with or without separators, a decimal, scientific notation."""
-    match = _DECIMAL.fullmatch(s)
-    if match is not None and (match.group(2) or match.group(3)):
-        sign, whole, places, exponent = match.groups()
-        if (
-            len(whole) > 1
-            and whole[0] == "0"
-            and places is None
-            and exponent is None
-            and "," not in whole
-            and " " not in whole
-        ):
-            return Parsed("literal", s, value=Fraction(int(whole)), node=("num", Fraction(int(whole))))
-        value = latex.decimal(
-            f"{sign}{whole.replace(',', '').replace(' ', '') or '0'}.{places or '0'}e{exponent or '0'}"
-        )
-        plain = len(places) if places else 0
-        return Parsed(
-            "number",
-            s,
-            ("num", value),
-            value,
-            decimals=plain - int(exponent or 0) if plain or exponent else None,
-            plain=plain,
-        )
-    if "10" not in s:
-        return None
-    match = _SCIENTIFIC.fullmatch(s)
-    if match is not None:
-        mantissa, places, exponent = match.groups()
-        value = latex.decimal(f"{mantissa}e{exponent}")
-        return Parsed(
-            "number", s, ("num", value), value, decimals=len(places or "") - int(exponent), plain=len(places or "")
-        )
-    match = _POWER_OF_TEN.fullmatch(s)
-    if match is not None:
-        value = latex.decimal(f"{match.group(1)}1e{match.group(2)}")
-        return Parsed("number", s, ("num", value), value)
-    return None
-
-
-def _quantity(s: str) -> Parsed | None:
-    """A number or an expression with its currency, percent sign, scale word and unit."""
-    unit: Unit | None = None
-    body = s
-    currency = _CURRENCY.match(body)
-    if currency is not None:
-        sign, symbol, inner = currency.groups()
-        symbol = symbol.replace(" ", "")
-        unit = parse_unit(symbol if symbol in {"$", "€", "£", "¥", "₹", "₩"} or symbol.isalpha() else "$")
-        body = f"{sign}{inner}{body[currency.end() :]}".strip()
-    number = _number(body)
-    if number is not None:
-        return _with(number, s, unit)
-    written = _written(body)
-    if written is not None:
-        return written if unit is None else _with(written, s, unit)
-    percent = _PERCENT.search(body)
-    if percent is not None:
-        rest = body[percent.end() :]
-        if rest and parse_unit(rest) is None:
-            return None
-        inner_number = _number(body[: percent.start()].strip()) or _constant(body[: percent.start()].strip())
-        return _with(inner_number, s, None, percent=True) if inner_number is not None else None
-    scale = _SCALE.fullmatch(body)
-    if scale is not None:
-        figure = _number(scale.group(1).strip()) or _constant(scale.group(1).strip())
-        rest = scale.group(3)
-        trailing = parse_unit(rest) if rest else unit
-        if figure is None or isinstance(figure.value, complex) or figure.value is None or (rest and trailing is None):
-            return None
-        value = figure.value * words.SCALES[scale.group(2).lower()]
-        return Parsed("number", s, ("num", value), value, trailing or unit)
-    if unit is None:
-        for match in _UNIT_START.finditer(body):
-            head, tail = body[: match.start()].strip(), body[match.end() :].strip()
-            if not any(c.isdigit() for c in head):
-                continue
-            if tail.startswith("(") and tail.endswith(")"):
-                tail = tail[1:-1]
-            named = parse_unit(tail)
-            if named is None:
-                continue
-            figure = _number(head) or _constant(head)
-            if figure is not None:
-                return _with(figure, s, named)
-    bracket = re.fullmatch(r"(.*\S)\s*[(（]([^()\d]+)[)）]", body)
-    if bracket is not None:
-        figure = _number(bracket.group(1)) or _quantity(bracket.group(1))
-        if figure is not None and figure.value is not None:
-            named = parse_unit(bracket.group(2).strip())
-            spelled = words.english(bracket.group(2).strip())
-            if spelled is not None:
-                return figure if spelled[0] == figure.value else None
-            if named is not None:
-                return figure if figure.unit is not None else _with(figure, s, named)
-    if unit is not None:
-        figure = _constant(body) or _quantity(body)
-        if figure is None or figure.value is None:
-            return None
-        return _with(figure, s, unit if figure.unit is None or not figure.unit.dimension else figure.unit)
-    return None
-
-
-def _with(number: Parsed, text: str, unit: Unit | None, *, percent: bool = False) -> Parsed:
-    return Parsed(
-        "number", text, number.node, number.value, unit, percent or number.percent, number.decimals, number.plain
-    )
-
-
-def _written(s: str) -> Parsed | None:
-    """A number in English or Chinese words, with what is counted."""
-    if not s:
-        return None
-    if s[0].isascii():
-        if s.isascii() and not s[0].isalpha():
-            return None
-        if s[0].isalpha():
-            first = re.match(r"[A-Za-z]+", s)
-            assert first is not None  # s starts with an ASCII letter
-            if first.group().lower() not in words.NUMBER_WORDS | {"a", "an", "minus", "negative"}:
-                return None
-            found = words.english(s)
-            if found is None:
-                figure = re.fullmatch(r"(?:minus|negative) (\d.*)", s, re.IGNORECASE)
-                return _number(f"-{figure.group(1)}") or _quantity(f"-{figure.group(1)}") if figure else None
-            value, rest = found
-            if percent := _PERCENT.fullmatch(rest):
-                return Parsed("number", s, ("num", value), value, percent=bool(percent))
-            unit = parse_unit(rest) if rest else None
-            return None if rest and unit is None else Parsed("number", s, ("num", value), value, unit)
-    read_chinese = words.chinese(s)
-    if read_chinese is None:
-        return None
-    value, is_percent, rest = read_chinese
-    unit = parse_unit(rest) if rest else None
-    if rest and (unit is None or rest.isascii()):
-        return None
-    plain = re.match(r"\d+\.(\d+)", s)
-    places = len(plain.group(1)) if plain else 0
-    return Parsed("number", s, ("num", value), value, unit, is_percent, places or None, places)
-
-
-def _constant(s: str) -> Parsed | None:
-    """An expression without unknowns, with its value."""
-    parsed = _expression(s)
-    return parsed if parsed is not None and parsed.value is not None else None
-
-
-def _expression(s: str) -> Parsed | None:
-    if not s or len(s) > MAX_CHARS:
-        return None
-    body = _SPACED.sub(lambda m: m.group().replace(" ", ""), _GROUPED.sub(lambda m: m.group().replace(",", ""), s))
-    try:
-        node = latex.parse(body)
-    except latex.Unreadable:
-        return None
-    if latex.symbols(node):
-        return Parsed("expr", s, node)
-    try:
-        value = latex.evaluate(node)
-    except latex.Unreadable:
-        return Parsed("expr", s, node)
-    return Parsed("number", s, node, value)
 
 
 def _stated(s: str) -> Parsed | None:
     """A sentence that states one number: "There are 42 apples in total"."""
     sentence = _SENTENCE.match(s)
-    if sentence is not None and not _UNSURE.search(s[: sentence.end()]):
+    if sentence is not None and not UNSURE.search(s[: sentence.end()]):
         inner = read_clean(clean(s[sentence.end() :]))
         if inner.kind == "number":
             return inner
     return None
-
-
-def lone_number(s: str) -> Parsed | None:
-    """The only number of a sentence, for counts: "I can see 5 cats". None when there is none, more, or a hedge."""
-    if _UNSURE.search(s):
-        return None
-    found = re.findall(r"(?<![\w.])-?\d+(?:,\d{3})*(?:\.\d+)?(?![\w.]*\d)", s)
-    if len(found) == 1:
-        return _number(found[0])
-    if found:
-        return None
-    spelled = [w for w in re.findall(r"[a-z]+(?:-[a-z]+)?", s.lower()) if w.split("-")[0] in words.NUMBER_WORDS]
-    if len(spelled) != 1 or (value := words.english(spelled[0])) is None:
-        return None
-    return Parsed("number", s, ("num", value[0]), value[0])
 
 
 def _relation(s: str) -> Parsed | None:
@@ -503,7 +275,7 @@ def _encloses(s: str) -> bool:
 
 
 def _plus_minus(s: str) -> Parsed | None:
-    if r"\pm" not in s and r"\mp" not in s or len(_splits(s)) > 1:
+    if (r"\pm" not in s and r"\mp" not in s) or len(_splits(s)) > 1:
         return None
     both = (s.replace(r"\pm", "+").replace(r"\mp", "-"), s.replace(r"\pm", "-").replace(r"\mp", "+"))
     items = tuple(read_clean(side.strip().removeprefix("+").strip()) for side in both)
@@ -514,9 +286,7 @@ def _listed(s: str) -> Parsed | None:
     items = _splits(s)
     if len(items) < 2:
         return None
-    items = [item for item in items if item]
-    parsed = tuple(read_clean(item) for item in items)
-    # Words with commas are a phrase, not a list of answers, unless something in it is a value.
+    parsed = tuple(read_clean(item) for item in items if item)
     if len(parsed) < 2:
         return parsed[0] if parsed else None
     return Parsed("list", s, items=parsed)
@@ -532,9 +302,9 @@ def _splits(s: str, *, words_too: bool = True) -> list[str]:
     """``s`` cut at its top-level separators (commas, semicolons, "and", "or")."""
     if not words_too:
         return [p.strip() for p in split_top(s, _COMMAS)[::2]]
-    if _GROUPED.fullmatch(s):
+    if GROUPED.fullmatch(s):
         return [s]
-    merged = _GROUPED.sub(lambda m: m.group().replace(",", ""), s) if ", " in s or ";" in s else s
+    merged = GROUPED.sub(lambda m: m.group().replace(",", ""), s) if ", " in s or ";" in s else s
     return [p.strip() for p in _nonempty(split_top(merged, _SEPARATOR)[::2])]
 
 

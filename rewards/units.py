@@ -88,7 +88,7 @@ _TABLE: dict[str, dict[str, Fraction]] = {
         "cal calorie 卡路里": _f("4.184"),
         "kcal kilocalorie 千卡": _f("4184"),
         "ev electronvolt": _f("1.602176634e-19"),
-        "kwh": _f("3.6e6"),
+        "kilowatthour": _f("3.6e6"),
     },
     "power": {
         "w watt 瓦 瓦特": _f("1"),
@@ -111,17 +111,19 @@ _TABLE: dict[str, dict[str, Fraction]] = {
         "tb terabyte": _f("1e12"),
     },
     "bit": {"bit": _f("1")},
-    "speed mph": {"mph": _f("1")},
     "acre": {"acre 英亩": _f("1"), "hectare ha 公顷": _f("2.4710538146717")},
 }
-_NOTHING = frozenset(
-    "个 只 条 本 张 头 匹 辆 座 棵 朵 支 枝 把 件 名 位 台 架 艘 颗 粒 片 双 对 根 顶 场 次 种 家 间 栋 幢 盏 扇 幅 封 首 部 口 人 "
-    "道 份 票 节 排 组 层 项 倍 题 步 unit units time times in total altogether each total overall exactly approximately "
-    "only left remaining th st nd rd us of the a an".split()
-)
+_SILENT = """
+    个 只 条 本 张 头 匹 辆 座 棵 朵 支 枝 把 件 名 位 台 架 艘 颗 粒 片 双 对 根 顶 场 次 种 家 间 栋 幢 盏 扇 幅 封 首 部 口 人
+    道 份 票 节 排 组 层 项 倍 题 步 unit units time times in total altogether each total overall exactly approximately
+    only left remaining th st nd rd us of the a an
+"""
+_NOTHING = frozenset(_SILENT.split())
 """Words that name no unit, alone or beside one."""
-_SAME = {"person": "people", "persons": "people", "man": "men", "woman": "women", "child": "children", "kid": "children",
-         "kids": "children", "mice": "mouse", "geese": "goose", "teeth": "tooth"}  # fmt: skip
+_SAME = {
+    "person": "people", "persons": "people", "man": "men", "woman": "women", "child": "children", "kid": "children",
+    "kids": "children", "mice": "mouse", "geese": "goose", "teeth": "tooth",
+}  # fmt: skip
 _KNOWN: dict[str, tuple[str, Fraction]] = {}
 for _dimension, _row in _TABLE.items():
     for _names, _size in _row.items():
@@ -130,11 +132,18 @@ for _dimension, _row in _TABLE.items():
             if _name.isascii() and _name.isalpha() and len(_name) > 2:
                 _KNOWN[f"{_name}s"] = (_dimension, _size)
 _POWERS = {"square": 2, "sq": 2, "squared": 2, "cubic": 3, "cubed": 3, "平方": 2, "立方": 3}
-_REFUSED = frozenset(
-    "and or to not but plus minus than less more least most between either neither no if when maybe perhaps versus vs "
-    "is are was be equals sin cos tan cot sec csc log ln exp sqrt pi lim max min mod i x y z true false yes infinity "
-    "solutions? half quarter third percent hundred thousand million billion dozen".split()
-)
+_NOT_UNITS = """
+    and or to not but plus minus than less more least most between either neither no if when maybe perhaps versus vs
+    is are was be equals sin cos tan cot sec csc log ln exp sqrt pi lim max min mod i x y z true false yes infinity
+    solutions? half quarter third percent hundred thousand million billion dozen
+"""
+_REFUSED = frozenset(_NOT_UNITS.split())
+_ALIASES = {
+    "mph": "mi/h", "kph": "km/h", "kmph": "km/h", "mps": "m/s", "degrees celsius": r"^\circ C", "kwh": "kilowatthour",
+    "degrees centigrade": r"^\circ C", "degree celsius": r"^\circ C", "degrees fahrenheit": r"^\circ F",
+    "degree fahrenheit": r"^\circ F", "degrees c": r"^\circ C", "degrees f": r"^\circ F", "sq. ": "sq ", "cu. ": "cubic ",
+}  # fmt: skip
+_ALIAS = re.compile("|".join(rf"\b{re.escape(k)}(?![a-z])" for k in _ALIASES), re.IGNORECASE)
 _TOKEN = re.compile(
     r"\^\\circ(?:\s*[CF](?![a-zA-Z]))?|\^\{?(-?\d)\}?|平方|立方|[A-Za-zμΩ\u4e00-\u9fff]+\.?|\\mu|\\Omega|\\omega|[$€£¥¢₹₩]"
     r"|[/·*'-]|\\cdot|\\times|\s+"
@@ -147,6 +156,7 @@ def parse_unit(text: str) -> Unit | None:
     Words that say nothing (个, "in total") give an empty Unit."""
     if len(text) > 80:
         return None
+    text = _ALIAS.sub(lambda m: _ALIASES[m.group().lower()], text)
     powers: dict[str, int] = {}
     size = Fraction(1)
     words: set[str] = set()

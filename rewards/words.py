@@ -9,12 +9,13 @@ from __future__ import annotations
 import re
 from fractions import Fraction
 
-_ONES = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
-    "eighteen nineteen"
-).split()
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety".split()
-_SMALL = {word: n for n, word in enumerate(_ONES)} | {word: 10 * n for n, word in enumerate(_TENS, 2)}
+_ONES = """
+    zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen
+    eighteen nineteen
+"""
+_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
+_ORDINALS = "third fourth fifth sixth seventh eighth ninth tenth"
+_SMALL = {word: n for n, word in enumerate(_ONES.split())} | {word: 10 * n for n, word in enumerate(_TENS.split(), 2)}
 SCALES = {
     "hundred": 100,
     "dozen": 12,
@@ -30,9 +31,7 @@ SCALES = {
     "千万": 10**7,
 }
 _PARTS = {"half": 2, "halves": 2, "quarter": 4, "quarters": 4} | {
-    f"{name}{s}": n
-    for n, name in enumerate("third fourth fifth sixth seventh eighth ninth tenth".split(), 3)
-    for s in ("", "s")
+    f"{name}{s}": n for n, name in enumerate(_ORDINALS.split(), 3) for s in ("", "s")
 }
 NUMBER_WORDS = frozenset(_SMALL) | {"hundred", "thousand", "million", "billion", "half", "dozen"}
 _WORD = re.compile(r"[a-z]+")
@@ -50,7 +49,7 @@ def english(text: str) -> tuple[Fraction, str] | None:
         return None
     total, current, end, i, seen = Fraction(0), Fraction(0), 0, 0, False
     if words[0][0] in {"a", "an"} and len(words) > 1 and (words[1][0] in SCALES or words[1][0] in _PARTS):
-        current, i = Fraction(1), 1
+        current, i, end = Fraction(1), 1, words[0][1]
     while i < len(words):
         word, stop = words[i]
         if lower[end : stop - len(word)].strip(" -") and i:
@@ -75,7 +74,7 @@ def english(text: str) -> tuple[Fraction, str] | None:
             if len(following) > 1 and following[0] in _SMALL and following[1] in _PARTS:
                 part = Fraction(_SMALL[following[0]], _PARTS[following[1]])
                 return sign * (total + current + part), text[words[i + 2][1] :].strip()
-            if following[0] not in _SMALL or not (current and current % 100 == 0 or total and not current):
+            if following[0] not in _SMALL or not (current % 100 == 0 and (current or total)):
                 break
             end = stop
             i += 1
