@@ -25,8 +25,7 @@ def prompt_messages(row: Row, instruction: str, vision: bool) -> list[dict[str, 
         row: a problem.
         instruction: e.g. how to think and where to put the answer; empty for none.
         vision: whether the data set has images anywhere. Then every content is a list of parts, so that all rows have
-        one
-            type; otherwise a plain string, which is what the templates of text models expect.
+            one type; otherwise a plain string, which is what the templates of text models expect.
 
     Raises:
         DataError: the prompt has no user turn, or marks another number of images than the row has.

@@ -21,8 +21,7 @@ class Decontaminate:
         evaluation: rows of all evaluation files.
         near: Jaccard similarity of word shingles from which a question is a leak; None compares exactly only.
         image_distance: differing bits (of 256) up to which two images look the same; None allows training on images
-        of the
-            evaluation as long as the question differs.
+            of the evaluation as long as the question differs.
     """
 
     def __init__(self, evaluation: Iterable[Row], near: float | None = 0.7, image_distance: int | None = 4) -> None:

@@ -59,9 +59,8 @@ class NearDuplicates:
 
     Args:
         threshold: Jaccard similarity of the shingle sets from which two texts are near-duplicates, 0 to 1. It is
-        estimated
-            from ``permutations`` hashes (standard error about 0.04 at 128).
-        shingle_words: words per shingle. One changed word in 20 leaves 15 of 21 shingles in common: 0.71 at 3 words.
+            estimated from ``permutations`` hashes (standard error about 0.04 at 128).
+        shingle_words: words per shingle. One changed word in 20 leaves 15 of 21 in common at 3 words: 0.71.
         permutations: hashes per text.
     """
 

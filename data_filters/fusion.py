@@ -65,7 +65,7 @@ class Fusion:
             if share and not pool:
                 raise DataError(
                     f"fusion: {float(share):.4g} of the rows must be {kind} and 0 {kind} rows are left. "
-                    "See the reasons of the dropped rows in the report of the filters, or change cot_share."
+                    "Add rows, loosen what drops them, or change cot_share."
                 )
         largest = min(int(pool / share) for share, pool in ((self._share, cot), (1 - self._share, direct)) if share)
         need = self._split(largest if self.total is None else self.total)
@@ -102,9 +102,10 @@ class Fusion:
         """First pass: decides which rows of the two pools are taken.
 
         Args:
-            cot: scored rollouts (problem fields, ``response``, ``scores``); already chosen ones when ``rejection`` is
-            None. direct: problems with a ``response`` or an ``answer``. rejection: chooses among the rollouts.
-            guards: filters every row must pass, e.g. :class:`data_filters.dedup.Decontaminate`.
+            cot: scored rollouts: problem fields, ``response``, ``scores``.
+            direct: problems with a ``response`` or an ``answer``.
+            rejection: chooses among the rollouts; None takes them as chosen already.
+            guards: filters every row must pass, e.g. :class:`data_filters.decontaminate.Decontaminate`.
 
         Raises:
             DataError: a pool cannot be read twice, or is too small.
@@ -122,7 +123,12 @@ class Fusion:
             thoughts.indexes, thoughts.reasons = array("q", selection.indexes), selection.reasons
         answers = _Pool("direct", direct)
         answers.admit(guards, lambda row: question_key(row, self.compare_images))
-        take_cot, take_direct = self.counts(len(thoughts.indexes), len(answers.indexes))
+        try:
+            take_cot, take_direct = self.counts(len(thoughts.indexes), len(answers.indexes))
+        except DataError as error:
+            raise DataError(
+                f"{error} What became of the rows: CoT {thoughts.story()}; direct {answers.story()}."
+            ) from None
         rng = random.Random(self.seed)
         thoughts.take(take_cot, rng)
         answers.take(take_direct, rng)
@@ -156,7 +162,7 @@ class Fusion:
 def cot_response(row: Row) -> str:
     """The whole assistant turn of a rollout: what the template had written of it, then what the model wrote."""
     prefix, response = row.get("response_prefix") or "", row["response"]
-    return response if response.startswith(prefix) else prefix + response
+    return response if response.startswith(prefix.strip()) else prefix + response
 
 
 def _has_text(row: Row, kind: str) -> bool:
@@ -172,14 +178,26 @@ class _Pool:
     indexes: array[int] = field(default_factory=lambda: array("q"))
     keys: list[str] = field(default_factory=list)
     reasons: Counter[str] = field(default_factory=Counter)
-    seen: int = 0
-    vision: bool = False
+    with_images: bytearray = field(default_factory=bytearray)
+    """Per row seen, whether it has images."""
     unused: int = 0
+
+    @property
+    def seen(self) -> int:
+        return len(self.with_images)
+
+    @property
+    def vision(self) -> bool:
+        """Whether a taken row has images."""
+        return any(self.with_images[index] for index in self.indexes)
+
+    def story(self) -> str:
+        """The counted reasons in words."""
+        return ", ".join(f"{count} {reason}" for reason, count in self.reasons.most_common()) or "none seen"
 
     def watched(self) -> Iterator[Row]:
         for row in self.rows:
-            self.seen += 1
-            self.vision = self.vision or bool(row.get("images"))
+            self.with_images.append(bool(row.get("images")))
             yield row
 
     def admit(self, guards: Sequence[Filter], key_of: Callable[[Row], str]) -> None:
@@ -234,13 +252,12 @@ class Mix:
     lengths: dict[str, LengthHistogram] = field(default_factory=dict)
     in_both: int = 0
 
+    def __post_init__(self) -> None:
+        self.vision = self.cot.vision or self.direct.vision
+        """Whether rows have the ``images`` column and contents in parts: as soon as one row written has images."""
+
     def __len__(self) -> int:
         return len(self.order)
-
-    @property
-    def vision(self) -> bool:
-        """Whether rows have the ``images`` column and contents in parts."""
-        return self.cot.vision or self.direct.vision
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         self.lengths = {kind: LengthHistogram() for kind in ("cot", "direct")}

@@ -18,6 +18,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
+from data_filters.rows import reaches
 from sailrl.errors import ConfigError, DataError
 from sailrl.types import Score, Verdict
 
@@ -181,7 +182,7 @@ class PassAtK:
         if isinstance(samples, (str, bytes, Mapping)) or not isinstance(samples, Sequence):
             raise DataError(f"samples must be a list with one score per response, got {type(samples).__name__}.")
         values = [value for value in map(_value, samples) if value is not None]
-        return len(values), sum(value >= self.correct_from for value in values)
+        return len(values), sum(reaches(value, self.correct_from) for value in values)
 
 
 def _whole(row: Mapping[str, Any], name: str) -> int:

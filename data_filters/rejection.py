@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
-from data_filters.rows import Row, count_units, first_refusal, problem_key, score_value, text_key, units
+from data_filters.rows import Row, count_units, first_refusal, problem_key, reaches, score_value, text_key, units
 from sailrl.errors import ConfigError, DataError
 from sailrl.types import Filter, Verdict
 
@@ -114,7 +114,7 @@ class Rejection:
             value = evidence[name]
             if value is None:
                 return Verdict(False, "not_scored", evidence)
-            if value < enough:
+            if not reaches(value, enough):
                 return Verdict(False, reason, evidence)
         return Verdict(True, "admissible", evidence)
 

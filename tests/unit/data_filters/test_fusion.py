@@ -113,6 +113,8 @@ def test_the_thinking_request_is_added_once_and_to_cot_rows_only():
 def test_what_the_template_had_written_is_part_of_the_completion():
     row = cot(1, response="step</think>\\boxed{1}", response_prefix="<think>\n")
     assert next(iter(Fusion(cot_share=1.0).plan([row], [])))["completion"][0]["content"].startswith("<think>\nstep")
+    row = cot(1, response_prefix="<think>\n")  # the response has the tag itself
+    assert next(iter(Fusion(cot_share=1.0).plan([row], [])))["completion"][0]["content"].count("<think>") == 1
 
 
 def test_one_image_anywhere_gives_every_row_parts_and_an_images_column(tmp_path):
@@ -123,6 +125,22 @@ def test_one_image_anywhere_gives_every_row_parts_and_an_images_column(tmp_path)
     assert rows["direct"]["images"] == []
     assert rows["cot"]["prompt"][0]["content"] == [{"type": "image"}, {"type": "text", "text": "cot question 1"}]
     assert rows["direct"]["completion"][0]["content"] == [{"type": "text", "text": "2"}]
+
+
+def test_images_of_rows_that_are_not_taken_do_not_count():
+    wrong = cot(2, images=[b"x"], scores={"boxed": {"value": 0.0}, "think_format": {"value": 1.0}})
+    mix = Fusion(cot_share=0.5).plan([cot(1), wrong], [direct(2)], rejection=Rejection())
+    assert all("images" not in row and isinstance(row["prompt"][0]["content"], str) for row in mix)
+
+
+def test_an_empty_pool_tells_what_became_of_its_rows():
+    wrong = {"boxed": {"value": 0.0}, "think_format": {"value": 1.0}}
+    with pytest.raises(DataError, match="CoT 3 wrong; direct 2 chosen, 1 no_answer"):
+        Fusion().plan(
+            [cot(i, scores=wrong) for i in range(3)],
+            [direct(1), direct(2), direct(3, answer="")],
+            rejection=Rejection(),
+        )
 
 
 def test_rejection_guards_and_duplicates_are_counted_and_nothing_is_lost():

@@ -54,6 +54,4 @@ def test_rules_come_first_and_text_answers_are_not_sent():
 
 
 def test_a_number_inside_a_longer_one_does_not_give_the_answer_away():
-    assert (
-        run({**GOOD, "question": "What is the sum of 1 and 3? There are 14 of them."})[0].verdict.reason == "rewritten"
-    )
+    assert run({**GOOD, "question": "What is the sum of 1 and 3? There are 14 balls."})[0].verdict.reason == "rewritten"

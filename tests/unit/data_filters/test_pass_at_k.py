@@ -117,6 +117,8 @@ def test_partial_scores_count_as_right_from_a_threshold():
     row = {"samples": [0.9, 0.9, 0.1, 1.0]}
     assert PassAtK(k=4)(row).evidence["c"] == 1
     assert PassAtK(k=4, correct_from=0.9)(row).evidence["c"] == 3
+    assert 0.6 + 0.3 + 0.1 < 1.0  # in floats; it is a full reward all the same
+    assert PassAtK(k=1)({"samples": [0.6 + 0.3 + 0.1]}).evidence["c"] == 1
 
 
 def test_samples_may_be_a_bare_list_or_have_another_name():

@@ -40,6 +40,7 @@ def test_a_judge_can_be_asked_and_its_silence_is_not_a_verdict():
 
 
 def test_the_total_reward_can_decide():
+    assert Rejection(correct="reward", well_formed=None)({**rollout(), "reward": 0.6 + 0.3 + 0.1}).keep
     assert Rejection(correct="reward", correct_from=0.9, well_formed=None)({**rollout(boxed=0.0), "reward": 0.9}).keep
 
 
