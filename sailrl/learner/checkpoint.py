@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from sailrl.errors import CheckpointError
@@ -30,19 +31,25 @@ def restore(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer) -> i
     """Puts optimizer and generator back and returns the number of updates made.
 
     Raises:
-        CheckpointError: a file is missing, or holds the state of another model.
+        CheckpointError: a file is missing or damaged, or holds the state of another model.
     """
     try:
         tensors, updates = load_file(folder / TENSORS), json.loads((folder / STATE).read_text())["updates"]
-    except (OSError, ValueError, KeyError) as error:
+        generator = tensors.pop(RNG)
+    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise CheckpointError(
-            f"{folder} cannot be resumed: {error}. Remove it to fall back on an older one."
+            f"{folder} cannot be resumed: {type(error).__name__}: {error}. Remove it to fall back on an older one."
         ) from error
-    torch.set_rng_state(tensors.pop(RNG))
     parameters = dict(policy.named_parameters())
     for key, value in tensors.items():
         kind, _, name = key.partition("/")
         if name not in parameters:
             raise CheckpointError(f"{folder} holds the optimizer state of {name!r}, which this model does not have")
+        if value.dim() and value.shape != parameters[name].shape:
+            raise CheckpointError(
+                f"{folder} holds the optimizer state of {name!r} in shape {tuple(value.shape)}, "
+                f"this model has it in shape {tuple(parameters[name].shape)}"
+            )
         optimizer.state[parameters[name]][kind] = value
+    torch.set_rng_state(generator)
     return int(updates)

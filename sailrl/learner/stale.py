@@ -25,9 +25,10 @@ def explain(
 ) -> list[str]:
     """Names of parameter groups that, set back to ``old``, bring the learner to what the engine computed.
 
-    Groups are added greedily, the most telling first, until nine tenths of the difference are explained. An empty
-    list means that no set of old groups explains it. With tied embeddings the output layer counts as a group of its
-    own (``lm_head``), since engines may hold a copy of it.
+    Groups are added greedily, the most telling first, until nine tenths of the difference are explained; where that
+    leads nowhere all of them are tried at once, since an engine may have received nothing. An empty list means that
+    old values do not explain it. With tied embeddings the output layer counts as a group of its own (``lm_head``),
+    since engines may hold a copy of it.
     """
     groups: dict[str, list[str]] = {}
     for name, parameter in policy.model.named_parameters():
@@ -36,24 +37,26 @@ def explain(
     head_name = _tied_head(policy)
 
     def error(chosen: list[str]) -> float:
-        names = [name for group in chosen if group != "lm_head" for name in groups.get(group, ())]
+        names = [name for group in chosen for name in groups.get(group, ())]
         head = old[head_name] if head_name and "lm_head" in chosen else None
         with _set_back(policy, names, old):
             mine = policy.prompt_logprobs(token_ids, head=head)
         return max(abs(a - b) for a, b in zip(mine, engine, strict=True))
 
-    candidates = [*groups, *(["lm_head"] if head_name in old else [])]
-    chosen: list[str] = []
+    everything = [*groups, *(["lm_head"] if head_name in old else [])]
+    candidates, chosen = list(everything), list[str]()
     start = best = error([])
     while best > EXPLAINED * start and candidates:
         errors = {group: error([*chosen, group]) for group in candidates}
         group = min(errors, key=lambda g: errors[g])
         if errors[group] >= best:
-            return []
+            break
         best = errors[group]
         chosen.append(group)
         candidates.remove(group)
-    return chosen if best <= EXPLAINED * start else []
+    if best <= EXPLAINED * start:
+        return chosen
+    return everything if error(everything) <= EXPLAINED * start else []
 
 
 def _tied_head(policy: Policy) -> str | None:
