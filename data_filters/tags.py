@@ -37,20 +37,20 @@ _THOUGHT_TAGS = {
 }
 _SPELLINGS = {spelling: tag for tag, spellings in _THOUGHT_TAGS.items() for spelling in (tag, *spellings)}
 _ANY_TAG = re.compile("|".join(map(re.escape, _SPELLINGS)), re.IGNORECASE)
-_ANSWER_TAG = re.compile(r"<answer>\s*(.*?)\s*</answer>", re.IGNORECASE | re.DOTALL)
+_ANSWER_TAG = re.compile(r"</?answer>", re.IGNORECASE)
 _WRAPPERS = re.compile(r"</?(?:conclusion|solution|output)>|<\|(?:begin|end)_of_solution\|>", re.IGNORECASE)
 _LLAVA_COT = re.compile(r"</?(?:summary|caption)>", re.IGNORECASE)
-_HASHES = re.compile(r"^####\s*(\S.*?)\s*$", re.MULTILINE)
+_HASHES = re.compile(r"^####[ \t]*(\S[^\n]*)", re.MULTILINE)
 
 HINTS: Sequence[re.Pattern[str]] = tuple(
-    re.compile(pattern, re.IGNORECASE)
+    re.compile(pattern, re.IGNORECASE | re.MULTILINE)
     for pattern in (
-        r"\s*you first think about the reasoning process[^\n]*\\boxed\{\}\.?",
-        r"\s*(?:please )?answer the question using a single word or phrase\.?",
-        r"\s*hint: please answer the question requiring [^\n]*?at the end\.?",
-        r"\s*(?:please )?(?:let's )?(?:think|reason) step by step[^\n]*?(?:\\boxed\{\}|\.|$)",
-        r"\s*(?:please )?put (?:your|the) (?:final )?answer (?:with)?in \\boxed\{\}\.?",
-        r"\s*(?:please )?(?:answer|respond) (?:briefly|concisely|directly)\.?",
+        r"you first think about the reasoning process[^\n]*\\boxed\{\}\.?",
+        r"(?:please )?answer the question using a single word or phrase\.?",
+        r"hint: please answer the question requiring [^\n]*?at the end\.?",
+        r"(?:please )?(?:let's )?(?:think|reason) step by step[^\n]*?(?:\\boxed\{\}|\.|$)",
+        r"(?:please )?put (?:your|the) (?:final )?answer (?:with)?in \\boxed\{\}\.?",
+        r"(?:please )?(?:answer|respond) (?:briefly|concisely|directly)\.?",
     )
 )
 """Requests about the form of the answer that would contradict the one form; extend them for a source of your own."""
@@ -100,11 +100,14 @@ def unify_response(response: str, answer: str | None = None) -> str:
 
 
 def _boxed(tail: str, answer: str | None) -> str:
+    """The text after the thought with a box, where it names the answer at all."""
     if has_filled_box(tail):
-        return _ANSWER_TAG.sub(lambda match: match[1], tail)
-    for pattern in (_ANSWER_TAG, _HASHES):
-        if pattern.search(tail):
-            return pattern.sub(lambda match: f"\\boxed{{{match[1]}}}", tail)
+        return _ANSWER_TAG.sub("", tail).strip()
+    pieces = _ANSWER_TAG.split(tail)
+    if len(pieces) == 3 and pieces[1].strip():
+        return f"{pieces[0]}\\boxed{{{pieces[1].strip()}}}{pieces[2]}".strip()
+    if hashes := _HASHES.search(tail):
+        return f"{tail[: hashes.start()]}\\boxed{{{hashes[1].strip()}}}{tail[hashes.end() :]}"
     if answer and re.search(rf"(?<!\w){re.escape(normalise(answer))}(?!\w|\.\d)", normalise(tail)):
         return f"\\boxed{{{answer}}}" if normalise(tail) == normalise(answer) else f"{tail}\n\n\\boxed{{{answer}}}"
     return tail

@@ -1,3 +1,5 @@
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -248,6 +250,26 @@ def test_the_converted_answer_is_the_option_of_the_letter(values, data):
     options = between.join(mark.format("ABCDEFGH"[i]) + str(value) for i, value in enumerate(values))
     conversion = convert(f"Find the sum.{data.draw(st.sampled_from(['', ' Options:']))}\n{options}", "ABCDEFGH"[place])
     assert (conversion.row["prompt"], conversion.row["answer"]) == ("Find the sum.", str(values[place]))
+
+
+def test_long_hostile_texts_take_no_time():
+    for piece in (
+        "(A) ",
+        "a. ",
+        "answer the ",
+        "choose the correct option ",
+        "Options: ",
+        " ",
+        "\n",
+        "1,",
+        "以下",
+        "which of ",
+    ):
+        start = time.perf_counter()
+        for choices in ((), ("1", "2")):
+            convert(piece * 4000 + "x", "A", choices)
+        is_quantity_or_formula(piece * 4000)
+        assert time.perf_counter() - start < 2  # milliseconds; quadratic scans take minutes at this length
 
 
 @given(st.text(max_size=300))

@@ -1,3 +1,5 @@
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -85,6 +87,23 @@ def test_system_prompts_and_hints_about_the_form_go_and_the_question_stays():
         {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "How many?"}]}
     ]
     assert strip_prompt("How many steps does a robot that can think take?").endswith("take?")
+
+
+def test_long_hostile_texts_take_no_time():
+    for piece in (
+        "<answer>",
+        "#### a ",
+        "<think>",
+        "</think>",
+        "<thought></thought>",
+        " ",
+        "\\boxed{",
+        "think step by step ",
+    ):
+        start = time.perf_counter()
+        text = "<think>a</think>" + piece * 4000 + "b"
+        NormaliseTags().convert({"prompt": text, "response": text, "answer": "4"})
+        assert time.perf_counter() - start < 2  # milliseconds; quadratic scans take minutes at this length
 
 
 def test_prompts_can_be_left_alone():
