@@ -1,0 +1,103 @@
+"""The loop's parts in one process: a real tiny model that samples and learns, without Ray and vLLM."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+from sailrl.data.batch import Sample
+from sailrl.learner.learner import Learner
+from sailrl.learner.objective import UpdateScope
+from sailrl.rollout.engine import Request, Sampling
+from sailrl.types import Completion, Prompt
+
+
+class LocalPool:
+    """One engine: transformers, sampling token by token. Counts what it is asked for."""
+
+    def __init__(self, folder: str | Path) -> None:
+        self.tokenizer = AutoTokenizer.from_pretrained(folder)
+        self.waves: list[int] = []
+        self.version = -1
+        self._load(folder)
+
+    async def generate(
+        self, requests: Sequence[Request], sampling: Sampling, *, seed: int | None = None
+    ) -> AsyncIterator[tuple[int, list[Completion]]]:
+        self.waves.append(len(requests))
+        draw = torch.Generator().manual_seed(0 if seed is None else seed)
+        for request in requests:
+            yield request.index, [self._complete(request, sampling, draw) for _ in range(sampling.samples)]
+
+    async def prompt_logprobs(self, prompt: Prompt) -> list[list[float]]:
+        ids = torch.tensor([list(prompt.engine_ids)])
+        with torch.no_grad():
+            logp = self.model(ids).logits.log_softmax(-1)[0, :-1]
+        return [logp.gather(1, ids[0, 1:, None])[:, 0].tolist()]
+
+    async def load_weights(self, folder: str, version: int, *, timeout_s: float) -> None:
+        self._load(folder)
+        self.version = version
+
+    async def stop(self) -> None:
+        pass
+
+    def _load(self, folder: str | Path) -> None:
+        self.model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+
+    @torch.no_grad()
+    def _complete(self, request: Request, sampling: Sampling, draw: torch.Generator) -> Completion:
+        ids, logprobs = list(request.token_ids), []
+        for _ in range(sampling.max_tokens):
+            logits = self.model(torch.tensor([ids])).logits[0, -1] / (sampling.temperature or 1.0)
+            logits[list(sampling.banned_ids)] = -1e4
+            logp = logits.log_softmax(-1)
+            token = int(torch.multinomial(logp.exp(), 1, generator=draw) if sampling.temperature else logp.argmax())
+            ids.append(token)
+            logprobs.append(float(logp[token]))
+            if token == self.tokenizer.eos_token_id:
+                break
+        new = ids[len(request.token_ids) :]
+        return Completion(
+            token_ids=new,
+            logprobs=logprobs,
+            text=self.tokenizer.decode(new, skip_special_tokens=True),
+            finish_reason="stop" if new[-1] == self.tokenizer.eos_token_id else "length",
+            version=self.version,
+        )
+
+
+class LocalLearners:
+    """One learner rank, called directly."""
+
+    def __init__(self, learner: Learner) -> None:
+        self.learner = learner
+        self._samples: Sequence[Sample] = ()
+
+    def set_episode(self, samples: Sequence[Sample]) -> None:
+        self._samples = samples
+        self.learner.set_episode(samples)
+
+    def compute_old_logprobs(self) -> None:
+        self.learner.compute_old_logprobs()
+
+    def update(self, rows: Sequence[int], *, clip_low: float, clip_high: float) -> dict[str, float]:
+        tokens = sum(len(self._samples[row].response_ids) for row in rows)
+        scope = UpdateScope(tokens=tokens, sequences=len(rows), clip_low=clip_low, clip_high=clip_high)
+        return self.learner.update(rows, scope) | {"tokens": float(tokens)}
+
+    def prompt_logprobs(self, prompt: Prompt) -> list[float]:
+        return self.learner.prompt_logprobs(prompt)
+
+    def explain_stale(self, prompt: Prompt, engine: Sequence[float], previous: str) -> list[str]:
+        return self.learner.explain_stale(prompt, engine, previous)
+
+    def export(self, folder: str) -> None:
+        self.learner.export(folder)
+
+    def save(self, folder: str) -> None:
+        self.learner.save(folder)
