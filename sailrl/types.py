@@ -9,10 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, runtime_checkable
-
-if TYPE_CHECKING:
-    import numpy as np
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 Status: TypeAlias = Literal["scored", "unscorable", "failed", "timed_out"]
 """How scoring one response ended.
@@ -30,10 +27,9 @@ Message: TypeAlias = Mapping[str, Any]
 ImageSource: TypeAlias = str | bytes
 """An image as a path (absolute once loaded) or as the bytes of an encoded file."""
 
-Ids: TypeAlias = "Sequence[int] | np.ndarray"
-"""Token ids; an int32 array where they cross processes."""
-Logprobs: TypeAlias = "Sequence[float] | np.ndarray"
-"""Log-probabilities in nats; a float32 array where they cross processes."""
+BANNED_LOGIT_BIAS = -1.0e4
+"""Added to the logits of ids that may not be sampled, by engine and learner alike, so that both give the
+others the same probabilities. Far below any logit, yet finite in float16; its exponential is exactly 0."""
 
 FinishReason: TypeAlias = Literal["stop", "length", "abort"]
 """``stop``: the model ended its turn. ``length``: cut at the token limit. ``abort``: the engine gave up."""
@@ -111,9 +107,9 @@ class Prompt:
 class Completion:
     """One sampled answer: token ids in, token ids out; text is for rewards and people only."""
 
-    token_ids: Ids
+    token_ids: Sequence[int]
     """[T] sampled ids, the end-of-turn id included when the model produced it."""
-    logprobs: Logprobs
+    logprobs: Sequence[float]
     """[T] log-probabilities of those ids in nats, after temperature, as the engine computed them."""
     text: str
     finish_reason: FinishReason

@@ -39,6 +39,8 @@ class ModelConfig(Section):
     """Instead of a path: code that writes a small model into a folder (the tiny demos)."""
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
     """Precision of the forward pass, in the learner and in the engine; master weights stay float32."""
+    freeze: tuple[Literal["vision", "projector", "language_model"], ...] = Field(default=(), strict=False)
+    """Parts that are not trained (the recipe trains all)."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model. Say true only for a model you trust."""
 
@@ -73,6 +75,10 @@ class DataConfig(Section):
     """A system message put before the chat."""
     max_prompt_tokens: int = Field(default=16384, ge=1)
     """Longest prompt, image tokens included."""
+    min_pixels: int | None = Field(default=None, ge=1)
+    """Smaller images are enlarged to this many pixels; null keeps the model's own limit."""
+    max_pixels: int | None = Field(default=None, ge=1)
+    """Larger images are shrunk to this many pixels; null keeps the model's own limit."""
     on_long_prompt: Literal["drop", "error"] = "drop"
     """What happens to a problem whose prompt is longer: left out and counted, or the run stops before it starts."""
     on_bad_row: Literal["error", "skip"] = "error"
@@ -112,6 +118,8 @@ class EngineConfig(Section):
     """Sequences decoded at the same time in one engine."""
     gpu_memory_utilization: float = Field(default=0.85, gt=0, lt=1)
     """Share of the GPU that the engine takes."""
+    images_per_prompt: int = Field(default=8, ge=1)
+    """Most images one prompt may have."""
     kv_cache_gib: float = Field(default=1.0, gt=0)
     """On CPU: memory for the KV cache, in GiB (vLLM's own default is half of the machine)."""
     tensor_parallel: int = Field(default=1, ge=1)

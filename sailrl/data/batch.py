@@ -76,6 +76,8 @@ class Batch:
     """[B, R] float32."""
     advantage: torch.Tensor
     """[B, R] float32, the same in a whole row."""
+    images: tuple[tuple[str, ...], ...] = ()
+    """[B] content hashes of each row's images, in order."""
 
     def response_positions(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Indices ``(row, position)``, each [N], of the hidden states that predict the N response tokens."""
@@ -101,4 +103,5 @@ def collate(samples: Sequence[Sample], *, pad_id: int) -> Batch:
         engine_logp[b, :count] = torch.from_numpy(sample.engine_logp)
         advantage[b, :count] = sample.advantage
     prompt_lengths = torch.tensor([len(s.prompt_ids) for s in samples])
-    return Batch(input_ids, attention, prompt_lengths, responses, mask, engine_logp, advantage)
+    images = tuple(sample.images for sample in samples)
+    return Batch(input_ids, attention, prompt_lengths, responses, mask, engine_logp, advantage, images)

@@ -4,49 +4,67 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from sailrl.config.schema import DataConfig
+from sailrl.data.contract import IMAGE_MARK
+from sailrl.data.images import ImageStore
+from sailrl.data.processor import Processor
 from sailrl.errors import DataError
 from sailrl.types import Message, Problem, Prompt
-
-IMAGE_MARK = "<image>"
-"""Where a plain-text prompt wants its next image."""
 
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
-    """Prompts, and the problems that did not fit."""
+    """Prompts, and the problems that could not become one."""
 
     prompts: list[Prompt]
     too_long: list[Problem] = field(default_factory=list)
+    unusable: list[str] = field(default_factory=list)
+    """Why, with the problem's id."""
 
 
 class Template:
-    """Renders problems with the model's own tokenizer and chat template."""
+    """Renders problems with the model's own tokenizer, chat template and image processor."""
 
-    def __init__(self, tokenizer: Any, data: DataConfig) -> None:
-        self._tokenizer, self._data = tokenizer, data
+    def __init__(self, processor: Processor, images: ImageStore, data: DataConfig) -> None:
+        self._processor, self._images, self._data = processor, images, data
 
     def render(self, problem: Problem) -> Prompt:
-        """The prompt of one problem, whatever its length."""
-        text = self._tokenizer.apply_chat_template(self._messages(problem), tokenize=False, add_generation_prompt=True)
+        """The prompt of one problem, whatever its length.
+
+        Raises:
+            DataError: an image cannot be used, or images and places for them differ in number.
+        """
+        text = self._processor.render(self._messages(problem))
         if not text.endswith(problem.response_prefix):
             text += problem.response_prefix
         # Rewards must know what the template has already written of the response.
         problem = replace(problem, response_prefix=problem.response_prefix or _opened(text))
-        ids = self._tokenizer(text, add_special_tokens=False).input_ids
-        return Prompt(problem=problem, token_ids=ids, engine_ids=ids)
+        try:
+            images = [self._images.add(source) for source in problem.images]
+        except DataError as error:
+            raise DataError(f"problem {problem.id}: {error}") from error
+        engine_ids = self._processor.encode(text)
+        token_ids = self._processor.expand(engine_ids, [self._images.size(i) for i in images], problem.id)
+        return Prompt(problem=problem, token_ids=token_ids, engine_ids=engine_ids, images=tuple(images))
 
     def render_all(self, problems: Sequence[Problem]) -> Rendered:
-        """All prompts that fit ``max_prompt_tokens``; longer ones are set aside or refused, as configured.
+        """All prompts that fit ``max_prompt_tokens``; longer ones, and those whose images cannot be used, are set
+        aside or refused, as configured.
 
         Raises:
-            DataError: a prompt is too long and ``on_long_prompt`` is ``error``, or none fits.
+            DataError: a prompt is too long and ``on_long_prompt`` is ``error``, an image is unusable and
+                ``on_bad_row`` is ``error``, or no prompt is left.
         """
         limit, rendered = self._data.max_prompt_tokens, Rendered([])
         for problem in problems:
-            prompt = self.render(problem)
+            try:
+                prompt = self.render(problem)
+            except DataError as error:
+                if self._data.on_bad_row == "error":
+                    raise DataError(f"{error}. Repair it, or leave it out with data.on_bad_row=skip.") from error
+                rendered.unusable.append(str(error))
+                continue
             if len(prompt.token_ids) <= limit:
                 rendered.prompts.append(prompt)
             elif self._data.on_long_prompt == "drop":
@@ -58,14 +76,14 @@ class Template:
                 )
         if not rendered.prompts:
             raise DataError(
-                f"none of {len(problems)} prompts fits data.max_prompt_tokens = {limit}; "
-                "raise the limit or look at the instruction and the chat template."
+                f"none of {len(problems)} problems gives a prompt of at most data.max_prompt_tokens = {limit} tokens "
+                f"({len(rendered.too_long)} too long, {len(rendered.unusable)} with unusable images)."
             )
         return rendered
 
     def _messages(self, problem: Problem) -> list[Message]:
         if isinstance(problem.prompt, str):
-            messages: list[Message] = [{"role": "user", "content": problem.prompt}]
+            messages: list[Message] = [{"role": "user", "content": _placed(problem.prompt, len(problem.images))}]
         else:
             messages = list(problem.prompt)
         if self._data.instruction:
@@ -73,6 +91,21 @@ class Template:
         if self._data.system_prompt is not None:
             messages = [{"role": "system", "content": self._data.system_prompt}, *messages]
         return messages
+
+
+def _placed(text: str, images: int) -> str | list[dict[str, str]]:
+    """Text with ``<image>`` marks as content parts, images first where none is marked; without images, as it is."""
+    if not images:
+        return text
+    if IMAGE_MARK not in text:
+        text = IMAGE_MARK * images + text
+    parts: list[dict[str, str]] = []
+    for number, piece in enumerate(text.split(IMAGE_MARK)):
+        if number:
+            parts.append({"type": "image"})
+        if piece:
+            parts.append({"type": "text", "text": piece})
+    return parts
 
 
 def _with_text(message: Message, text: str) -> Message:

@@ -5,11 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import torch
-from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
-
 from sailrl.demo.additions import rows
-from sailrl.demo.tokenizer import END_OF_TEXT, TURN_END, build_tokenizer
 
 
 def build(
@@ -23,6 +19,11 @@ def build(
 ) -> None:
     """Writes config, tokenizer and randomly initialised weights into ``folder``; ``experts`` > 0 makes it a MoE
     (top 2 of so many experts in every layer)."""
+    import torch  # here, so that checking a configuration that names this function stays fast
+    from transformers import Qwen3Config, Qwen3ForCausalLM, Qwen3MoeConfig, Qwen3MoeForCausalLM
+
+    from sailrl.demo.tokenizer import END_OF_TEXT, TURN_END, build_tokenizer
+
     tokenizer = build_tokenizer(text for row in rows(500, seed=0) for text in (row["prompt"], row["meta"]["response"]))
     common: dict[str, Any] = {
         "vocab_size": len(tokenizer),

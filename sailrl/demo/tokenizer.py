@@ -9,7 +9,8 @@ from transformers import PreTrainedTokenizerFast
 
 END_OF_TEXT, TURN_START, TURN_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 VISION_START, VISION_END, IMAGE, VIDEO = "<|vision_start|>", "<|vision_end|>", "<|image_pad|>", "<|video_pad|>"
-SPECIAL = [END_OF_TEXT, TURN_START, TURN_END, VISION_START, VISION_END, IMAGE, VIDEO]
+PIXELS = [VISION_START, VISION_END, IMAGE, VIDEO]
+SPECIAL = [END_OF_TEXT, TURN_START, TURN_END, *PIXELS]
 # One token each, but visible in decoded text: rewards read them.
 VISIBLE = ["<think>", "</think>", "\\boxed{"]
 

@@ -24,7 +24,7 @@ async def evaluate(config: RlvrConfig, run: Session, watch: Stopwatch, progress:
         samples=config.eval.samples,
         temperature=config.eval.temperature,
         max_tokens=config.rollout.max_response_tokens,
-        banned_ids=run.banned_ids,
+        banned_ids=run.processor.banned_ids,
     )
     seed = wave_seed(config.run.seed, "eval", run.state.version, 0) if config.run.deterministic else None
     with watch("eval"):

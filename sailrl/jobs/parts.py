@@ -9,6 +9,7 @@ from typing import Any, Protocol
 
 from sailrl.algos.clip import ClipController
 from sailrl.data.batch import Sample
+from sailrl.data.processor import Processor
 from sailrl.jobs import run_state
 from sailrl.jobs.run_state import RunState
 from sailrl.report.metrics import MetricsLog
@@ -59,8 +60,7 @@ class Session:
     rollouts: RolloutLog
     clip: ClipController
     eval_prompts: list[Prompt]
-    banned_ids: list[int]
-    tokenizer: Any
+    processor: Processor
 
     async def publish(self, version: int) -> float:
         """Gives the engines the learner's weights as ``version`` and proves that they took them; returns the largest
@@ -85,6 +85,6 @@ class Session:
 
         def write(folder: Path) -> None:
             self.learners.save(str(folder))
-            self.tokenizer.save_pretrained(folder / "model")
+            self.processor.save(folder / "model")
 
         return run_state.save(run_dir, self.state, write, keep=keep)

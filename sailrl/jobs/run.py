@@ -49,7 +49,7 @@ def run_job(path: Path, overrides: Sequence[str]) -> None:
 def _rlvr(config: RlvrConfig, folder: Path) -> None:
     from sailrl.jobs import run_state
     from sailrl.jobs.placement import cluster
-    from sailrl.jobs.policy import initial_policy
+    from sailrl.jobs.prepare import prepare
     from sailrl.jobs.rlvr import train
     from sailrl.jobs.session import open_session
     from sailrl.report.summary import print_summary
@@ -59,9 +59,9 @@ def _rlvr(config: RlvrConfig, folder: Path) -> None:
     done = run_state.load(checkpoint).step if checkpoint else 0
 
     async def job() -> None:
-        model = initial_policy(config, folder, progress)
+        prepared = prepare(config, folder, progress)
         with cluster():
-            async with open_session(config, folder, model, progress) as session:
+            async with open_session(config, folder, prepared, progress) as session:
                 await train(config, plan, session, folder, progress)
 
     with open_progress(folder.name, plan.updates, done=done) as progress:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from sailrl.algos.clip import ClipController
-from sailrl.config.schema import RlvrConfig, SourceConfig
-from sailrl.data.problems import load_problems
+from sailrl.config.schema import RlvrConfig
+from sailrl.data.images import ImageStore
+from sailrl.data.processor import load_processor
 from sailrl.data.sampler import ShufflingSampler
-from sailrl.data.template import Template
 from sailrl.jobs import run_state
 from sailrl.jobs.parts import Session
+from sailrl.jobs.prepare import Prepared
 from sailrl.jobs.run_state import RunState
 from sailrl.learner.group import LearnerGroup
 from sailrl.report.metrics import MetricsLog
@@ -30,36 +31,29 @@ from sailrl.sync.probe import Probe
 from sailrl.types import Completion, Prompt, Rollout
 
 WORKER_EXTENSION = "sailrl.sync.vllm_worker.WorkerExtension"
-PROBE_PROMPTS = 4
-LISTED_BAD_ROWS = "bad_rows.txt"
+PROBE_PROMPTS = 2
 
 
 @asynccontextmanager
-async def open_session(config: RlvrConfig, run_dir: Path, model: str, progress: Progress) -> AsyncIterator[Session]:
-    """Starts engines, learner and scorer, restores the last checkpoint if there is one, and ends them all afterwards.
-
-    Args:
-        model: folder of the weights that a fresh run starts from.
-    """
+async def open_session(
+    config: RlvrConfig, run_dir: Path, prepared: Prepared, progress: Progress
+) -> AsyncIterator[Session]:
+    """Starts engines, learner and scorer, restores the last checkpoint if there is one; ends them all afterwards."""
     checkpoint = run_state.latest(run_dir)
     state = run_state.load(checkpoint) if checkpoint else RunState()
-    weights = str(checkpoint / "model") if checkpoint else model
-    tokenizer = load_tokenizer(model, config.model.trust_remote_code)
-    template = Template(tokenizer, config.data)
-    prompts = _prompts(config.data.train, config, template, run_dir, progress)
-    eval_prompts = _prompts(config.data.eval, config, template, run_dir, progress) if config.data.eval else []
-    banned = banned_ids(tokenizer)
+    weights = str(checkpoint / "model") if checkpoint else prepared.model
+    prompts, banned = prepared.train, prepared.processor.banned_ids
 
     progress.stage(f"starting {config.rollout.workers} engine(s) and {config.learner.ranks} learner rank(s)")
     scorer = Scorer(ScoringSpec.from_config(config.rewards))
     pool = RolloutPool(
-        partial(build_engine, config, weights),
+        partial(build_engine, config, weights, str(prepared.images)),
         workers=config.rollout.workers,
         in_flight=config.rollout.engine.max_concurrent,
         timeout_s=config.rollout.timeout_s,
         start_timeout_s=config.rollout.engine.start_timeout_s,
     )
-    learners = LearnerGroup(config, weights, banned, state=str(checkpoint) if checkpoint else None)
+    learners = LearnerGroup(config, weights, str(prepared.images), state=str(checkpoint) if checkpoint else None)
     sync = DiskSync(learners, pool, timeout_s=config.sync.timeout_s)
     try:
         await pool.start()
@@ -87,7 +81,7 @@ async def open_session(config: RlvrConfig, run_dir: Path, model: str, progress: 
             clip.load_state_dict(state.clip)
         metrics = MetricsLog(run_dir, resume_at=state.metrics or None)
         rollouts = RolloutLog(run_dir, accuracy=config.rewards.accuracy_part, resume_at=state.rollouts or None)
-        probe = Probe(learners, pool, prompts[:PROBE_PROMPTS], tolerance=config.sync.probe_tolerance)
+        probe = Probe(learners, pool, _probe_prompts(prompts), tolerance=config.sync.probe_tolerance)
         yield Session(
             state=state,
             learners=learners,
@@ -98,9 +92,8 @@ async def open_session(config: RlvrConfig, run_dir: Path, model: str, progress: 
             metrics=metrics,
             rollouts=rollouts,
             clip=clip,
-            eval_prompts=eval_prompts,
-            banned_ids=banned,
-            tokenizer=tokenizer,
+            eval_prompts=prepared.eval,
+            processor=prepared.processor,
         )
         metrics.close()
         rollouts.close()
@@ -111,7 +104,7 @@ async def open_session(config: RlvrConfig, run_dir: Path, model: str, progress: 
         learners.stop()
 
 
-def build_engine(config: RlvrConfig, model: str) -> Engine:
+def build_engine(config: RlvrConfig, model: str, images: str) -> Engine:
     """Makes one engine; called in the worker's process."""
     from sailrl.rollout.vllm_engine import VllmEngine
 
@@ -125,12 +118,17 @@ def build_engine(config: RlvrConfig, model: str) -> Engine:
         "trust_remote_code": config.model.trust_remote_code,
         "seed": config.run.seed,
     }
+    if load_processor(config, model).image_id is not None:
+        options["limit_mm_per_prompt"] = {"image": engine.images_per_prompt, "video": 0}
+        limits = {"min_pixels": config.data.min_pixels, "max_pixels": config.data.max_pixels}
+        options["mm_processor_kwargs"] = {name: value for name, value in limits.items() if value is not None}
     return VllmEngine(
         model,
         max_tokens=config.data.max_prompt_tokens + config.rollout.max_response_tokens,
         options=options,
         kv_cache_gib=engine.kv_cache_gib,
         worker_extension=WORKER_EXTENSION,
+        load_image=ImageStore(Path(images)).image,
     )
 
 
@@ -140,31 +138,8 @@ async def score_rollout(scorer: Scorer, prompt: Prompt, completion: Completion) 
     return Rollout(completion, scored.scores, scored.total.value, scored.total.reason)
 
 
-def load_tokenizer(model: str, trust_remote_code: bool) -> Any:
-    """The model's tokenizer."""
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(model, trust_remote_code=trust_remote_code)
-
-
-def banned_ids(tokenizer: Any) -> list[int]:
-    """Placeholders of images and videos: sampled by a model, they would ask the next forward pass for pixels."""
-    known = tokenizer.get_vocab()
-    return [known[token] for token in ("<|image_pad|>", "<|video_pad|>") if token in known]
-
-
-def _prompts(
-    source: SourceConfig, config: RlvrConfig, template: Template, run_dir: Path, progress: Progress
-) -> list[Prompt]:
-    loaded = load_problems(source, on_bad_row=config.data.on_bad_row)
-    rendered = template.render_all(loaded.problems)
-    if loaded.bad_rows:
-        with (run_dir / LISTED_BAD_ROWS).open("a") as file:
-            file.writelines(f"{row}\n" for row in loaded.bad_rows)
-        progress.message(f"left out {len(loaded.bad_rows)} bad rows, listed in {run_dir / LISTED_BAD_ROWS}")
-    if rendered.too_long:
-        progress.message(
-            f"left out {len(rendered.too_long)} of {len(loaded.problems)} problems: "
-            f"prompts longer than {config.data.max_prompt_tokens} tokens"
-        )
-    return rendered.prompts
+def _probe_prompts(prompts: Sequence[Prompt]) -> list[Prompt]:
+    """A few prompts with images and a few without, as far as there are any."""
+    seeing = [prompt for prompt in prompts if prompt.images]
+    blind = [prompt for prompt in prompts if not prompt.images]
+    return seeing[:PROBE_PROMPTS] + blind[:PROBE_PROMPTS]

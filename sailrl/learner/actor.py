@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import ray
 import torch
@@ -10,21 +11,24 @@ import torch.distributed as dist
 
 from sailrl.config.schema import RlvrConfig
 from sailrl.data.batch import Sample
+from sailrl.data.images import ImageStore
+from sailrl.data.processor import load_processor
 from sailrl.learner.learner import Learner
 from sailrl.learner.model import Policy
 from sailrl.learner.objective import Objective, UpdateScope
+from sailrl.learner.vision import Vision
 from sailrl.types import Prompt
 
 
 @ray.remote
 class LearnerActor:
-    """One rank. ``state`` is a checkpoint folder to continue from, or None."""
+    """One rank. ``images`` is the folder of the image store, ``state`` a checkpoint to continue from, or None."""
 
     def __init__(
         self,
         config: RlvrConfig,
         model: str,
-        banned_ids: Sequence[int],
+        images: str,
         *,
         rank: int,
         rendezvous: str,
@@ -35,11 +39,15 @@ class LearnerActor:
         torch.manual_seed(config.run.seed + rank)
         if config.learner.ranks > 1:
             dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=config.learner.ranks)
+        processor = load_processor(config, model)
+        vision = Vision(processor, ImageStore(Path(images))) if processor.image_id is not None else None
         policy = Policy(
             model,
+            vision=vision,
             dtype=config.model.dtype,
             temperature=config.rollout.temperature,
-            banned_ids=banned_ids,
+            banned_ids=processor.banned_ids,
+            frozen=config.model.freeze,
             trust_remote_code=config.model.trust_remote_code,
             activation_checkpointing=config.learner.activation_checkpointing,
         )

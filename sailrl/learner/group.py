@@ -22,14 +22,12 @@ _actor: Any = LearnerActor  # ray.remote adds methods that type checkers do not 
 class LearnerGroup:
     """The learner as the loop sees it, however many ranks it has."""
 
-    def __init__(self, config: RlvrConfig, model: str, banned_ids: Sequence[int], *, state: str | None) -> None:
+    def __init__(self, config: RlvrConfig, model: str, images: str, *, state: str | None) -> None:
         self._timeout_s = config.learner.timeout_s
         ranks = config.learner.ranks
         rendezvous = f"tcp://127.0.0.1:{_free_port()}"
         self._actors: list[Any] = [
-            _actor.options(num_cpus=0).remote(
-                config, model, list(banned_ids), rank=rank, rendezvous=rendezvous, state=state
-            )
+            _actor.options(num_cpus=0).remote(config, model, images, rank=rank, rendezvous=rendezvous, state=state)
             for rank in range(ranks)
         ]
         self._call("ready")

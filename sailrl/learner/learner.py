@@ -102,12 +102,12 @@ class Learner:
 
     def prompt_logprobs(self, prompt: Prompt) -> list[float]:
         """[P-1] log-probabilities of a prompt's own tokens, for the probe that proves a weight sync."""
-        return self.policy.prompt_logprobs(prompt.token_ids)
+        return self.policy.prompt_logprobs(prompt)
 
     def explain_stale(self, prompt: Prompt, engine: Sequence[float], previous: str) -> list[str]:
         """Parameter groups that, with their values in the folder ``previous``, explain what an engine computed."""
         old = Policy(previous).model.state_dict()
-        return stale.explain(self.policy, prompt.token_ids, engine, old)
+        return stale.explain(self.policy, prompt, engine, old)
 
     def export(self, folder: str | Path) -> None:
         """Writes the weights for the engines (transformers format)."""

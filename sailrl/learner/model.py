@@ -6,10 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from sailrl.algos.logprobs import token_logprobs
-from sailrl.data.batch import Batch
+from sailrl.data.batch import Batch, Sample, collate
+from sailrl.learner.vision import Vision
+from sailrl.types import BANNED_LOGIT_BIAS, Prompt
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
@@ -21,16 +24,20 @@ class Policy(torch.nn.Module):
 
     Args:
         path: model folder or hub name.
+        vision: turns image hashes into model inputs; None for a text-only model.
         banned_ids: ids that the engine never samples; they get no probability here either.
+        frozen: parts that are not trained, out of ``vision``, ``projector`` and ``language_model``.
     """
 
     def __init__(
         self,
         path: str,
         *,
+        vision: Vision | None = None,
         dtype: str = "float32",
         temperature: float = 1.0,
         banned_ids: Sequence[int] = (),
+        frozen: Sequence[str] = (),
         trust_remote_code: bool = False,
         activation_checkpointing: bool = False,
     ) -> None:
@@ -44,33 +51,38 @@ class Policy(torch.nn.Module):
         if activation_checkpointing:
             self.model.gradient_checkpointing_enable({"use_reentrant": False})
         self.model.train()
-        self.dtype, self.temperature = DTYPES[dtype], temperature
-        self.pad_id = _pad_id(self.model)
+        _freeze(self.model, frozen)
+        self._vision, self._dtype, self._temperature = vision, DTYPES[dtype], temperature
+        pad = self.model.config.get_text_config().pad_token_id
+        self.pad_id = 0 if pad is None else int(pad)
         head = self.model.get_output_embeddings().weight
         ban = torch.zeros(head.shape[0], device=head.device)
-        ban[list(banned_ids)] = -1.0e4  # what the engine adds to these logits
+        ban[list(banned_ids)] = BANNED_LOGIT_BIAS  # what the engine adds to these logits
         self._ban: torch.Tensor | None
         self.register_buffer("_ban", ban if len(banned_ids) else None, persistent=False)
 
     def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns ``(logp, entropy)``, both [B, R] float32 in nats, 0 where the mask is False."""
         rows, positions = batch.response_positions()
-        hidden = self._hidden(batch.input_ids, batch.attention_mask)[rows, positions]
+        hidden = self._hidden(batch)[rows, positions]
         targets = batch.response_ids[batch.mask]
-        logp, entropy = token_logprobs(
-            hidden, self._head(hidden.dtype), targets, temperature=self.temperature, bias=self._ban
-        )
+        weight = self._head(hidden.dtype)
+        logp, entropy = token_logprobs(hidden, weight, targets, temperature=self._temperature, bias=self._ban)
         blank = torch.zeros(batch.mask.shape, dtype=logp.dtype, device=logp.device)
         return blank.masked_scatter(batch.mask, logp), blank.masked_scatter(batch.mask, entropy.detach())
 
     @torch.no_grad()
-    def prompt_logprobs(self, token_ids: Sequence[int], *, head: torch.Tensor | None = None) -> list[float]:
+    def prompt_logprobs(self, prompt: Prompt, *, head: torch.Tensor | None = None) -> list[float]:
         """[P-1] log-probabilities in nats, at temperature 1 and with nothing banned, of every token but the first.
-        ``head`` stands in for the output layer's weight."""
-        ids = torch.as_tensor(list(token_ids), dtype=torch.long)[None]
-        hidden = self._hidden(ids, torch.ones_like(ids))[0, :-1]
+
+        Args:
+            head: stands in for the output layer's weight.
+        """
+        ids = np.asarray(prompt.token_ids, dtype=np.int32)
+        whole = Sample(ids[:0], ids, np.zeros(len(ids), np.float32), 0.0, tuple(prompt.images))
+        hidden = self._hidden(collate([whole], pad_id=self.pad_id))[0, :-1]
         weight = self._head(hidden.dtype) if head is None else head.to(hidden.dtype)
-        logp, _ = token_logprobs(hidden, weight, ids[0, 1:])
+        logp, _ = token_logprobs(hidden, weight, torch.from_numpy(ids[1:]).long().to(hidden.device))
         return logp.tolist()
 
     def save(self, folder: str | Path) -> None:
@@ -80,14 +92,21 @@ class Policy(torch.nn.Module):
     def _head(self, dtype: torch.dtype) -> torch.Tensor:
         return self.model.get_output_embeddings().weight.to(dtype)
 
-    def _hidden(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+    def _hidden(self, batch: Batch) -> torch.Tensor:
         device = next(self.model.parameters()).device
-        with torch.autocast(device.type, self.dtype, enabled=self.dtype != torch.float32):
+        with torch.autocast(device.type, self._dtype, enabled=self._dtype != torch.float32):
+            seen = {} if self._vision is None else self._vision.inputs(self.model, batch)
             return self.model.base_model(
-                input_ids=input_ids.to(device), attention_mask=attention_mask.to(device)
+                input_ids=batch.input_ids.to(device), attention_mask=batch.attention_mask.to(device), **seen
             ).last_hidden_state
 
 
-def _pad_id(model: Any) -> int:
-    pad = model.config.get_text_config().pad_token_id
-    return 0 if pad is None else int(pad)
+def _freeze(model: Any, parts: Sequence[str]) -> None:
+    """Stops the training of whole parts. In Qwen-VL models the projector is the tower's ``merger`` modules."""
+    for name, parameter in model.named_parameters():
+        if ".visual." in name:
+            part = "projector" if "merger" in name else "vision"
+        else:
+            part = "language_model"
+        if part in parts:
+            parameter.requires_grad_(False)

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import torch
 
 from sailrl.learner.model import Policy
+from sailrl.types import Prompt
 
 _BLOCK = re.compile(r"(.*?layers|.*?blocks)\.(\d+)\.(\w+)")
 EXPLAINED = 0.1  # a group counts as stale when putting its old values in removes nine tenths of the difference
@@ -20,9 +21,7 @@ def parameter_group(name: str) -> str:
     return block.group(0) if block else name.removesuffix(".weight").removesuffix(".bias")
 
 
-def explain(
-    policy: Policy, token_ids: Sequence[int], engine: Sequence[float], old: dict[str, torch.Tensor]
-) -> list[str]:
+def explain(policy: Policy, prompt: Prompt, engine: Sequence[float], old: dict[str, torch.Tensor]) -> list[str]:
     """Names of parameter groups that, set back to ``old``, bring the learner to what the engine computed.
 
     Groups are added greedily, the most telling first, until nine tenths of the difference are explained; where that
@@ -40,7 +39,7 @@ def explain(
         names = [name for group in chosen for name in groups.get(group, ())]
         head = old[head_name] if head_name and "lm_head" in chosen else None
         with _set_back(policy, names, old):
-            mine = policy.prompt_logprobs(token_ids, head=head)
+            mine = policy.prompt_logprobs(prompt, head=head)
         return max(abs(a - b) for a, b in zip(mine, engine, strict=True))
 
     everything = [*groups, *(["lm_head"] if head_name in old else [])]

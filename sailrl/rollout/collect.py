@@ -128,7 +128,7 @@ class Collector:
     async def sample(self, prompts: Sequence[Prompt], sampling: Sampling, seed: int | None) -> list[Group]:
         """One wave: groups in the order of ``prompts``, each response scored the moment it is finished."""
         scoring: dict[int, asyncio.Future[list[Rollout]]] = {}
-        requests = [Request(i, p.engine_ids, p.images) for i, p in enumerate(prompts)]
+        requests = [Request(i, p.engine_ids, p.images, len(p.token_ids)) for i, p in enumerate(prompts)]
         async for index, completions in self._pool.generate(requests, sampling, seed=seed):
             prompt = prompts[index]
             scoring[index] = asyncio.gather(*(self._score(prompt, completion) for completion in completions))

@@ -34,6 +34,8 @@ class Request:
     """[P'] with one placeholder per image."""
     images: Sequence[str] = ()
     """Content hashes into the image store."""
+    expanded: int | None = None
+    """Length of the prompt with all placeholders of its images, on which the learner trains; None without images."""
 
 
 class Engine(Protocol):

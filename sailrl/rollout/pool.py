@@ -100,7 +100,7 @@ class RolloutPool:
 
     async def prompt_logprobs(self, prompt: Prompt) -> list[list[float]]:
         """[workers][P-1] log-probabilities of the prompt's own tokens, from every engine."""
-        request = Request(0, prompt.engine_ids, prompt.images)
+        request = Request(0, prompt.engine_ids, prompt.images, len(prompt.token_ids))
         return await self._all(
             "prompt_logprobs", self._timeout_s, lambda worker: worker.prompt_logprobs.remote(request)
         )

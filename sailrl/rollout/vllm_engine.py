@@ -5,16 +5,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-from collections.abc import AsyncIterator, Sequence
+from array import array
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
-
-import numpy as np
 
 from sailrl.errors import RolloutError
 from sailrl.rollout.engine import Request, Sampling
-from sailrl.types import Completion, FinishReason
-
-BANNED_LOGIT_BIAS = -1.0e4  # far below any logit, and finite in float16: exp() of it is exactly 0 on both sides
+from sailrl.types import BANNED_LOGIT_BIAS, Completion, FinishReason
 
 
 class VllmEngine:
@@ -26,6 +23,7 @@ class VllmEngine:
         options: further keyword arguments of vLLM's ``AsyncEngineArgs``.
         kv_cache_gib: size of the KV cache on CPU.
         worker_extension: dotted name of the class mixed into vLLM's workers (weight loading and reseeding).
+        load_image: content hash to image.
     """
 
     def __init__(
@@ -36,9 +34,11 @@ class VllmEngine:
         options: dict[str, Any],
         kv_cache_gib: float,
         worker_extension: str,
+        load_image: Callable[[str], Any],
     ) -> None:
         self._model, self._max_tokens, self._options = model, max_tokens, options
         self._kv_cache_gib, self._worker_extension = kv_cache_gib, worker_extension
+        self._load_image = load_image
         self._numbers = itertools.count()
         self._version = 0
 
@@ -75,10 +75,10 @@ class VllmEngine:
             await self._llm.pause_generation(mode="keep", clear_cache=True)
             await self._llm.collective_rpc("sail_reseed", kwargs={"seed": seed})
         params = self._sampling_params(sampling)
-        queues = [(r.index, await self._submit(r, params)) for r in requests]
+        queues = [(r, await self._submit(r, params)) for r in requests]
         if seed is not None:
             await self._llm.resume_generation()
-        tasks = [asyncio.ensure_future(self._finish(index, queue)) for index, queue in queues]
+        tasks = [asyncio.ensure_future(self._finish(request, queue)) for request, queue in queues]
         try:
             for task in asyncio.as_completed(tasks):
                 yield await task
@@ -92,6 +92,7 @@ class VllmEngine:
 
         params = SamplingParams(max_tokens=1, temperature=0.0, prompt_logprobs=0, detokenize=False)
         output = await self._last(await self._submit(request, params))
+        _check_alignment(request, len(output.prompt_token_ids))
         rows = zip(output.prompt_token_ids[1:], output.prompt_logprobs[1:], strict=True)
         return [row[token].logprob for token, row in rows]
 
@@ -129,16 +130,21 @@ class VllmEngine:
 
     async def _submit(self, request: Request, params: Any) -> Any:
         prompt: Any = {"prompt_token_ids": list(request.token_ids)}
+        if request.images:
+            prompt["multi_modal_data"] = {"image": [self._load_image(digest) for digest in request.images]}
+            prompt["multi_modal_uuids"] = {"image": list(request.images)}  # processed once for all that share it
         return await self._llm.add_request(f"sail-{next(self._numbers)}", prompt, params)
 
-    async def _finish(self, index: int, queue: Any) -> tuple[int, list[Completion]]:
+    async def _finish(self, request: Request, queue: Any) -> tuple[int, list[Completion]]:
         output = await self._last(queue)
+        _check_alignment(request, len(output.prompt_token_ids))
         parts = sorted(output.outputs, key=lambda part: part.index)
         texts = self._tokenizer.batch_decode([p.token_ids for p in parts], skip_special_tokens=True)
-        return index, [
+        return request.index, [
             Completion(
-                token_ids=np.asarray(part.token_ids, dtype=np.int32),
-                logprobs=np.asarray(part.logprobs.logprobs, dtype=np.float32),
+                # Arrays, not lists: they cross processes as one block of bytes.
+                token_ids=array("i", part.token_ids),
+                logprobs=array("f", part.logprobs.logprobs),
                 text=text,
                 finish_reason=_FINISH.get(part.finish_reason, "abort"),
                 version=self._version,
@@ -152,6 +158,15 @@ class VllmEngine:
             output = queue.get_nowait() or await queue.get()
             if output.finished:
                 return output
+
+
+def _check_alignment(request: Request, seen: int) -> None:
+    expected = len(request.token_ids) if request.expanded is None else request.expanded
+    if seen != expected:
+        raise RolloutError(
+            f"the engine saw a prompt of {seen} tokens, the learner would train on {expected} "
+            f"({len(request.images)} images). Pixel limits or processors differ: run `sailrl check --data`."
+        )
 
 
 _FINISH: dict[str | None, FinishReason] = {"stop": "stop", "length": "length"}

@@ -3,22 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
-import torch
-from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration, Qwen3VLProcessor
-from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor
-from transformers.models.qwen3_vl.video_processing_qwen3_vl import Qwen3VLVideoProcessor
-
-from sailrl.demo.tokenizer import (
-    CHAT_TEMPLATE,
-    END_OF_TEXT,
-    IMAGE,
-    TURN_END,
-    VIDEO,
-    VISION_END,
-    VISION_START,
-    build_tokenizer,
-)
+from sailrl.demo.pictures import rows
 
 PATCH, MERGE = 14, 2
 """Pixels per patch side, and patches per side that become one token: a token covers 28 x 28 pixels."""
@@ -26,10 +13,19 @@ PATCH, MERGE = 14, 2
 
 def build(folder: str | Path, *, hidden_size: int = 64, seed: int = 0, max_positions: int = 8192) -> None:
     """Writes config, tokenizer, processors and randomly initialised weights into ``folder``."""
-    tokenizer = build_tokenizer(["How many discs are red? The answer is 3."])
-    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in (IMAGE, VIDEO, VISION_START, VISION_END)}
+    import torch  # here, so that checking a configuration that names this function stays fast
+    from transformers import Qwen3VLConfig, Qwen3VLForConditionalGeneration, Qwen3VLProcessor
+    from transformers.models.qwen2_vl.image_processing_qwen2_vl import Qwen2VLImageProcessor
+    from transformers.models.qwen3_vl.video_processing_qwen3_vl import Qwen3VLVideoProcessor
+
+    from sailrl.demo import tokenizer as tokens
+
+    tokenizer = tokens.build_tokenizer(
+        text for row in rows(300, seed=0) for text in (row["prompt"], row["meta"]["response"])
+    )
+    ids: dict[str, Any] = {token: tokenizer.convert_tokens_to_ids(token) for token in tokens.PIXELS}
     head_dim = 32  # the smallest that vLLM's CPU attention has a kernel for
-    config = Qwen3VLConfig(
+    config: Any = Qwen3VLConfig(
         text_config={
             "vocab_size": len(tokenizer),
             "hidden_size": hidden_size,
@@ -39,9 +35,9 @@ def build(folder: str | Path, *, hidden_size: int = 64, seed: int = 0, max_posit
             "num_key_value_heads": max(1, hidden_size // head_dim // 2),
             "head_dim": head_dim,
             "max_position_embeddings": max_positions,
-            "pad_token_id": tokenizer.convert_tokens_to_ids(END_OF_TEXT),
+            "pad_token_id": tokenizer.convert_tokens_to_ids(tokens.END_OF_TEXT),
             "bos_token_id": None,
-            "eos_token_id": tokenizer.convert_tokens_to_ids(TURN_END),
+            "eos_token_id": tokenizer.convert_tokens_to_ids(tokens.TURN_END),
             # Three position axes share the head's rotary pairs: time, height, width.
             "rope_parameters": {
                 "rope_type": "default",
@@ -62,10 +58,10 @@ def build(folder: str | Path, *, hidden_size: int = 64, seed: int = 0, max_posit
             "num_position_embeddings": 36,  # a learned 6 x 6 grid, interpolated to the image
             "deepstack_visual_indexes": [0, 1, 2],
         },
-        image_token_id=ids[IMAGE],
-        video_token_id=ids[VIDEO],
-        vision_start_token_id=ids[VISION_START],
-        vision_end_token_id=ids[VISION_END],
+        image_token_id=ids[tokens.IMAGE],
+        video_token_id=ids[tokens.VIDEO],
+        vision_start_token_id=ids[tokens.VISION_START],
+        vision_end_token_id=ids[tokens.VISION_END],
         tie_word_embeddings=False,
     )
     with torch.random.fork_rng(devices=[]):
@@ -81,5 +77,5 @@ def build(folder: str | Path, *, hidden_size: int = 64, seed: int = 0, max_posit
         image_processor=Qwen2VLImageProcessor(**pixels, size=size),
         tokenizer=tokenizer,
         video_processor=Qwen3VLVideoProcessor(**pixels, size=size),
-        chat_template=CHAT_TEMPLATE,
+        chat_template=tokens.CHAT_TEMPLATE,
     ).save_pretrained(folder)

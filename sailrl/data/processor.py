@@ -1,0 +1,98 @@
+"""The model's tokenizer and image processor: the one owner of what a prompt's tokens and pixels are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from sailrl.config.schema import RlvrConfig
+from sailrl.errors import DataError
+
+PLACEHOLDERS = ("<|image_pad|>", "<|video_pad|>", "<image>", "<video>", "<IMG_CONTEXT>")
+"""Tokens that stand for pixels; a model must never sample one."""
+
+
+def load_processor(config: RlvrConfig, path: str) -> Processor:
+    """The processor that all parts of a run share: same folder, same pixel limits."""
+    limits = {"min_pixels": config.data.min_pixels, "max_pixels": config.data.max_pixels}
+    given = {name: value for name, value in limits.items() if value is not None}
+    return Processor(path, trust_remote_code=config.model.trust_remote_code, pixel_limits=given)
+
+
+class Processor:
+    """Tokens and pixels of one model folder; text-only models have no image part.
+
+    Args:
+        path: model folder or hub name.
+        pixel_limits: ``(min_pixels, max_pixels)`` to which images are resized; None keeps the model's own.
+    """
+
+    def __init__(
+        self, path: str | Path, *, trust_remote_code: bool = False, pixel_limits: dict[str, int] | None = None
+    ) -> None:
+        from transformers import AutoConfig, AutoProcessor, AutoTokenizer
+
+        config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+        self._full: Any = None
+        if hasattr(config, "vision_config"):
+            self._full = AutoProcessor.from_pretrained(
+                path, trust_remote_code=trust_remote_code, **(pixel_limits or {})
+            )
+            self.tokenizer: Any = self._full.tokenizer
+            self.image_id: int | None = config.image_token_id
+        else:
+            self.tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
+            self.image_id = None
+        known = self.tokenizer.get_vocab()
+        self.banned_ids: list[int] = sorted(known[token] for token in PLACEHOLDERS if token in known)
+        """Ids that may never be sampled."""
+
+    def render(self, messages: Sequence[Any]) -> str:
+        """The chat as text, up to where the model goes on; one placeholder per image."""
+        owner = self._full or self.tokenizer
+        return str(owner.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True))
+
+    def encode(self, text: str) -> list[int]:
+        """Token ids of rendered text, nothing added."""
+        return list(self.tokenizer(text, add_special_tokens=False).input_ids)
+
+    def expand(self, ids: Sequence[int], sizes: Sequence[tuple[int, int]], name: str) -> list[int]:
+        """Replaces the one placeholder of each image by as many as the image has features.
+
+        Args:
+            sizes: (height, width) of each image, in order.
+            name: of the problem, for errors.
+
+        Raises:
+            DataError: the number of placeholders and of images differ, or the model takes no images.
+        """
+        found = sum(i == self.image_id for i in ids)
+        if found != len(sizes):
+            raise DataError(
+                f"problem {name} has {len(sizes)} images and {found} places for them in its rendered prompt. "
+                + ("Use a vision-language model." if self.image_id is None else "Write one <image> mark per image.")
+            )
+        if not sizes:
+            return list(ids)
+        counts = iter(self._full._get_num_multimodal_tokens(image_sizes=sizes).num_image_tokens)
+        return [i for token in ids for i in ([token] * next(counts) if token == self.image_id else [token])]
+
+    def pixels(self, image: Any) -> tuple[torch.Tensor, torch.Tensor]:
+        """``(pixel_values [patches, dim] float32, grid [3] = frames, rows, columns of patches)`` of one image."""
+        out = self._full.image_processor(images=[image], return_tensors="pt")
+        return out["pixel_values"], out["image_grid_thw"][0]
+
+    def image_places(self, ids: torch.Tensor) -> torch.Tensor:
+        """1 where an id stands for a piece of an image, else 0; the shape of ``ids``, int32."""
+        return torch.zeros_like(ids, dtype=torch.int) if self.image_id is None else ids.eq(self.image_id).int()
+
+    def features(self, grid: torch.Tensor) -> int:
+        """Placeholders that an image with this grid of patches fills."""
+        return int(grid.prod()) // self._full.image_processor.merge_size**2
+
+    def save(self, folder: str | Path) -> None:
+        """Writes tokenizer, chat template and image processor into a model folder."""
+        (self._full or self.tokenizer).save_pretrained(folder)

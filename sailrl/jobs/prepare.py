@@ -1,0 +1,117 @@
+"""What a run needs before any engine starts: problems as prompts, and the weights it begins with."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from sailrl import plugins
+from sailrl.config.schema import RlvrConfig, SourceConfig, WarmStartConfig
+from sailrl.data.images import ImageStore
+from sailrl.data.problems import load_problems
+from sailrl.data.processor import Processor, load_processor
+from sailrl.data.template import Template
+from sailrl.errors import DataError
+from sailrl.jobs.sft import run_sft
+from sailrl.report.progress import Progress
+from sailrl.types import Problem, Prompt
+
+LISTED_BAD_ROWS = "bad_rows.txt"
+IMAGES = "images"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Everything that does not change while a run goes on."""
+
+    model: str
+    """Folder or hub name of the weights that a fresh run starts from."""
+    processor: Processor
+    images: Path
+    """Folder of the image store."""
+    train: list[Prompt]
+    eval: list[Prompt]
+
+
+def prepare(config: RlvrConfig, run_dir: Path, progress: Progress) -> Prepared:
+    """Loads and renders all problems, then builds and warm-starts the model where the configuration says so.
+
+    What it builds is kept in the run folder and found there again. Data comes first: a bad row costs seconds.
+
+    Raises:
+        DataError: rows, images or prompts break a rule.
+    """
+    bad: list[str] = []
+
+    def problems(source: SourceConfig) -> list[Problem]:
+        loaded = load_problems(source, on_bad_row=config.data.on_bad_row)
+        bad.extend(map(str, loaded.bad_rows))
+        return loaded.problems
+
+    def prompts(source: list[Problem]) -> list[Prompt]:
+        rendered = template.render_all(source)
+        bad.extend(rendered.unusable)
+        if rendered.too_long:
+            limit = config.data.max_prompt_tokens
+            progress.message(f"left out {len(rendered.too_long)} prompts longer than {limit} tokens")
+        return rendered.prompts
+
+    train = problems(config.data.train)
+    held_out = problems(config.data.eval) if config.data.eval else []
+    model = _model(config, run_dir, progress)
+    processor = load_processor(config, model)
+    store = ImageStore(run_dir / IMAGES)
+    template = Template(processor, store, config.data)
+    train_prompts = prompts(train)
+    eval_prompts = prompts(held_out) if held_out else []
+    if bad:
+        (run_dir / LISTED_BAD_ROWS).write_text("".join(f"{line}\n" for line in bad))
+        progress.message(f"left out {len(bad)} bad rows, listed in {run_dir / LISTED_BAD_ROWS}")
+    if config.warm_start is not None:
+        warm = run_dir / "warm_start"
+        if not warm.is_dir():
+            progress.stage(f"warm start: {config.warm_start.steps} supervised steps")
+            start, first = config.warm_start, model
+            _whole(warm, lambda out: _warm_start(start, first, out, processor, store, template, config.run.seed))
+        model = str(warm)
+    return Prepared(model, processor, run_dir / IMAGES, train_prompts, eval_prompts)
+
+
+def _model(config: RlvrConfig, run_dir: Path, progress: Progress) -> str:
+    if config.model.path is not None:
+        return config.model.path
+    build, folder = config.model.build, run_dir / "model"
+    assert build is not None  # the checks have seen to it that one of the two is given
+    if not folder.is_dir():
+        progress.stage("building the model")
+        _whole(folder, lambda out: plugins.load(build.use)(out, **build.args))
+    return str(folder)
+
+
+def _warm_start(
+    start: WarmStartConfig,
+    model: str,
+    out: Path,
+    processor: Processor,
+    store: ImageStore,
+    template: Template,
+    seed: int,
+) -> None:
+    rows = []
+    for problem in load_problems(start.data, on_bad_row="error").problems:
+        response = problem.meta.get("response")
+        if not isinstance(response, str):
+            raise DataError(f"warm_start.data: problem {problem.id} has no text under meta.response to imitate")
+        rows.append((template.render(problem), response))
+    run_sft(model, out, rows, processor, store, start, seed)
+
+
+def _whole(folder: Path, write: Callable[[Path], object]) -> None:
+    """Lets ``write`` fill a folder that gets its name only when it is whole."""
+    partial = folder.with_name(f".writing-{folder.name}")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    write(partial)
+    partial.rename(folder)
