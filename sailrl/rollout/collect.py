@@ -101,7 +101,7 @@ class Collector:
             RewardError: more responses than allowed could not be scored.
         """
         done = Collection()
-        ask = math.ceil(wanted * self._settings.oversample)
+        ask = math.ceil(wanted * (self._settings.oversample if self._settings.enabled else 1))
         while len(done.kept) < wanted:
             if done.waves == self._settings.max_waves:
                 raise NothingToLearn(_exhausted(done, wanted, self._settings.max_waves))
