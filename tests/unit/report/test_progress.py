@@ -7,7 +7,7 @@ from typing import Any
 
 from rich.console import Console
 
-from sailrl.report.progress import LiveProgress, PlainProgress, duration, open_progress
+from sailrl.report.progress import LiveProgress, PlainProgress, open_progress
 
 
 def plain(clock: Any, total: int = 100) -> tuple[PlainProgress, io.StringIO]:
@@ -83,7 +83,3 @@ def test_the_live_panel_shows_the_climb_and_where_a_stage_was_cut(clock: Any) ->
 
 def test_a_file_gets_plain_lines() -> None:
     assert isinstance(open_progress("run", 10, console=Console(file=io.StringIO(), force_terminal=True)), PlainProgress)
-
-
-def test_durations_read_like_a_clock() -> None:
-    assert [duration(s) for s in (0, 59.4, 75, 3600 + 62)] == ["0:00", "0:59", "1:15", "1:01:02"]
