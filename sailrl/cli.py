@@ -68,6 +68,17 @@ def score(
     score_job(ScoreOptions(source, out, config, reward or (), workers, explain, compare))
 
 
+@app.command()
+def report(
+    run_dir: Annotated[Path, typer.Argument(help="A run folder, e.g. runs/rlvr_tiny", show_default=False)],
+    out: Annotated[Path | None, typer.Option(help="The file to write.", show_default="RUN_DIR/report.html")] = None,
+) -> None:
+    """Write a web page about a run: curves, samples, rewards, what was dropped. Prints its path."""
+    from sailrl.jobs.report import report_job
+
+    report_job(run_dir, out)
+
+
 def main() -> None:
     """Entry point of the ``sailrl`` script."""
     try:

@@ -6,7 +6,7 @@ import json
 import logging
 import math
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -111,20 +111,29 @@ def read(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
             offset += len(line)
 
 
-def read_at(path: Path, offset: int) -> dict[str, Any]:
-    """The record whose line starts at the byte ``offset``."""
+def read_run(path: Path, offset: int, same: Sequence[str]) -> list[dict[str, Any]]:
+    """The record that starts at the byte ``offset`` and those behind it that agree with it in the fields ``same``."""
+    found: list[dict[str, Any]] = []
     with path.open("rb") as file:
         file.seek(offset)
-        return _decode(file.readline(), path, None)
+        for line in file:
+            if not line.endswith(b"\n"):
+                break
+            record = _decode(line, path, None)
+            if found and any(record.get(key) != found[0].get(key) for key in same):
+                break
+            found.append(record)
+    return found
 
 
 def _decode(line: bytes, path: Path, number: int | None) -> dict[str, Any]:
+    where = str(path) if number is None else f"{path}, line {number}"
     try:
         record = json.loads(line)
     except ValueError as error:  # covers both bad JSON and bad UTF-8
-        raise DataError(f"{path}, line {number}: not valid JSON ({error}). Remove the line and try again.") from error
+        raise DataError(f"{where}: not valid JSON ({error}). Remove the line and try again.") from error
     if not isinstance(record, dict):
-        raise DataError(f"{path}, line {number}: a {type(record).__name__}, not an object. Remove it and try again.")
+        raise DataError(f"{where}: a {type(record).__name__}, not an object. Remove it and try again.")
     return record
 
 

@@ -23,6 +23,7 @@ LENGTH, ENTROPY, CLIP_HIGH, CLIP_LOW = "#3c8d5a", "#7b5ea7", "#d98032", "#9aa5b1
 
 CLIMB_MARGIN = 1.1
 """Room at the right of the climb for the last number, as a factor on the number of updates."""
+HEADROOM = 1.1
 SMOOTHING = 0.12
 """Share of the run that a smoothed line averages over."""
 
@@ -65,7 +66,7 @@ def draw_curves(figure: FigureBase, run: RunData) -> None:
         margin = CLIMB_MARGIN if axes is climb else 1.02
         axes.set_xlim(0, margin * max(1, run.last_step))
     for axes in small[1:]:
-        axes.set_ylim(bottom=0)
+        axes.set_ylim(0, HEADROOM * axes.dataLim.y1 if axes.dataLim.y1 > 0 else 1)
     for axes in small[:-1]:
         axes.tick_params(labelbottom=False)
     for axes in (climb, small[-1]):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from sailrl.errors import DataError
-from sailrl.report.jsonl import SCAN_BYTES, AppendOnlyFile, encode, read, read_at
+from sailrl.report.jsonl import SCAN_BYTES, AppendOnlyFile, encode, read, read_run
 
 
 def records(path: Path) -> list[dict]:
@@ -104,8 +104,8 @@ def test_a_broken_line_in_the_middle_is_named(tmp_path: Path) -> None:
         records(path)
 
 
-def test_a_record_is_found_again_by_its_offset(tmp_path: Path) -> None:
+def test_records_that_belong_together_are_found_again_by_their_offset(tmp_path: Path) -> None:
     path = tmp_path / "log.jsonl"
-    AppendOnlyFile(path).append({"text": "é"}, {"n": 2})
+    AppendOnlyFile(path).append({"g": 1, "n": "é"}, {"g": 2, "n": 1}, {"g": 2, "n": 2}, {"g": 3, "n": 3})
     offsets = [offset for offset, _ in read(path)]
-    assert [read_at(path, offset) for offset in offsets] == records(path)
+    assert read_run(path, offsets[1], ("g",)) == [{"g": 2, "n": 1}, {"g": 2, "n": 2}]

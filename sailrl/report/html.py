@@ -1,0 +1,264 @@
+"""One page about a run: a file that needs nothing else, and in which nothing that a model wrote can act."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from sailrl.errors import DataError
+from sailrl.report.picture import curve_png
+from sailrl.report.rollout_index import RolloutIndex, Visit, load_rollouts, spread
+from sailrl.report.run_data import RunData, load_run
+from sailrl.report.safe_text import safe, safe_lines
+from sailrl.report.shown import metric, percent, points, span
+
+REPORT_FILE = "report.html"
+SAMPLE_PROBLEMS = 4
+SAMPLE_EPISODES = 4
+SHOWN_CHARACTERS = 4000
+"""Longest piece of a prompt or response on the page."""
+HEAT_PROBLEMS = 30
+HEAT_EPISODES = 24
+
+STYLE = """
+body{font:15px/1.5 system-ui,sans-serif;color:#1f2933;max-width:1180px;margin:2rem auto;padding:0 1rem}
+h1{margin-bottom:0}h2{margin-top:2.2rem;border-bottom:1px solid #e4e8ec}img{max-width:100%}
+table{border-collapse:collapse;font-size:13px}th,td{padding:.25rem .7rem;text-align:left;vertical-align:top}
+th{color:#6b7785;font-weight:600}tr+tr td{border-top:1px solid #eef1f4}td.n{text-align:right}
+pre{white-space:pre-wrap;overflow-wrap:anywhere;font-size:12.5px;margin:.3rem 0;background:#f6f8fa;padding:.5rem}
+.muted{color:#6b7785}.scroll{overflow-x:auto}.samples{table-layout:fixed;width:100%}.good{color:#2c7a4b}.bad{color:#b23a48}
+.heat td{text-align:center;padding:.15rem .35rem;border:1px solid #fff}
+"""
+# Even if escaping failed somewhere, the browser may run no script and load nothing.
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+def write_report(run_dir: Path, out: Path | None = None) -> Path:
+    """Writes the page to ``<run_dir>/report.html`` (or ``out``) and returns the path.
+
+    Raises:
+        DataError: the folder has neither metrics nor rollouts, or the page cannot be written.
+    """
+    run, rollouts = load_run(run_dir), load_rollouts(run_dir)
+    if not (run.updates or run.evals or rollouts.rollouts):
+        raise DataError(
+            f"{run_dir} has nothing to report: no metrics.jsonl and no rollouts.jsonl with a whole line. "
+            "Give the folder that `sailrl run` printed, once its first update is done."
+        )
+    path = out or run_dir / REPORT_FILE
+    try:
+        path.write_text(page(run, rollouts), encoding="utf-8")
+    except OSError as error:
+        raise DataError(f"cannot write {path}: {error.strerror}. Choose another file with --out.") from error
+    return path
+
+
+def page(run: RunData, rollouts: RolloutIndex) -> str:
+    """The whole document."""
+    sections = (
+        _curves(run),
+        _samples(rollouts),
+        _rewards(rollouts),
+        _groups(rollouts),
+        _heat(rollouts),
+        _metrics(run),
+        _config(run.run_dir),
+    )
+    name = escape(safe(run.name))
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
+        f"<title>{name}</title><style>{STYLE}</style></head><body>"
+        f'<h1>{name}</h1><p class="muted">{escape(_headline(run, rollouts))}</p>{"".join(sections)}</body></html>\n'
+    )
+
+
+def _headline(run: RunData, rollouts: RolloutIndex) -> str:
+    parts = [f"{run.last_step} updates in {span(run.training_s)}", f"{rollouts.rollouts:,} rollouts"]
+    held_out = run.series("eval/accuracy").values
+    if held_out:
+        first, last = held_out[0], held_out[-1]
+        parts.insert(0, f"held-out accuracy {percent(first)} → {percent(last)} ({points(first, last)})")
+    return ", ".join(parts)
+
+
+def _curves(run: RunData) -> str:
+    if not (run.updates or run.evals):
+        return _section("Curves", _remark("No update has finished yet."))
+    try:
+        picture = curve_png(run.run_dir).read_bytes()
+    except ImportError:
+        return _section("Curves", _remark("No picture: matplotlib is not installed (pip install matplotlib)."))
+    except OSError as error:
+        return _section("Curves", _remark(f"No picture: {error}"))
+    return _section("Curves", f'<img alt="curves" src="data:image/png;base64,{base64.b64encode(picture).decode()}">')
+
+
+def _samples(rollouts: RolloutIndex) -> str:
+    if not rollouts.rollouts:
+        return _section("Sample rollouts", _remark("No rollouts were logged."))
+    often = [problem for problem in rollouts.most_visited(SAMPLE_PROBLEMS) if len(rollouts.visits[problem]) > 1]
+    if often:
+        intro = "The same prompts in different episodes: the best and the worst response of each group."
+        strips = [
+            [
+                (episode, rollouts.visits[problem][episode])
+                for episode in spread(sorted(rollouts.visits[problem]), SAMPLE_EPISODES)
+            ]
+            for problem in often
+        ]
+    else:
+        intro = "Every prompt came up once; one from each of several episodes, its best and its worst response."
+        first_visits: dict[int, Visit] = {}
+        for visits in rollouts.visits.values():
+            for episode, visit in visits.items():
+                first_visits.setdefault(episode, visit)
+        strips = [[(episode, first_visits[episode]) for episode in spread(rollouts.episodes, SAMPLE_EPISODES)]]
+    return _section("Sample rollouts", _remark(intro) + "".join(_strip(rollouts, strip) for strip in strips))
+
+
+def _strip(rollouts: RolloutIndex, strip: Sequence[tuple[int, Visit]]) -> str:
+    heads, cells = [], []
+    shown_prompt = None
+    for episode, visit in strip:
+        group = rollouts.group_at(visit)
+        first = group[0]
+        fate = "learned from" if first["kept"] else f"dropped: {first['dropped_reason']}"
+        heads.append(
+            f"<th>episode {episode}, {percent(visit.accuracy)} correct<br>"
+            f'<span class="muted">{_text(fate, line=True)}</span></th>'
+        )
+        prompt = "" if first["prompt"] == shown_prompt else f"{_pre(first['prompt'])}{_problem_line(first)}"
+        shown_prompt = first["prompt"]
+        ranked = sorted(group, key=lambda line: -1e9 if line["reward"] is None else -line["reward"])
+        cells.append(f"<td>{prompt}{''.join(map(_response, spread(ranked, 2)))}</td>")
+    return (
+        f'<div class="scroll"><table class="samples"><tr>{"".join(heads)}</tr><tr>{"".join(cells)}</tr></table></div>'
+    )
+
+
+def _problem_line(line: Mapping[str, Any]) -> str:
+    images = f", {len(line['image_hashes'])} image(s)" if line["image_hashes"] else ""
+    return _remark(f"{line['id']}, answer {line['answer']}{images}")
+
+
+def _response(line: Mapping[str, Any]) -> str:
+    accuracy = line["accuracy"]
+    kind = "muted" if accuracy is None else "good" if accuracy >= 0.5 else "bad"
+    scores = ", ".join(
+        f"{name} {metric(score['value']) if score['status'] == 'scored' else score['status']}"
+        + (f" ({score['reason']})" if score["reason"] else "")
+        for name, score in line["scores"].items()
+    )
+    facts = f"{line['response_tokens']} tokens, {line['finish_reason']}, advantage {metric(line['advantage'])}"
+    return (
+        f'<p class="{kind}"><b>reward {metric(line["reward"])}</b> = {_text(scores, line=True)}<br>'
+        f'<span class="muted">{_text(facts, line=True)}</span></p>{_pre(line["response"])}'
+    )
+
+
+def _rewards(rollouts: RolloutIndex) -> str:
+    if not rollouts.rewards:
+        return ""
+    first, last = rollouts.episodes[0], rollouts.episodes[-1]
+    rows = [
+        (
+            name,
+            metric(tally.mean(first)),
+            metric(tally.mean(last)),
+            _counts(tally.statuses.most_common()),
+            _counts(tally.reasons.most_common(6)),
+        )
+        for name, tally in rollouts.rewards.items()
+    ]
+    heads = ("reward", f"mean, episode {first}", f"mean, episode {last}", "status", "most frequent reasons")
+    return _section("Rewards", _table(heads, rows))
+
+
+def _groups(rollouts: RolloutIndex) -> str:
+    total = sum(rollouts.group_fates.values())
+    if not total:
+        return ""
+    rows = [(fate, f"{count:,}", percent(count / total)) for fate, count in rollouts.group_fates.most_common()]
+    return _section("Groups: kept, or why they were dropped", _table(("fate", "groups", "share"), rows))
+
+
+def _heat(rollouts: RolloutIndex) -> str:
+    problems = [problem for problem in rollouts.most_visited(HEAT_PROBLEMS) if len(rollouts.visits[problem]) > 1]
+    if not problems:
+        return ""
+    seen = sorted({episode for problem in problems for episode in rollouts.visits[problem]})
+    width = -(-len(seen) // HEAT_EPISODES)
+    columns = [seen[start : start + width] for start in range(0, len(seen), width)]
+    heads = "".join(f"<th>{column[0]}</th>" for column in columns)
+    rows = "".join(
+        f"<tr><td style='text-align:left'>{_text(problem[-40:], line=True)}</td>"
+        + "".join(
+            _heat_cell([rollouts.visits[problem][e] for e in column if e in rollouts.visits[problem]])
+            for column in columns
+        )
+        + "</tr>"
+        for problem in sorted(problems)
+    )
+    remark = _remark(f"Accuracy in percent of the problems that came up most often; a column is {width} episode(s).")
+    return _section(
+        "Accuracy per problem",
+        f'{remark}<div class="scroll"><table class="heat"><tr><th>problem</th>{heads}</tr>{rows}</table></div>',
+    )
+
+
+def _heat_cell(visits: Sequence[Visit]) -> str:
+    scored = sum(visit.scored for visit in visits)
+    if not scored:
+        return "<td></td>"
+    accuracy = sum(visit.correct for visit in visits) / scored
+    # From light red over white to green; the number stays readable on all of them.
+    hue, light = (0, 75 + 22 * accuracy * 2) if accuracy < 0.5 else (140, 97 - 27 * (accuracy - 0.5) * 2)
+    return f'<td style="background:hsl({hue},55%,{min(97.0, light):.0f}%)">{100 * accuracy:.0f}</td>'
+
+
+def _metrics(run: RunData) -> str:
+    if not run.updates:
+        return ""
+    first, last = run.updates[0], run.updates[-1]
+    rows = [(key, metric(first.get(key)), metric(value)) for key, value in last.items() if not isinstance(value, dict)]
+    return _section("Metrics", _table(("metric", f"update {first['step']}", f"update {last['step']}"), rows))
+
+
+def _config(run_dir: Path) -> str:
+    path = run_dir / "resolved.yaml"
+    if not path.is_file():
+        return ""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    return _section("Configuration", f"<details><summary>resolved.yaml</summary>{_pre(text)}</details>")
+
+
+def _section(title: str, content: str) -> str:
+    return f"<section><h2>{escape(title)}</h2>{content}</section>"
+
+
+def _remark(text: str) -> str:
+    return f'<p class="muted">{_text(text, line=True)}</p>'
+
+
+def _pre(text: str) -> str:
+    cut = len(text) - SHOWN_CHARACTERS
+    rest = f"\n… {cut:,} more characters" if cut > 0 else ""
+    return f"<pre>{_text(text[:SHOWN_CHARACTERS])}{rest}</pre>"
+
+
+def _text(text: str, *, line: bool = False) -> str:
+    return escape(safe(text) if line else safe_lines(text))
+
+
+def _counts(counts: Iterable[tuple[str, int]]) -> str:
+    return ", ".join(f"{name} {count:,}" for name, count in counts)
+
+
+def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    head = "".join(f"<th>{_text(text, line=True)}</th>" for text in heads)
+    body = "".join("<tr>" + "".join(f"<td>{_text(cell, line=True)}</td>" for cell in row) + "</tr>" for row in rows)
+    return f'<div class="scroll"><table><tr>{head}</tr>{body}</table></div>'
