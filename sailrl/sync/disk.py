@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import os
 import shutil
 import tempfile
 from pathlib import Path
@@ -10,6 +13,7 @@ from typing import Any
 from sailrl.errors import WeightSyncError
 
 SHARED_MEMORY = Path("/dev/shm")
+PREFIX, LOCK = "sailrl-weights-", "lock"
 
 
 class DiskSync:
@@ -18,8 +22,12 @@ class DiskSync:
 
     def __init__(self, learners: Any, pool: Any, *, timeout_s: float) -> None:
         self._learners, self._pool, self._timeout_s = learners, pool, timeout_s
-        parent = SHARED_MEMORY if SHARED_MEMORY.is_dir() else None
-        self._root = Path(tempfile.mkdtemp(prefix="sailrl-weights-", dir=parent))
+        parent = SHARED_MEMORY if SHARED_MEMORY.is_dir() else Path(tempfile.gettempdir())
+        _remove_leftovers(parent)
+        self._root = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
+        self._lock = os.open(self._root / f".{LOCK}", os.O_CREAT | os.O_RDWR)
+        fcntl.flock(self._lock, fcntl.LOCK_EX)
+        (self._root / f".{LOCK}").rename(self._root / LOCK)  # seen by others only once it is held
         self.current: Path | None = None
         self.previous: Path | None = None
 
@@ -38,5 +46,20 @@ class DiskSync:
         self.previous, self.current = self.current, folder
 
     def close(self) -> None:
-        """Removes what is in shared memory."""
+        """Removes what is in shared memory; a second call does nothing."""
         shutil.rmtree(self._root, ignore_errors=True)
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
+
+
+def _remove_leftovers(parent: Path) -> None:
+    """Removes the weights of runs that were killed: theirs are the locks that nobody holds any more."""
+    for lock in parent.glob(f"{PREFIX}*/{LOCK}"):
+        with contextlib.suppress(OSError):  # held by a living run, or another user's
+            handle = os.open(lock, os.O_RDWR)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(lock.parent, ignore_errors=True)
+            finally:
+                os.close(handle)

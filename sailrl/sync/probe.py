@@ -38,7 +38,9 @@ class Probe:
         for prompt in self._prompts:
             mine = self._learners.prompt_logprobs(prompt)
             for worker, theirs in enumerate(await self._pool.prompt_logprobs(prompt)):
-                difference = max((abs(a - b) for a, b in zip(mine, theirs, strict=True)), default=0.0)
+                differences = [abs(a - b) for a, b in zip(mine, theirs, strict=True)]
+                # max() over numbers loses a NaN that does not come first.
+                difference = math.nan if any(map(math.isnan, differences)) else max(differences, default=0.0)
                 if not difference <= self._tolerance:  # not "greater": NaN must fail
                     raise WeightSyncError(self._message(version, worker, difference, prompt, theirs, previous))
                 worst = max(worst, difference)
