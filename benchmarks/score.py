@@ -24,7 +24,7 @@ from pathlib import Path
 from sailrl.scoring import PartSpec, Request, Scorer, ScoringSpec
 from sailrl.types import Problem
 
-CHUNK = 250
+CHUNK = 500
 CHARS_PER_TOKEN = 3.6  # of this text in common tokenizers
 PROSE = (
     "we first note that the total number of each group is then given by the sum so let us check this step again "
@@ -240,7 +240,7 @@ def main() -> None:
 
     integers = gsm8k_integers(options.gsm8k, options.seed)
     rows = make_rows(options.rows, options.seed, integers)
-    warm_up = make_rows(200, options.seed + 1, integers)
+    warm_up = make_rows(1000, options.seed + 1, integers)
     mean = sum(len(row.response) for row in rows) / len(rows) / CHARS_PER_TOKEN
     right = sum(row.right for row in rows)
     print(f"{len(rows)} rows, {mean:.0f} tokens on average, {right} right by construction\n")
@@ -250,7 +250,7 @@ def main() -> None:
         ours = stream(f"sailrl, {options.workers} workers", scorer)
         results = [plain, loop("as in TRL", trl_style()), loop("as in verifiers", verifiers_style()), ours]
         for result in results:  # imports and first-time set-up are not what is measured; nor are these rows
-            result.score(warm_up)
+            result.score(warm_up if result is ours else warm_up[:30])  # ours has a process per worker to warm
         scorer.metrics()
         for start in range(0, len(rows), CHUNK):  # in turns, so that a busy moment of the machine hits all alike
             for result in results:

@@ -102,7 +102,7 @@ def check_reward(use: str, args: Mapping[str, Any] | None = None, *, deadline_s:
     5. ``explain`` returns lines of text.
 
     Running out of time on a hostile row breaks no rule: the pool ends that row. An async reward is only called on a few
-    ordinary rows, one after the other, since its calls may cost money.
+    ordinary rows, since its calls may cost money; a server that cannot be reached must be ``failed`` and nothing worse.
 
     Raises:
         RewardError: broken rules, one line each. ConfigError: it cannot be loaded.
@@ -123,7 +123,9 @@ def check_reward(use: str, args: Mapping[str, Any] | None = None, *, deadline_s:
         if score.reason.startswith(_OUR_WORDS):
             broken.append(f"{name}: {score.reason}; a reward returns Score whatever it is given")
     for name, score in _scores(part, rows[::-1], deadline_s).items():
-        if "timed_out" not in (score.status, first[name].status):
+        # A server may be away one time and back the next; a score, once given, stays.
+        moving = ("timed_out", "failed") if is_async(reward) else ("timed_out",)
+        if score.status not in moving and first[name].status not in moving:
             broken += _differ(name, "the second time", first[name], score)
     broken += _check_problem_is_kept(reward)
     if broken:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping
 
 from sailrl.scoring.calls import Outcome
+from sailrl.types import Score
 
 MAX_REASONS = 64
 """Distinct reasons kept per part: a reward that puts numbers into its reasons must not fill the metrics file."""
@@ -23,7 +24,10 @@ class Tally:
         """Counts one response: per part its outcome, the seconds it took and where it ran."""
         with self._lock:
             for name, (outcome, seconds, where) in outcomes.items():
-                self._parts.setdefault(name, _Part()).add(outcome, seconds, where)
+                part = self._parts.get(name)
+                if part is None:
+                    part = self._parts[name] = _Part()
+                part.add(outcome.score, seconds, where)
 
     def take(self) -> dict[str, float]:
         with self._lock:
@@ -36,22 +40,28 @@ class Tally:
 
 class _Part:
     def __init__(self) -> None:
-        self.counts: Counter[str] = Counter()
-        self.reasons: Counter[str] = Counter()
+        self.seen: Counter[tuple[str, str, str]] = Counter()
+        """Rows by (status, where, reason)."""
+        self.reasons: set[str] = set()
         self.seconds = 0.0
         self.slowest_s = 0.0
 
-    def add(self, outcome: Outcome, seconds: float, where: str) -> None:
-        score = outcome.score
-        self.counts[score.status] += 1
-        self.counts[where] += 1
-        known = score.reason in self.reasons or len(self.reasons) < MAX_REASONS
-        self.reasons[score.reason if known else "other"] += 1
+    def add(self, score: Score, seconds: float, where: str) -> None:
+        reason = score.reason
+        if reason not in self.reasons:
+            if len(self.reasons) < MAX_REASONS:
+                self.reasons.add(reason)
+            else:
+                reason = "other"
+        self.seen[score.status, where, reason] += 1
         self.seconds += seconds
-        self.slowest_s = max(self.slowest_s, seconds)
+        if seconds > self.slowest_s:
+            self.slowest_s = seconds
 
     def metrics(self) -> dict[str, float]:
-        rows = max(1, sum(self.reasons.values()))
-        counts = {key: float(count) for key, count in self.counts.items()}
-        reasons = {f"reason/{reason or 'none'}": float(count) for reason, count in self.reasons.items()}
-        return counts | reasons | {"latency_s/mean": self.seconds / rows, "latency_s/max": self.slowest_s}
+        counts: Counter[str] = Counter()
+        for (status, where, reason), rows in self.seen.items():
+            for key in (status, where, f"reason/{reason or 'none'}"):
+                counts[key] += rows
+        rows = sum(self.seen.values())
+        return dict(counts) | {"latency_s/mean": self.seconds / rows, "latency_s/max": self.slowest_s}

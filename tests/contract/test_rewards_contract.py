@@ -33,6 +33,15 @@ class TestRepetition(RewardSuite):
     use = "rewards.repetition:Repetition"
 
 
+JUDGES = ["judge:Judge", "thinking:Thinking", "judging:Judging", "answer:RuleOrJudge"]
+
+
+@pytest.mark.parametrize("use", JUDGES)
+def test_judges_out_of_reach_keep_the_rules_too(use: str) -> None:
+    """Nobody listens on the discard port. What judges say when somebody does, their own tests ask."""
+    check_reward(f"rewards.{use}", {"base_url": "http://127.0.0.1:9", "model": "none", "max_retries": 0})
+
+
 BROKEN = {
     "raises": ("return Score(1.0 / len(response))", "raised:ZeroDivisionError"),
     "a_bare_number": ("return 1.0", "not_a_score:float"),

@@ -17,6 +17,10 @@ import pytest
 from sailrl.data.rows import RowWriter, read_rows
 from sailrl.errors import ConfigError, DataError, SailError
 from sailrl.jobs.score import ScoreOptions, score_job
+from sailrl.scoring import PartSpec, ScoringSpec
+from sailrl.scoring.contract import hostile
+from sailrl.scoring.resume import Unfinished
+from sailrl.types import STATUSES
 
 ROOT = Path(__file__).resolve().parents[2]
 REWARD = """
@@ -88,6 +92,27 @@ def test_rows_come_out_in_order_with_reward_and_scores_behind_their_own_fields(s
             "scores": {"Same": {"value": float(right), "status": "scored", "reason": "same" if right else "different"}},
         }
         assert list(result)[-2:] == ["reward", "scores"]
+
+
+def test_without_options_the_answer_counts_nine_tenths_and_the_format_one(scored) -> None:
+    formatted, bare = "<think>\nTwo and two.\n</think>\n\\boxed{%s}", "\\boxed{%s}"
+    rows = [{"response": text % n, "answer": "4"} for text in (formatted, bare) for n in ("4", "5")]
+    out = scored(rows, rewards=[])
+    assert [row["reward"] for row in out] == pytest.approx([1.0, 0.1, 0.9, 0.0])
+    assert [list(row["scores"]) for row in out] == [["boxed", "think_format"]] * 4
+
+
+def test_hostile_rows_cost_neither_the_command_nor_their_neighbours_anything(scored, folder: Path) -> None:
+    good = {"response": "<think>x</think>\\boxed{4}", "answer": "4"}
+    rows = [r for _, (text, problem, _) in hostile() for r in ({"response": text, "answer": problem.answer}, good)]
+    out = scored(rows, rewards=[])
+    assert len(out) == len(rows)
+    assert [row["reward"] for row in out[1::2]] == [1.0] * (len(rows) // 2)
+    for row in out[::2]:
+        assert {score["status"] for score in row["scores"].values()} <= set(STATUSES)
+    text = (folder / "out.jsonl").read_text(encoding="utf-8")
+    assert "NaN" not in text
+    assert "Infinity" not in text
 
 
 def test_scoring_a_scored_file_replaces_its_scores(scored) -> None:
@@ -279,12 +304,7 @@ def test_a_run_with_other_rewards_or_input_starts_anew(scored, folder: Path, cap
 
     def interrupted_after_one_row() -> None:
         scored(rows)
-        state = json.loads((folder / "state").read_text()) if (folder / "state").exists() else None
-        assert state is None
         line = (folder / "out.jsonl").read_bytes().split(b"\n")[0]
-        from sailrl.scoring import PartSpec, ScoringSpec
-        from sailrl.scoring.resume import Unfinished
-
         spec = ScoringSpec({"Same": PartSpec("my_reward.py:Same", {}, 1.0)})
         Unfinished(Path("in.jsonl"), Path("out.jsonl"), spec).begin()
         (folder / "out.jsonl").write_bytes(line.replace(b"1.0", b"9.0") + b"\n")
