@@ -124,7 +124,7 @@ def test_a_gradient_that_is_not_finite_is_an_error_and_changes_nothing(tiny_fold
     learner = make_learner(tiny_folder)
     learner.set_episode([samples[0], replace(samples[1], advantage=broken), *samples[2:]])
     before = weights(learner)
-    with pytest.raises(LearnerError, match="gradient norm of update 1 is (nan|inf)"):
+    with pytest.raises(LearnerError, match=r"gradient norm of update 1 is (nan|inf)"):
         learner.update(range(4), make_scope(samples))
     assert same(weights(learner), before)
     assert learner.updates == 0
