@@ -102,6 +102,8 @@ class BoxedAnswer:
             outcomes = [self._compare(gold, box, precision) for box in (*found.rivals, *boxes)]
             if all(outcome.equal for outcome in outcomes):
                 return _said(True, outcomes[-1].rule)
+            if gold.several and self._compare(gold, ", ".join((*found.rivals, *boxes)), precision).equal:
+                return _said(True, "list")
             return _said(False, "multiple_conflicting")
         content = ", ".join(boxes) if len(boxes) > 1 and gold.several else boxes[-1]
         outcome = self._compare(gold, content, precision)

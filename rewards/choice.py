@@ -17,12 +17,12 @@ from rewards.structure import read
 
 _LEAD = re.compile(
     r"(?:(?:so |thus |therefore,? )?(?:the |my )?(?:final |correct |right |best )?(?:answer|option|choice|ans|letter)s?"
-    r"(?: (?:is|are|:))?[ :]*|选项?|答案?[是为选:]*|应?选[择:]*|正确(?:答案|选项)[是为:]*|故选:?|i choose )",
+    r"(?: (?:is|are|:))?[ :]*|应?选(?:项|择)?:?|答案?[是为选:]*|正确(?:答案|选项)[是为:]*|故选:?|i choose )",
     re.IGNORECASE,
 )
 _LETTER = re.compile(r"[(\[]?\s*([A-Za-z])\s*(?:[)\]]\s*[.:]?|[.:,)]|\s-(?=\s+\w\w)|(?=\s|$))\s*(.*)", re.DOTALL)
 _TRAIL = re.compile(
-    r"\s*(?:is (?:the )?(?:correct|right)(?: answer| option| choice)?|选?项|\(?correct\)?|option|choice)\s*",
+    r"\s*(?:is (?:the )?(?:correct|right)(?: answer| option| choice)?|选?项|\(?correct\)?|option|choice)\s*$",
     re.IGNORECASE,
 )
 _SEVERAL = re.compile(r"\s*(?:,|;|and|or|&|\+|/|和|或|与|\s|\(|\)|\.)\s*", re.IGNORECASE)

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from rewards import latex
 from rewards.normalize import key, text_key
-from rewards.quantity import Kind, Parsed
+from rewards.quantity import Kind, Parsed, glued
 from rewards.structure import comma_parts, read_clean
 from rewards.units import same_unit
 
@@ -43,6 +43,8 @@ _MAX_ITEMS = 60
 def compare(gold: Parsed, answer: Parsed, precision: int | None = None) -> Outcome:
     """Whether ``answer`` says what ``gold`` says."""
     if gold.label and answer.label and not _same_label(gold.label, answer.label):
+        if gold.kind == "expr" and answer.kind == "expr":  # "y = x" and "x = y" are one line
+            return _lines(gold, answer)
         return Outcome(False, "label")
     if gold.kind == answer.kind and key(gold.text) == key(answer.text) and gold.ends == answer.ends:
         return Outcome(True, "normalised")
@@ -53,6 +55,8 @@ def compare(gold: Parsed, answer: Parsed, precision: int | None = None) -> Outco
     if gold.kind in {"text", "literal"} or answer.kind == "text":
         return _as_text(gold, answer, precision)
     if gold.kind == "expr" and answer.kind in _VALUES:
+        if answer.unit is not None and (measured := glued(gold)) is not None:
+            return numbers_equal(measured, answer, precision)
         return by_points(gold, answer)
     if gold.kind in _GROUPS or answer.kind in _GROUPS:
         return _groups(gold, answer, precision)
@@ -69,7 +73,7 @@ def numbers_equal(gold: Parsed, answer: Parsed, precision: int | None = None) ->
     if g is None or a is None:
         return Outcome(None, "number")
     factor = same_unit(gold.unit, answer.unit)
-    if factor is None:
+    if factor is None or (gold.percent and _measured(answer)) or (answer.percent and _measured(gold)):
         return Outcome(False, "unit")
     if isinstance(g, complex) or isinstance(a, complex):
         return Outcome(_near(complex(_inexact(g)), complex(_inexact(a))), "number")
@@ -79,14 +83,17 @@ def numbers_equal(gold: Parsed, answer: Parsed, precision: int | None = None) ->
         return Outcome(_close(g, a, gold, answer, precision), "number")
     if gold.percent and answer.percent:
         return Outcome(_close(g, a, gold, answer, precision), "percent")
-    signed, bare = (g, a) if gold.percent else (a, g)
-    same_figure = _close(g, a, gold, answer, precision) if abs(bare) >= 1 else False
-    if same_figure:
+    bare: Fraction | float = a if gold.percent else g
+    if abs(bare) >= 1 and _close(g, a, gold, answer, precision):
         return Outcome(True, "percent")
     # Only the figure with the sign is a percentage: compare in hundredths, where the gold's decimals keep their place.
     if gold.percent:
         return Outcome(_close(g, a * 100, gold, answer, precision), "percent")
-    return Outcome(_close(g, signed / 100, gold, answer, precision), "percent")
+    return Outcome(_close(g, a / 100, gold, answer, precision), "percent")
+
+
+def _measured(number: Parsed) -> bool:
+    return number.unit is not None and bool(number.unit.dimension)
 
 
 def by_points(gold: Parsed, answer: Parsed) -> Outcome:
@@ -120,9 +127,12 @@ def _against_number(gold: Parsed, answer: Parsed, precision: int | None) -> Outc
             return Outcome(True, "number")
         return outcome
     if answer.kind == "expr":
-        if answer.node is None or gold.node is None or latex.symbols(answer.node):
-            return Outcome(False, "number")
-        return Outcome(None, "number")
+        if answer.node is None or gold.node is None:
+            return Outcome(None, "number")
+        measured = glued(answer)
+        return by_points(gold, answer) if measured is None else numbers_equal(gold, measured, precision)
+    if answer.kind == "relation":
+        return _stated_sum(gold, answer, precision)
     if answer.kind == "literal":
         if answer.value is not None:
             return numbers_equal(gold, answer, precision)
@@ -142,6 +152,15 @@ def _against_number(gold: Parsed, answer: Parsed, precision: int | None) -> Outc
     if answer.kind == "text" and _mathematical(answer.text):
         return Outcome(None, "number")
     return Outcome(False, "number")
+
+
+def _stated_sum(gold: Parsed, answer: Parsed, precision: int | None) -> Outcome:
+    """``m + n = 7`` states the value of what has no figures of its own; ``2m = 7`` does not."""
+    if answer.ends == "=":
+        for side, other in (answer.items, answer.items[::-1]):
+            if side.kind == "number" and not any(c.isdigit() for c in other.text):
+                return compare(gold, side, precision)
+    return Outcome(False, "equation")
 
 
 def _decimal_comma(gold: Parsed, answer: Parsed) -> bool:
@@ -175,6 +194,8 @@ def _close(
             return abs(g) * Fraction(10) ** gold.decimals >= 10
         if g.denominator == 1 or a.denominator == 1:
             return False
+        if gold.decimals == answer.decimals:
+            return False  # the same number of places: the figures themselves are the answer
         return abs(g - a) <= RELATIVE * abs(g)
     near = _near(float(g), float(a))
     if near is not False:
@@ -410,10 +431,16 @@ def _half_relation(g: Parsed, a: Parsed) -> Outcome:
     plain, relation = (g, a) if a.kind == "relation" else (a, g)
     if relation.ends != "=" or not plain.label or plain.node is None:
         return Outcome(False, "equation")
-    if not plain.label.isascii():
-        return Outcome(False, "equation")
-    left = read_clean(plain.label)
-    if left.node is None:
-        return Outcome(False, "equation")
-    whole = Parsed("relation", plain.text, items=(left, plain), ends="=")
-    return _relations(whole, relation)
+    whole = _whole(plain)
+    return Outcome(False, "equation") if whole is None else _relations(whole, relation)
+
+
+def _lines(g: Parsed, a: Parsed) -> Outcome:
+    left, right = _whole(g), _whole(a)
+    return Outcome(False, "label") if left is None or right is None else _relations(left, right)
+
+
+def _whole(labelled: Parsed) -> Parsed | None:
+    """A labelled value as the equation it was."""
+    left = read_clean(labelled.label)
+    return None if left.node is None else Parsed("relation", labelled.text, items=(left, labelled), ends="=")

@@ -41,9 +41,9 @@ _BLANK = re.compile(r"(?:[\s{}~\u200b\u2060\ufeff]|\\[,;:! ]|\\q?quad\b|\\text\s
 
 _WORDS_JOIN = r"and|or|as well as|以及|或者|和|或|与|及"
 _JOIN_ATOM = (
-    r"[\s,;.、，；。&•*$]|\\q?quad\b|\\[,;: ]|\\[()\[\]]|\\\\|"
+    r"[\s,;.、，；。&•*$/|]|\\q?quad\b|\\[,;: ]|\\[()\[\]]|\\\\|"
     rf"\\(?:text|mathrm|textbf)\s*\{{\s*(?:{_WORDS_JOIN}|,)\s*\}}|(?<![A-Za-z])(?:{_WORDS_JOIN})(?![A-Za-z])|"
-    r"(?:(?<=\n)|(?<=\n )|(?<=\n  ))(?:-|\d[.)]|\([a-e1-9]\))\s"
+    r"(?:(?<=\n)|(?<=\n )|(?<=\n  ))(?:-|\d[.)])\s|(?<=\s)\([a-e1-9]\)\s"
 )
 _JOINED = re.compile(rf"(?:{_JOIN_ATOM})*+", re.IGNORECASE)
 # "x = \boxed{1}, y = \boxed{2}": a connector and the name of the next unknown.
@@ -57,14 +57,17 @@ _CORRECTS = re.compile(
     re.IGNORECASE,
 )
 _HEDGES = re.compile(
-    r"\b(?:or|maybe|perhaps|possibl[ey]|alternatively|alternative|either|could|might|else|otherwise|another|if|"
+    r"\b(?:or|vs|versus|maybe|perhaps|possibl[ey]|alternatively|alternative|either|could|might|else|otherwise|another|if|"
     r"not sure|unsure)\b|或|可能|也许|要么",
     re.IGNORECASE,
 )
 _ANNOUNCES = re.compile(
-    r"\b(?:answers?|options?|choices?|solution|result|guess|try|attempt|candidate|possibility)\b|答案|选项|选择",
+    r"\b(?:answers?|options?|choices?|solution|result|guess|try|attempt|candidate|possibility|"
+    r"cases?)\b|答案|选项|选择|情况",
     re.IGNORECASE,
 )
+_DENIES = re.compile(r"\b(?:not|rather than|instead of|isn't)\s*\$?\s*$|(?:不是|而非)\s*\$?$", re.IGNORECASE)
+_EMPTY_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{\s*\}")
 _SHORT = 100
 """Characters. Two boxes with more text than this between them have reasoning between them: the last one counts."""
 
@@ -110,11 +113,13 @@ def extract(response: str, prefix: str = "") -> Extraction:
     filled = [span for span in spans if not is_blank(text[span[1] : span[2] - 1])]
     if not filled:
         return Extraction("empty" if spans else "unclosed" if unclosed else "no_box")
+    # "The answer is 4, not 3": a box that the text itself denies is no answer.
+    filled = [span for span in filled if not _DENIES.search(text[max(0, span[0] - 20) : span[0]])] or filled
     contents = [_unnest(text[inner : end - 1]) for _, inner, end in filled]
     run = len(filled) - 1
     labelled = False
     while run > 0:
-        between = text[filled[run - 1][2] : filled[run][0]]
+        between = _between(text, filled, run)
         if len(between) > _SHORT:
             break
         if not _JOINED.fullmatch(between):
@@ -180,11 +185,17 @@ def _unnest(content: str) -> str:
     return (_BOX.sub("{", content) if "box" in content else content).strip()
 
 
+def _between(text: str, spans: list[tuple[int, int, int]], i: int) -> str:
+    """What is written between box ``i`` and the box before it."""
+    between = text[spans[i - 1][2] : spans[i][0]]
+    return _EMPTY_BOX.sub("", between) if "box" in between else between
+
+
 def _rivals_from(text: str, spans: list[tuple[int, int, int]], run: int) -> int:
     """Index of the first box that competes with the run starting at ``run``; ``run`` itself when none does."""
     first = run
     while first > 0:
-        between = text[spans[first - 1][2] : spans[first][0]]
+        between = _between(text, spans, first)
         if len(between) > _SHORT or _CORRECTS.search(between):
             break
         if not _HEDGES.search(between) and not _JOINED.fullmatch(between):

@@ -49,23 +49,28 @@ _DECIMAL = re.compile(
 _SCIENTIFIC = re.compile(
     r"([+-]?\d+(?:\.(\d+))?)\s*(?:\*|\\times|\\cdot|[xX])\s*10\s*(?:\^|\*\*)\s*\{?\s*([+-]?\d{1,5})\s*\}?"
 )
+_REPEATING = re.compile(
+    r"([+-]?\d*)\.(\d*)(?:\\(?:overline|bar|dot)\s*\{\s*(\d+)\s*\}|\((\d+)\)|\s*(\.{2,}|\\[lc]?dots))"
+)
 _POWER_OF_TEN = re.compile(r"([+-]?)10\s*\^\s*\{\s*([+-]?\d{1,5})\s*\}")
 GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
 _SPACED = re.compile(r"(?<![\d.,/])\d{1,3}(?: \d{3})+(?![\d/]| \d)")
 UNSURE = re.compile(
     r"\b(?:not|or|less|more|least|most|than|between|either|no|if|unless|maybe|perhaps|possibly|below|above|under|over|"
-    r"up to|and|to|plus|minus|times|divided|cannot|can't|isn't|half|through)\b|[<>]|\\(?:le|ge|ne)\b|不|或|至|到|超过|少于|多于",
+    r"up to|and|to|plus|minus|times|divided|cannot|can't|isn't|half|through)\b"
+    r"|[<>]|\\(?:le|ge|ne)\b|不|或|至|到|超过|少于|多于",
     re.IGNORECASE,
 )
 _CURRENCY = re.compile(
     r"([+-]?)\s*((?:US|CA|A|HK|NT|CN|R|C|AU)?\s?[$]|[€£¥₹₩]|(?:USD|EUR|GBP|CNY|RMB|JPY|INR|Rs\.?)(?=[\s\d]))\s*([+-]?)(?=[\d.\\(])"
 )
+_GLUED = re.compile(r"(.*\d)([A-Za-z])")
 _PERCENT = re.compile(r"\s*(?:%|\\%|percent\b|per cent\b|pct\b\.?|％)\s*", re.IGNORECASE)
 _SCALE = re.compile(
     r"(.*[\d)}])\s*(hundred|thousand|million|billion|trillion|dozen)\b\s*(.*)", re.IGNORECASE | re.DOTALL
 )
 _UNIT_START = re.compile(
-    r"(?<=[\d)}\]!i])\s*(?=[A-Za-z\u4e00-\u9fffμΩ°'$€£¥¢₩₹]|\^\\circ|\\mu|\\Omega|/\s*[A-Za-z])|\s+(?=[A-Za-z\u4e00-\u9fff])"
+    r"(?<=[\d)}\]!i])\s*(?=[A-Za-z\u4e00-\u9fffμΩ°'$€£¥¢₩₹]|\^\\circ|\\mu|\\Omega|/\s*[A-Za-z]|\\frac\s*\{\s*[a-z]+\s*\}\s*\{\s*[a-z])|\s+(?=[A-Za-z\u4e00-\u9fff])"
 )
 
 
@@ -95,6 +100,8 @@ def read_number(s: str) -> Parsed | None:
             decimals=plain - int(exponent or 0) if plain or exponent else None,
             plain=plain,
         )
+    if "." in s and len(s) < 60 and (repeated := _REPEATING.fullmatch(s)) is not None:
+        return _repeating(s, *repeated.groups())
     if "10" not in s:
         return None
     match = _SCIENTIFIC.fullmatch(s)
@@ -109,6 +116,35 @@ def read_number(s: str) -> Parsed | None:
         value = latex.decimal(f"{match.group(1)}1e{match.group(2)}")
         return Parsed("number", s, ("num", value), value)
     return None
+
+
+def _repeating(
+    s: str, whole: str, head: str, barred: str | None, bracketed: str | None, dots: str | None
+) -> Parsed | None:
+    """A repeating decimal: 0.\\overline{3}, 0.1(6), or 0.333..., whose end must show the period twice."""
+    period = barred or bracketed
+    if dots:
+        n = len(head)
+        periods = (p for p in range(1, n // 2 + 1) if head[n - p :] == head[n - 2 * p : n - p])
+        length = next(periods, 0)
+        if not length:
+            plain = read_number(f"{whole}.{head}")
+            return plain if head else None
+        period, head = head[n - length :], head[: n - length]
+    assert period is not None  # one of the three forms matched
+    sign = -1 if whole.startswith("-") else 1
+    shift = 10 ** len(head)
+    value = abs(int(whole or "0")) + Fraction(int(head or "0"), shift)
+    value = sign * (value + Fraction(int(period), shift * (10 ** len(period) - 1)))
+    return Parsed("number", s, ("num", value), value)
+
+
+def glued(parsed: Parsed) -> Parsed | None:
+    """``5m`` read as a number with a one-letter unit, beside its reading as a product with an unknown."""
+    match = _GLUED.fullmatch(parsed.text)
+    figure = read_number(match.group(1)) if match is not None else None
+    unit = parse_unit(match.group(2)) if match is not None else None
+    return None if figure is None or unit is None else _with(figure, parsed.text, unit)
 
 
 def read_quantity(s: str) -> Parsed | None:
@@ -146,8 +182,10 @@ def read_quantity(s: str) -> Parsed | None:
     if unit is None:
         for match in _UNIT_START.finditer(body):
             head, tail = body[: match.start()].strip(), body[match.end() :].strip()
-            if not any(c.isdigit() for c in head):
-                continue
+            if not any(c.isdigit() for c in head) or (
+                len(tail) == 1 and tail.isascii() and body[match.start()] == tail
+            ):
+                continue  # "5m" may be a product: see ``glued``
             if tail.startswith("(") and tail.endswith(")"):
                 tail = tail[1:-1]
             named = parse_unit(tail)
@@ -242,7 +280,11 @@ def lone_number(s: str) -> Parsed | None:
         return None
     found = re.findall(r"(?<![\w.])-?\d+(?:,\d{3})*(?:\.\d+)?(?![\w.]*\d)", s)
     if len(found) == 1:
-        return read_number(found[0])
+        figure = read_number(found[0])
+        after = s[s.index(found[0]) + len(found[0]) :].split()[:3]
+        units = (parse_unit(" ".join(after[:n])) for n in (3, 2, 1) if len(after) >= n)
+        unit = next((u for u in units if u is not None and u.dimension), None)
+        return figure if figure is None or unit is None else _with(figure, s, unit)
     if found:
         return None
     spelled = [w for w in re.findall(r"[a-z]+(?:-[a-z]+)?", s.lower()) if w.split("-")[0] in words.NUMBER_WORDS]

@@ -5,6 +5,7 @@ matrix, an equation, a date, or just words. Reading decides nothing about equali
 from __future__ import annotations
 
 import re
+from fractions import Fraction
 from functools import lru_cache
 
 from rewards import latex
@@ -46,8 +47,8 @@ _CONSTANTS = {
 }
 _LEAD = re.compile(
     r"(?:so |thus |therefore,? |hence,? )?(?:(?:the |my |our |its? )?(?:(?:final|correct|right) )?"
-    r"(?:answer|ans|result|solution|value)(?: (?:is|equals|are|would be|should be)(?: :)?| ?[:=])|(?:正确|最终)?答案(?:是|为|:)|答:|等于|故|"
-    r"结果(?:是|为|:))\s*",
+    r"(?:answer|ans|result|solution|value)(?: (?:is|equals|are|would be|should be)(?: :)?| ?[:=])"
+    r"|(?:正确|最终)?答案(?:是|为|:)|答:|等于|故|结果(?:是|为|:))\s*",
     re.IGNORECASE,
 )
 _ABOUT = re.compile(
@@ -59,8 +60,9 @@ _SENTENCE = re.compile(
     r"[A-Za-z][A-Za-z ,'()]{0,80}?\b(?:is|are|was|were|equals?|has|have|be)\s+(?=[-+$€£¥]?\s*[\d\\(])"
 )
 _LABEL = re.compile(
-    r"(?:\\(?:angle|triangle|overline|widehat|hat|bar|vec|mathbb|operatorname|Delta|alpha|beta|theta|gamma|lambda|mu|sigma|omega|"
-    r"phi|rho|pi|ell|eta|tau|epsilon|nabla|cdot)\b|[A-Za-z\u4e00-\u9fff|][A-Za-z\u4e00-\u9fff]*|[_'{}()|,. ]|(?<=[_({])[\w+-]+|\d(?=[})']))+"
+    r"(?:\\(?:angle|triangle|overline|widehat|hat|bar|vec|mathbb|operatorname|Delta|alpha|beta|theta|gamma|lambda|mu|"
+    r"sigma|omega|phi|rho|pi|ell|eta|tau|epsilon|nabla|cdot)\b|[A-Za-z\u4e00-\u9fff|]|[_'{}()|,. ]|(?<=[_({])[\w+-]|"
+    r"\d(?=[})']))++"
 )
 _UNKNOWN = re.compile(r"(?:[A-Za-z]|\\[a-z]+)(?:_(?:\w|\{\w+\}))?'*")
 _RELATION = re.compile(
@@ -93,6 +95,10 @@ def read_clean(s: str) -> Parsed:
     constant = _CONSTANTS.get(s) or _CONSTANTS.get(word) or _CONSTANTS.get(s.replace(" ", ""))
     if constant is not None:
         return Parsed("text" if constant[0] != "\\" and constant[0] != "-" else "expr", constant)
+    ratio = _RATIO.fullmatch(s)
+    if ratio is not None and float(ratio.group(2)):
+        value = Fraction(ratio.group(1)) / Fraction(ratio.group(2))
+        return Parsed("number", s, ("num", value), value)
     lead = _LEAD.match(s)
     if lead is not None and lead.end() < len(s):
         return read_clean(clean(s[lead.end() :]))
@@ -222,10 +228,10 @@ def _union(s: str) -> Parsed | None:
             if all(p.kind == "interval" for p in parts):
                 return Parsed("union", s, items=tuple(parts))
         return None
-    parts = split_top(s, _UNION)
-    if len(parts) < 3:
+    pieces = split_top(s, _UNION)
+    if len(pieces) < 3:
         return None
-    return Parsed("union", s, items=tuple(read_clean(p.strip()) for p in parts[::2]))
+    return Parsed("union", s, items=tuple(read_clean(piece.strip()) for piece in pieces[::2]))
 
 
 def _bracketed(s: str) -> Parsed | None:
@@ -240,6 +246,9 @@ def _bracketed(s: str) -> Parsed | None:
     if s.startswith(r"\langle") and s.endswith(r"\rangle"):
         items = _splits(s[7:-7].strip())
         return Parsed("tuple", s, items=tuple(read_clean(item) for item in items), ends="()") if all(items) else None
+    if len(s) > 4 and s[0].isupper() and s[-1] == ")" and (point := _POINT.fullmatch(s)) is not None:
+        inside = _bracketed(point.group(2))  # "P(1, 2)"
+        return _relabel(inside, point.group(1)) if inside is not None and inside.kind == "tuple" else None
     if len(s) < 3 or s[0] not in "([]" or s[-1] not in ")][" or not _encloses(s):
         return None
     items = _splits(s[1:-1].strip(), words_too=False)
@@ -283,13 +292,29 @@ def _plus_minus(s: str) -> Parsed | None:
 
 
 def _listed(s: str) -> Parsed | None:
+    mixed = _AND_FRACTION.fullmatch(s)
+    if mixed is not None:  # "11 and 5/6"
+        return read_expression(f"{mixed.group(1)} {mixed.group(2)}/{mixed.group(3)}")
     items = _splits(s)
     if len(items) < 2:
         return None
     parsed = tuple(read_clean(item) for item in items if item)
     if len(parsed) < 2:
         return parsed[0] if parsed else None
-    return Parsed("list", s, items=parsed)
+    both = _overlap(s, parsed)
+    return both or Parsed("list", s, items=parsed)
+
+
+def _overlap(s: str, parts: tuple[Parsed, ...]) -> Parsed | None:
+    """``x > 1 and x < 2`` as one interval."""
+    if len(parts) != 2 or any(p.kind != "interval" or not p.label for p in parts) or parts[0].label != parts[1].label:
+        return None
+    below = [p for p in parts if p.items[0].text == r"-\infty"]
+    above = [p for p in parts if p.items[1].text == r"\infty"]
+    if len(below) != 1 or len(above) != 1 or below == above:
+        return None
+    items = (above[0].items[0], below[0].items[1])
+    return Parsed("interval", s, items=items, ends=above[0].ends[0] + below[0].ends[1], label=parts[0].label)
 
 
 def comma_parts(parsed: Parsed) -> tuple[Parsed, ...]:
@@ -308,6 +333,8 @@ def _splits(s: str, *, words_too: bool = True) -> list[str]:
     return [p.strip() for p in _nonempty(split_top(merged, _SEPARATOR)[::2])]
 
 
+_POINT = re.compile(r"([A-Z]'?)\s*(\([^()]*,[^()]*\))")
+_AND_FRACTION = re.compile(r"(\d+) and (\d+)/(\d+)")
 _COMMAS = re.compile(r"[,;]")
 
 

@@ -28,5 +28,5 @@ def equal(gold: str, answer: str) -> Literal["equal", "different", "unknown"]:
 
 def _read(text: str) -> list[Any]:
     """The first reading only: among several, one always matches something. Strings are what could not be read."""
-    found = parse(f"${text}$", list(_LATEX), parsing_timeout=None)  # type: ignore[arg-type]
+    found = parse(f"${text}$", list(_LATEX), parsing_timeout=None)
     return [item for item in found if not isinstance(item, str)][:1]

@@ -47,15 +47,15 @@ _TABLE: dict[str, dict[str, Fraction]] = {
         "mg milligram 毫克": _f("1e-6"),
         "lb lbs pound 磅": _f("0.45359237"),
         "oz ounce 盎司": _f("0.028349523125"),
-        "t ton tonne 吨": _f("1000"),
+        "ton tonne 吨": _f("1000"),
         "斤": _f("1/2"),
     },
     "time": {
         "s sec second secs 秒": _f("1"),
         "ms millisecond 毫秒": _f("1/1000"),
         "min minute mins 分钟": _f("60"),
-        "h hr hour hrs 小时": _f("3600"),
-        "d day 天 日": _f("86400"),
+        "h hr hour hrs 小时 时": _f("3600"),
+        "day 天 日": _f("86400"),
         "week wk 周 星期": _f("604800"),
     },
     "year": {"year yr 年 岁": _f("1"), "month 月 个月": _f("1/12"), "decade": _f("10"), "century centuries": _f("100")},
@@ -114,9 +114,10 @@ _TABLE: dict[str, dict[str, Fraction]] = {
     "acre": {"acre 英亩": _f("1"), "hectare ha 公顷": _f("2.4710538146717")},
 }
 _SILENT = """
-    个 只 条 本 张 头 匹 辆 座 棵 朵 支 枝 把 件 名 位 台 架 艘 颗 粒 片 双 对 根 顶 场 次 种 家 间 栋 幢 盏 扇 幅 封 首 部 口 人
-    道 份 票 节 排 组 层 项 倍 题 步 unit units time times in total altogether each total overall exactly approximately
-    only left remaining th st nd rd us of the a an
+    个 只 条 本 张 头 匹 辆 座 棵 朵 支 枝 把 件 名 位 台 架 艘 颗 粒 片 双 对 根 顶 场 次 种 家 间 栋
+    幢 盏 扇 幅 封 首 部 口 道 份 票 节 排 组 层 项 倍 题 步
+    unit units time times in total altogether each total overall exactly approximately only left remaining th st nd rd
+    us of the an one
 """
 _NOTHING = frozenset(_SILENT.split())
 """Words that name no unit, alone or beside one."""
@@ -134,14 +135,18 @@ for _dimension, _row in _TABLE.items():
 _POWERS = {"square": 2, "sq": 2, "squared": 2, "cubic": 3, "cubed": 3, "平方": 2, "立方": 3}
 _NOT_UNITS = """
     and or to not but plus minus than less more least most between either neither no if when maybe perhaps versus vs
-    is are was be equals sin cos tan cot sec csc log ln exp sqrt pi lim max min mod i x y z true false yes infinity
+    is are was be equals sin cos tan cot sec csc log ln exp sqrt pi lim i x y z true false yes infinity
     solutions? half quarter third percent hundred thousand million billion dozen
 """
 _REFUSED = frozenset(_NOT_UNITS.split())
+_FRACTION = re.compile(r"\\frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
+_SINGLE = frozenset("msghlLNJWVAKCΩ")
+"""One-letter units, in their own case: "5 n" is no force and "2 x" no length."""
 _ALIASES = {
     "mph": "mi/h", "kph": "km/h", "kmph": "km/h", "mps": "m/s", "degrees celsius": r"^\circ C", "kwh": "kilowatthour",
     "degrees centigrade": r"^\circ C", "degree celsius": r"^\circ C", "degrees fahrenheit": r"^\circ F",
-    "degree fahrenheit": r"^\circ F", "degrees c": r"^\circ C", "degrees f": r"^\circ F", "sq. ": "sq ", "cu. ": "cubic ",
+    "degree fahrenheit": r"^\circ F", "degrees c": r"^\circ C", "degrees f": r"^\circ F", "sq. ": "sq ",
+    "cu. ": "cubic ",
 }  # fmt: skip
 _ALIAS = re.compile("|".join(rf"\b{re.escape(k)}(?![a-z])" for k in _ALIASES), re.IGNORECASE)
 _TOKEN = re.compile(
@@ -156,6 +161,7 @@ def parse_unit(text: str) -> Unit | None:
     Words that say nothing (个, "in total") give an empty Unit."""
     if len(text) > 80:
         return None
+    text = _FRACTION.sub(r"\1/\2", text).replace("每", "/") if "frac" in text or "每" in text else text
     text = _ALIAS.sub(lambda m: _ALIASES[m.group().lower()], text)
     powers: dict[str, int] = {}
     size = Fraction(1)
@@ -179,10 +185,12 @@ def parse_unit(text: str) -> Unit | None:
             powers[dimension] = powers.get(dimension, 0) + extra
             size *= unit_size**extra
             continue
-        if token in {"/", "per"} or token == "每":
+        if token in {"/", "per"}:
             sign = -1
             continue
-        name = token.lower() if token not in {"M", "\\Omega"} else token
+        if len(token) == 1 and token.isascii() and token.isalpha() and token != "a" and token not in _SINGLE:
+            return None
+        name = token if token == "\\Omega" else "one" if token == "a" else token.lower()
         if name in _POWERS:
             pending = _POWERS[name]
             continue
@@ -193,6 +201,8 @@ def parse_unit(text: str) -> Unit | None:
             return None
         known = _KNOWN.get(name)
         if known is None and not name.isascii():
+            if name[0] in "和或与及到至不又":
+                return None
             split = _split_counter(name)
             if split is None:
                 return None

@@ -44,6 +44,9 @@ def english(text: str) -> tuple[Fraction, str] | None:
     for prefix in ("minus ", "negative "):
         if lower.startswith(prefix):
             sign, lower, text = -1, lower[len(prefix) :], text[len(prefix) :]
+    for prefix in ("half a dozen", "half dozen"):
+        if lower.startswith(prefix):
+            return Fraction(6 * sign), text[len(prefix) :].strip()
     words = [(m.group(), m.end()) for m in _WORD.finditer(lower)]
     if not words or not lower.startswith(words[0][0]):
         return None
@@ -93,9 +96,12 @@ _DIGITS = {
 _UNITS = {"十": 10, "拾": 10, "百": 100, "佰": 100, "千": 1000, "仟": 1000}
 _BIG = {"万": 10**4, "萬": 10**4, "亿": 10**8, "億": 10**8}
 _NUMERAL = "[" + "".join(_DIGITS) + "".join(_UNITS) + "".join(_BIG) + "]+"
-_DECIMAL = rf"(?:\d[\d,]*(?:\.\d+)?[万亿]?|{_NUMERAL}(?:点[{''.join(_DIGITS)}]+)?)"
+_THOUSANDS = "[千百](?![米克瓦卡焦帕赫伏])"
+_DECIMAL = rf"(?:\d[\d,]*(?:\.\d+)?(?:[万亿]|{_THOUSANDS})?|{_NUMERAL}(?:点[{''.join(_DIGITS)}]+)?)"
 _FORM = re.compile(
-    rf"(负)?(?:(百分之)({_DECIMAL})|({_DECIMAL})分之({_DECIMAL})|(一?半)|({_DECIMAL}))(半)?\s*(.*)", re.DOTALL
+    rf"(负)?(?:({_DECIMAL})又)?(?:(百分之)({_DECIMAL})|({_DECIMAL})(?:分之)({_DECIMAL})|(\d+)/(\d+)|(一?半)|({_DECIMAL}))"
+    r"([个只块元年天]?半)?\s*(.*)",
+    re.DOTALL,
 )
 
 
@@ -105,14 +111,20 @@ def chinese(text: str) -> tuple[Fraction, bool, str] | None:
     match = _FORM.fullmatch(text)
     if match is None:
         return None
-    negative, percent, percent_of, below, above, half, plain, and_half, rest = match.groups()
+    negative, whole, percent, percent_of, below, above, top, bottom, half, plain, and_half, rest = match.groups()
+    if top:
+        above, below = top, bottom
+        if not whole:
+            return None  # a plain fraction is for others to read
+    if whole and not below:
+        return None
     if percent:
         value = _read(percent_of)
     elif below:
-        bottom = _read(below)
-        value = _read(above) / bottom if bottom else Fraction(0)
-        if not bottom:
+        divisor = _read(below)
+        if not divisor:
             return None
+        value = _read(above) / divisor + (_read(whole) if whole else 0)
     elif half:
         value = Fraction(1, 2)
     else:
@@ -124,8 +136,8 @@ def chinese(text: str) -> tuple[Fraction, bool, str] | None:
 
 def _read(numeral: str) -> Fraction:
     if numeral[0].isdigit() and numeral[0].isascii():
-        scale = _BIG.get(numeral[-1], 1)
-        return Fraction(numeral.rstrip("万亿").replace(",", "")) * scale
+        scale = SCALES.get(numeral[-1], 1)
+        return Fraction(numeral.rstrip("万亿千百").replace(",", "")) * scale
     whole, _, decimals = numeral.partition("点")
     value = Fraction(_read_whole(whole))
     if decimals:
