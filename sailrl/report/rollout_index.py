@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sailrl.errors import DataError
 from sailrl.report import jsonl
 from sailrl.report.traces import ROLLOUTS_FILE
 
@@ -76,7 +77,12 @@ def load_rollouts(run_dir: Path) -> RolloutIndex:
     if not index.path.is_file():
         return index
     for offset, line in jsonl.read(index.path):
-        _add(index, offset, line)
+        try:
+            _add(index, offset, line)
+        except KeyError as error:
+            raise DataError(
+                f"{index.path}: the line at byte {offset} lacks {error}, which every rollout has."
+            ) from error
     index.episodes = sorted({episode for visits in index.visits.values() for episode in visits})
     return index
 

@@ -19,7 +19,7 @@ def rollout(text: str, boxed: Score, *, reward: float | None = 1.0, version: int
 
 
 def group(*rollouts: Rollout, problem: Problem | None = None) -> Group:
-    problem = problem or Problem(prompt="1+1?", answer="2", id="sums.jsonl:7")
+    problem = problem or Problem(prompt="1+1?", answer="2", id="sums.jsonl:7", response_prefix="<think>\n")
     prompt = Prompt(problem, token_ids=[1, 2], engine_ids=[1, 2], images=("ab12",))
     return Group(prompt, rollouts)
 
