@@ -30,16 +30,14 @@ class Stateful(Protocol):
 class Pipeline:
     """Applies named steps in order; the first that drops a row ends it.
 
-    A kept row carries ``meta["filters"]``: per step the reason and the evidence. ``counts`` has the reasons per step; those
-    of a step sum to the rows that reached it.
+    A kept row carries ``meta["filters"]``: per step the reason and the evidence. ``counts`` has the reasons per step;
+    those of a step sum to the rows that reached it.
     """
 
     def __init__(self, steps: Mapping[str, Filter | Converter]) -> None:
         for name, step in steps.items():
             if not callable(step) and not isinstance(step, Converter):
-                raise ConfigError(
-                    f"filter step {name!r} is {type(step).__name__}, which neither filters nor converts rows."
-                )
+                raise ConfigError(f"filter step {name!r} is {type(step).__name__}; it must filter or convert rows.")
         self._steps = dict(steps)
         self.counts: dict[str, Counter[str]] = {name: Counter() for name in steps}
 

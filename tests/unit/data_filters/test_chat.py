@@ -38,6 +38,14 @@ def test_chat_prompts_keep_their_turns_and_the_instruction_ends_the_last_user_tu
     assert prompt[1]["content"][1]["text"] == "one"  # the input is left as it was
 
 
+@pytest.mark.parametrize("instruction", ["", "Think.", "q"])
+def test_plain_text_comes_out_the_same_as_a_string_and_as_a_chat(instruction):
+    chat = [{"role": "user", "content": "q "}]
+    assert prompt_messages({"prompt": "q "}, instruction, False) == prompt_messages(
+        {"prompt": chat}, instruction, False
+    )
+
+
 def test_an_instruction_after_a_last_image_becomes_its_own_part():
     row = {"prompt": [{"role": "user", "content": [text("q"), IMAGE]}], "images": ["a"]}
     assert prompt_messages(row, "Think.", True)[0]["content"] == [text("q"), IMAGE, text("Think.")]
