@@ -13,7 +13,7 @@ from sailrl.report.picture import curve_png
 from sailrl.report.rollout_index import RolloutIndex, Visit, load_rollouts, spread
 from sailrl.report.run_data import RunData, load_run
 from sailrl.report.safe_text import safe, safe_lines
-from sailrl.report.shown import metric, percent, points, span
+from sailrl.report.shown import climb, metric, percent, span
 
 REPORT_FILE = "report.html"
 SAMPLE_PROBLEMS = 4
@@ -80,8 +80,7 @@ def _headline(run: RunData, rollouts: RolloutIndex) -> str:
     parts = [f"{run.last_step} updates in {span(run.training_s)}", f"{rollouts.rollouts:,} rollouts"]
     held_out = run.series("eval/accuracy").values
     if held_out:
-        first, last = held_out[0], held_out[-1]
-        parts.insert(0, f"held-out accuracy {percent(first)} → {percent(last)} ({points(first, last)})")
+        parts.insert(0, f"held-out accuracy {climb(held_out)}")
     return ", ".join(parts)
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from sailrl.errors import DataError
 from sailrl.report.run_data import RunData, Series, load_run
 from sailrl.report.safe_text import safe
-from sailrl.report.shown import percent, points, span
+from sailrl.report.shown import climb, percent, span
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -55,30 +55,29 @@ def draw_curves(figure: FigureBase, run: RunData) -> None:
         3, 2, width_ratios=(2.1, 1), left=0.065, right=0.975, top=0.81, bottom=0.1, wspace=0.17, hspace=0.5
     )
     _title(figure, run)
-    climb = figure.add_subplot(grid[:, 0])
-    _climb(climb, run)
+    large = figure.add_subplot(grid[:, 0])
+    _climb(large, run)
     small = [figure.add_subplot(grid[row, 1]) for row in range(3)]
     _line(small[0], run.series("response_tokens/mean"), LENGTH, "response length (tokens)")
     _line(small[1], run.series("entropy"), ENTROPY, "entropy (nats per token)")
     _clipping(small[2], run)
-    for axes in (climb, *small):
+    for axes in (large, *small):
         _style(axes)
-        margin = CLIMB_MARGIN if axes is climb else 1.02
+        margin = CLIMB_MARGIN if axes is large else 1.02
         axes.set_xlim(0, margin * max(1, run.last_step))
     for axes in small[1:]:
         axes.set_ylim(0, HEADROOM * axes.dataLim.y1 if axes.dataLim.y1 > 0 else 1)
     for axes in small[:-1]:
         axes.tick_params(labelbottom=False)
-    for axes in (climb, small[-1]):
+    for axes in (large, small[-1]):
         axes.set_xlabel("update", color=MUTED, fontsize=9)
 
 
 def _title(figure: FigureBase, run: RunData) -> None:
     held_out = run.series("eval/accuracy").values
     subtitle = f"{run.last_step} updates in {span(run.training_s)}"
-    if len(held_out) > 1:
-        first, last = held_out[0], held_out[-1]
-        subtitle = f"held-out accuracy {percent(first)} → {percent(last)} ({points(first, last)}), {subtitle}"
+    if held_out:
+        subtitle = f"held-out accuracy {climb(held_out)}, {subtitle}"
     # The name is the user's: a dollar sign in it is no formula.
     name = safe(run.name, 70)
     figure.text(0.065, 0.93, name, fontsize=15, weight="bold", color=INK, parse_math=False)

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 
 def percent(share: float | None) -> str:
     """0.4126 as ``41.3%``; a dash when it was not measured."""
     return "–" if share is None else f"{100 * share:.1f}%"
 
 
-def points(first: float, last: float) -> str:
-    """The difference of two shares: 0.08 and 0.5 as ``+42.0 points``."""
-    return f"{100 * (last - first):+.1f} points"
+def climb(shares: Sequence[float]) -> str:
+    """From the first to the last: ``8.0% → 50.0% (+42.0 points)``; a single share makes no claim of a climb."""
+    first, last = shares[0], shares[-1]
+    if len(shares) == 1:
+        return percent(first)
+    return f"{percent(first)} → {percent(last)} ({100 * (last - first):+.1f} points)"
 
 
 def clock(seconds: float) -> str:

@@ -11,7 +11,7 @@ from sailrl.report.html import write_report
 from sailrl.report.picture import curve_png
 from sailrl.report.run_data import load_run
 from sailrl.report.safe_text import safe
-from sailrl.report.shown import percent, points, span
+from sailrl.report.shown import climb, span
 from sailrl.report.traces import ROLLOUTS_FILE
 
 log = logging.getLogger(__name__)
@@ -30,9 +30,7 @@ def summary(run_dir: Path, *, picture: Path | None = None, page: Path | None = N
     lines = [f"{safe(run.name)}: {run.last_step} updates in {span(run.training_s)}"]
     held_out = run.series("eval/accuracy")
     if held_out.values:
-        first, last = held_out.values[0], held_out.values[-1]
-        climb = f"{percent(first)} -> {percent(last)} ({points(first, last)})"
-        lines.append(f"held-out accuracy  {climb}, update {held_out.steps[0]} to {held_out.steps[-1]}")
+        lines.append(f"held-out accuracy  {climb(held_out.values)}")
     lines.append(f"run folder         {run_dir}")
     if picture:
         lines.append(f"curve              {picture}")

@@ -10,7 +10,7 @@ import pytest
 from sailrl.errors import DataError
 from sailrl.report.picture import curve_png, smooth
 from sailrl.report.run_data import load_run
-from sailrl.report.shown import clock, metric, span
+from sailrl.report.shown import climb, clock, metric, span
 from sailrl.report.summary import print_summary, summary
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -48,7 +48,7 @@ def test_the_summary_says_what_was_reached_where_it_lies_and_what_to_do_next(
     print_summary(run, "sailrl run tiny.yaml")
     shown = capsys.readouterr().out
     assert "2 updates in 1 min 20 s" in shown
-    assert "8.0% -> 50.0% (+42.0 points), update 0 to 2" in shown
+    assert "8.0% → 50.0% (+42.0 points)" in shown
     for path in (run / "curve.png", run / "report.html"):
         assert path.is_file()
         assert str(path) in shown
@@ -72,4 +72,6 @@ def test_a_page_that_cannot_be_written_does_not_spoil_a_finished_run(
 def test_numbers_read_like_numbers() -> None:
     assert [clock(s) for s in (0, 59.4, 75, 3600 + 62)] == ["0:00", "0:59", "1:15", "1:01:02"]
     assert [span(s) for s in (8, 75, 3600 + 125)] == ["8 s", "1 min 15 s", "1 h 02 min"]
+    assert climb([0.08]) == "8.0%"  # one evaluation is no climb
+    assert climb([0.5, 0.9, 0.45]) == "50.0% → 45.0% (-5.0 points)"
     assert [metric(v) for v in (None, 0.123456, 12345, 3.0, 1.5e-7)] == ["–", "0.1235", "12,345", "3", "1.5e-07"]
