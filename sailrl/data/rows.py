@@ -17,7 +17,7 @@ from sailrl.errors import DataError
 
 Row: TypeAlias = dict[str, Any]
 OnBadRow: TypeAlias = Literal["error", "skip"]
-FORMATS = (".jsonl", ".parquet")
+FORMATS = (".jsonl", ".ndjson", ".parquet")
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,8 +68,8 @@ def good_rows(path: str | Path, *, on_bad_row: OnBadRow = "error") -> Iterator[t
 def file_format(path: Path) -> str:
     """``.jsonl`` or ``.parquet``, by the name's end."""
     if path.suffix.lower() not in FORMATS:
-        raise DataError(f"{path} is neither JSONL nor Parquet by its name; it must end in {' or '.join(FORMATS)}.")
-    return path.suffix.lower()
+        raise DataError(f"{path} is neither JSONL nor Parquet by its name; it must end in {', '.join(FORMATS)}.")
+    return ".parquet" if path.suffix.lower() == ".parquet" else ".jsonl"
 
 
 def count_rows(path: Path) -> int:

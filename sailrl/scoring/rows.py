@@ -25,7 +25,9 @@ def request_from_row(row: Row | BadRow, *, where: str, folder: Path) -> Request 
     if tokens is not None and (isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 0):
         return _unscorable("bad_field:response_tokens")
     try:
-        return Request(response, parse_problem(row, where=where, need_prompt=False, folder=folder), tokens)
+        return Request(
+            response, parse_problem(_usual_forms(row), where=where, need_prompt=False, folder=folder), tokens
+        )
     except BrokenRow as broken:
         return _unscorable(f"bad_field:{broken.field.split('[')[0]}")
     except RecursionError:
@@ -47,6 +49,16 @@ def out_row(row: Row | BadRow, result: Mapping[str, Any]) -> Row:
     """The row with its result behind it. A line that was no row is replaced by what is wrong with it."""
     kept = {"error": f"line {row.line}: {row.detail}"} if isinstance(row, BadRow) else row
     return {name: value for name, value in kept.items() if name not in result} | dict(result)
+
+
+def _usual_forms(row: Row) -> Row:
+    """Tables with gaps hold whole numbers as floats and gaps as NaN; that is the file format's doing, not a mistake."""
+    precision = row.get("precision")
+    if not isinstance(precision, float):
+        return row
+    return row | {
+        "precision": int(precision) if precision.is_integer() else None if precision != precision else precision
+    }
 
 
 def _unscorable(reason: str) -> Score:
