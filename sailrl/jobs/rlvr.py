@@ -32,6 +32,10 @@ async def train(config: RlvrConfig, plan: BatchPlan, run: Session, run_dir: Path
                 if state.episode == 0:
                     raise
                 progress.message(f"the run ends early: {reason}")
+                if state.episode % config.eval.every_episodes:
+                    await evaluate(config, run, watch, progress)
+                if state.episode % config.checkpoint.every_episodes:
+                    run.checkpoint(run_dir, config.checkpoint.keep)
                 break
         state.episode += 1
         shared = episode_metrics(episode, state, config.rewards)
