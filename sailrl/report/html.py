@@ -27,7 +27,7 @@ STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;color:#1f2933;max-width:1180px;margin:2rem auto;padding:0 1rem}
 h1{margin-bottom:0}h2{margin-top:2.2rem;border-bottom:1px solid #e4e8ec}img{max-width:100%}
 table{border-collapse:collapse;font-size:13px}th,td{padding:.25rem .7rem;text-align:left;vertical-align:top}
-th{color:#6b7785;font-weight:600}tr+tr td{border-top:1px solid #eef1f4}td.n{text-align:right}
+th{color:#6b7785;font-weight:600}tr+tr td{border-top:1px solid #eef1f4}
 pre{white-space:pre-wrap;overflow-wrap:anywhere;font-size:12.5px;margin:.3rem 0;background:#f6f8fa;padding:.5rem}
 .muted{color:#6b7785}.scroll{overflow-x:auto}.samples{table-layout:fixed;width:100%}.good{color:#2c7a4b}.bad{color:#b23a48}
 .heat td{text-align:center;padding:.15rem .35rem;border:1px solid #fff}
@@ -214,9 +214,10 @@ def _heat_cell(visits: Sequence[Visit]) -> str:
     if not scored:
         return "<td></td>"
     accuracy = sum(visit.correct for visit in visits) / scored
-    # From light red over white to green; the number stays readable on all of them.
-    hue, light = (0, 75 + 22 * accuracy * 2) if accuracy < 0.5 else (140, 97 - 27 * (accuracy - 0.5) * 2)
-    return f'<td style="background:hsl({hue},55%,{min(97.0, light):.0f}%)">{100 * accuracy:.0f}</td>'
+    # Red at 0, nearly white in the middle, green at 1; the number stays readable on all of them.
+    hue = 0 if accuracy < 0.5 else 140
+    lightness = 97 - 50 * abs(accuracy - 0.5)
+    return f'<td style="background:hsl({hue},55%,{lightness:.0f}%)">{100 * accuracy:.0f}</td>'
 
 
 def _metrics(run: RunData) -> str:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
@@ -100,6 +102,19 @@ def test_a_log_line_without_its_fields_is_named(tmp_path: Path) -> None:
     (tmp_path / "rollouts.jsonl").write_text(json.dumps({"response": "2"}) + "\n")
     with pytest.raises(DataError, match=r"rollouts\.jsonl.*lacks 'episode'"):
         load_rollouts(tmp_path)
+
+
+def test_the_command_prints_the_page_s_path_and_a_user_s_mistake_is_exit_code_2(
+    tmp_path: Path, make_run: Callable[..., Path]
+) -> None:
+    run = make_run(tmp_path / "run")
+    sailrl = [sys.executable, "-c", "from sailrl.cli import main; main()", "report"]
+    done = subprocess.run([*sailrl, str(run)], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.strip()) == (0, str(run / "report.html"))
+    wrong = subprocess.run([*sailrl, str(tmp_path / "absent")], capture_output=True, text=True)
+    assert wrong.returncode == 2
+    assert wrong.stderr.startswith("error: there is no run folder")
+    assert "Traceback" not in wrong.stderr
 
 
 def test_spread_takes_the_ends_and_what_lies_evenly_between() -> None:
