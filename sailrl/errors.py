@@ -30,6 +30,10 @@ class WeightSyncError(SailError):
     """The engine does not hold the weights that were published."""
 
 
+class MismatchError(SailError):
+    """Engine and learner disagree on the probabilities of what was sampled, past a configured threshold."""
+
+
 class LearnerError(SailError):
     """A learner rank failed, or a number that must be finite is not."""
 

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from sailrl.config.base import Section
 from sailrl.config.complaint import Complaint, Rules, ask
 from sailrl.config.load import join
+from sailrl.config.losses import GSPO_CLIP_SCALE, ClipRange, Gspo, GspoToken, ScheduleClip, SteeredClip, TokenTis
 from sailrl.config.needs import NEEDS
 from sailrl.config.rewards import RewardsConfig
 from sailrl.config.schema import BatchConfig, EvalConfig, ModelConfig, RlvrConfig, SourceConfig
@@ -39,6 +40,11 @@ def preflight(config: Section, where: Where | None = None) -> None:
 def preflight_problems(config: Section, where: Where) -> list[str]:
     """What ``preflight`` would raise, as paragraphs."""
     return ask(NEEDS, config, where)
+
+
+def warnings(config: Section, where: Where | None = None) -> list[str]:
+    """What is allowed but most likely not meant, as paragraphs."""
+    return ask(WARNINGS, config, where or Where())
 
 
 def _raise(problems: list[str]) -> None:
@@ -151,6 +157,70 @@ def _correction_needs_all_tokens(config: RlvrConfig) -> Iterator[Complaint]:
         yield Complaint(("rollout", "top_k"), f"is {config.rollout.top_k}, {why} Write top_k: null, {fix}")
 
 
+def _clip_range(clip: ClipRange) -> Iterator[Complaint]:
+    low, high = clip.low, clip.high
+    if low > high:
+        yield Complaint(
+            ("low",),
+            f"is {low:g} and high is {high:g}, but the range goes from low to high. "
+            f"Write low: {high:g} and high: {low:g}.",
+        )
+        return
+    for name in ("start", "end"):
+        value = getattr(clip, name, None)
+        if value is not None and not low <= value <= high:
+            yield Complaint(
+                (name,),
+                f"is {value:g}, but the bound moves between low, {low:g}, and high, {high:g}. "
+                f"Write {name}: {min(max(value, low), high):g}.",
+            )
+
+
+def _signal_has_a_target(clip: SteeredClip) -> Iterator[Complaint]:
+    if clip.signal != "entropy" and clip.target is None:
+        example = "0.002" if clip.signal == "clip_fraction" else "0.01"
+        yield Complaint(
+            ("signal",),
+            f"is {clip.signal} and target is empty (null), but only entropy can take its target from the run's first "
+            f"episodes. Write for example target: {example}, or signal: entropy.",
+        )
+
+
+def _token_weights_fit_gspo(config: RlvrConfig) -> Iterator[Complaint]:
+    algorithm, correction = config.algorithm, config.mismatch.correction
+    if not isinstance(algorithm, Gspo | GspoToken) or not isinstance(correction, TokenTis):
+        return
+    room, high = correction.cap - 1, algorithm.clip.high
+    if room > high:
+        yield Complaint(
+            ("mismatch", "correction"),
+            f"is token_tis with a cap of {correction.cap:g} and algorithm.clip.high is {high:g}, but a token's weight "
+            f"may then move a response by {room:g}, {room / high:,.0f} times what GSPO's clip lets the policy move it. "
+            "Write mismatch.correction: {kind: icepop}, which drops the tokens that the two sides disagree on, or "
+            "{kind: none}.",
+        )
+
+
+def _gspo_clips(config: RlvrConfig) -> Iterator[Complaint]:
+    algorithm = config.algorithm
+    if isinstance(algorithm, Gspo | GspoToken) and algorithm.clip.high > GSPO_CLIP_SCALE:
+        yield Complaint(
+            ("algorithm", "clip", "high"),
+            f"is {algorithm.clip.high:g} and the algorithm is {algorithm.name}, whose sequence ratio stays within "
+            f"about 0.001 of 1, so a bound above {GSPO_CLIP_SCALE:g} clips nothing. The paper has low: 3e-4, high: 4e-4.",
+        )
+
+
+def _ramp_ends_within_the_run(config: RlvrConfig) -> Iterator[Complaint]:
+    clip = getattr(config.algorithm, "clip", None)
+    if isinstance(clip, ScheduleClip) and clip.schedule_episodes > config.batch.episodes:
+        yield Complaint(
+            ("algorithm", "clip", "schedule_episodes"),
+            f"is {clip.schedule_episodes} and batch.episodes is {config.batch.episodes}, so the run ends on the way. "
+            f"Write schedule_episodes: {config.batch.episodes} to reach the end.",
+        )
+
+
 _TOLERANCE = {"float32": (1e-6, 1e-4), "float16": (5e-3, 2e-2), "bfloat16": (2e-2, 0.1)}
 """Per precision: below this the engine and the learner never agree; what to write instead."""
 
@@ -209,9 +279,18 @@ RULES: Rules = [
     (SourceConfig, _regex_has_a_group),
     (RewardsConfig, _accuracy_is_no_penalty),
     (BatchConfig, _whole_groups),
+    (ClipRange, _clip_range),
+    (SteeredClip, _signal_has_a_target),
     (RlvrConfig, _correction_needs_all_tokens),
+    (RlvrConfig, _token_weights_fit_gspo),
     (RlvrConfig, _tolerance_fits_precision),
     (RlvrConfig, _microbatch_holds_one),
     (RlvrConfig, _same_response_limit),
     (RlvrConfig, _eval_has_problems),
 ]
+
+WARNINGS: Rules = [
+    (RlvrConfig, _gspo_clips),
+    (RlvrConfig, _ramp_ends_within_the_run),
+]
+"""Rules whose breach is allowed and said."""

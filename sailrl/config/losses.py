@@ -1,4 +1,5 @@
-"""The `algorithm:` section: a tagged union with one class per algorithm, each with its own defaults."""
+"""The `algorithm:` and `mismatch:` sections: tagged unions with one class per algorithm, clip rule and correction, each
+with its own defaults."""
 
 from __future__ import annotations
 
@@ -8,19 +9,138 @@ from pydantic import Field
 
 from sailrl.config.base import Section
 
+GSPO_CLIP_SCALE = 1e-2
+"""A clip of GSPO above this never binds: its sequence ratio stays within about 1 +- 1e-3."""
 
-class AsymmetricClip(Section):
-    """A fixed lower and upper clip (DAPO's clip-higher, section 3.1)."""
+
+class ClipRange(Section):
+    """Ratios are clipped to [1 - low, 1 + high]; the modes differ in how the bounds move from episode to episode."""
+
+    mode: Literal["adaptive", "asymmetric", "symmetric", "schedule"]
+    """The rule."""
+    low: float = Field(default=0.20, gt=0, lt=1)
+    """The lower bound; where a bound moves, also the lower end of its way."""
+    high: float = Field(default=0.28, gt=0)
+    """The upper bound; where a bound moves, the upper end of its way."""
+
+
+class AsymmetricClip(ClipRange):
+    """Fixed bounds: DAPO's clip-higher (arXiv 2503.14476, section 3.1), most likely what the papers' range means."""
 
     mode: Literal["asymmetric"] = "asymmetric"
-    """Fixed bounds."""
-    low: float = Field(default=0.20, gt=0, lt=1)
-    """The ratio is clipped below at 1 - low."""
-    high: float = Field(default=0.28, gt=0)
+    """Both bounds stay."""
+
+
+class SteeredClip(ClipRange):
+    """A bound that follows a signal of the run, once per episode.
+
+    SAIL-VL2 (section 4.2.3) and SAIL-RL say that the clip is "dynamically adjusted within the range of [0.20, 0.28]" to
+    encourage exploration, and give no rule. This one is ours: entropy (smoothed) below its target widens the range,
+    entropy above it narrows it, and within a dead band nothing moves. A run starts at the upper end, which is DAPO's.
+    """
+
+    signal: Literal["entropy", "clip_fraction", "approx_kl"] = "entropy"
+    """What steers: entropy in nats, the share of tokens clipped above, or the KL from the old policy in nats."""
+    target: float | None = Field(default=None, gt=0)
+    """The signal's set point; null, for entropy only, is `target_share` of its mean over the first episodes."""
+    target_share: float = Field(default=0.8, gt=0)
+    """Share of the first episodes' entropy that is aimed at."""
+    baseline_episodes: int = Field(default=10, ge=1)
+    """Episodes that set the target when none is given; the range rests meanwhile."""
+    dead_band: float = Field(default=0.05, ge=0, lt=1)
+    """Relative distance from the target within which nothing moves, so that noise does not become jitter."""
+    ema: float = Field(default=0.9, ge=0, lt=1)
+    """Weight of the past in the smoothed signal."""
+    step: float | None = Field(default=None, gt=0)
+    """How far the bound moves in an episode; null is a quarter of the range."""
+    start: float | None = Field(default=None, gt=0)
+    """Where the bound starts; null is `high`."""
+
+
+class AdaptiveClip(SteeredClip):
+    """The lower bound stays at `low`, the upper one moves between `low` and `high`."""
+
+    mode: Literal["adaptive"] = "adaptive"
+    """The upper bound follows the signal."""
+
+
+class SymmetricClip(SteeredClip):
+    """One moving number on both sides: the literal reading of SAIL-RL's "clipping value eps"."""
+
+    mode: Literal["symmetric"] = "symmetric"
+    """Both bounds follow the signal together."""
+
+
+class ScheduleClip(ClipRange):
+    """The lower bound stays at `low`, the upper one moves on a straight line from `start` to `end`."""
+
+    mode: Literal["schedule"] = "schedule"
+    """The upper bound follows the episode number."""
+    start: float | None = Field(default=None, gt=0)
+    """Where the ramp starts; null is `low`."""
+    end: float | None = Field(default=None, gt=0)
+    """Where the ramp ends; null is `high`."""
+    schedule_episodes: int = Field(default=100, ge=1)
+    """Episodes that the ramp takes."""
+
+
+class GspoAsymmetricClip(AsymmetricClip):
+    """GSPO's own bounds (arXiv 2507.18071, section 5.1)."""
+
+    low: float = Field(default=3e-4, gt=0, lt=1)
+    """The sequence ratio is clipped below at 1 - low."""
+    high: float = Field(default=4e-4, gt=0)
+    """The sequence ratio is clipped above at 1 + high."""
+
+
+class GspoAdaptiveClip(AdaptiveClip):
+    """The adaptive rule on GSPO's scale: [0.20, 0.28] would never clip a sequence ratio."""
+
+    low: float = Field(default=3e-4, gt=0, lt=1)
+    """The lower bound, and the lower end of the upper bound's way."""
+    high: float = Field(default=4e-4, gt=0)
+    """The upper end of the upper bound's way."""
+
+
+class GspoSymmetricClip(SymmetricClip):
+    """One moving number on both sides, on GSPO's scale."""
+
+    low: float = Field(default=3e-4, gt=0, lt=1)
+    """The lower end of its way."""
+    high: float = Field(default=4e-4, gt=0)
+    """The upper end of its way."""
+
+
+class GspoScheduleClip(ScheduleClip):
+    """A ramp on GSPO's scale."""
+
+    low: float = Field(default=3e-4, gt=0, lt=1)
+    """The lower bound, and where the ramp starts unless said otherwise."""
+    high: float = Field(default=4e-4, gt=0)
+    """Where the ramp ends unless said otherwise."""
+
+
+class PpoClip(AsymmetricClip):
+    """The same fixed bound on both sides, as before DAPO."""
+
+    high: float = Field(default=0.20, gt=0)
     """The ratio is clipped above at 1 + high."""
 
 
-ClipConfig = AsymmetricClip
+class CispoClip(AsymmetricClip):
+    """Bounds of CISPO's importance weight (arXiv 2506.13585)."""
+
+    low: float = Field(default=1.0, gt=0, le=1)
+    """The weight is clipped below at 1 - low; 1.0 is no bound, as in the paper."""
+    high: float = Field(default=4.0, gt=0)
+    """The weight is clipped above at 1 + high; 4.0 is the upper bound of 5 that others write."""
+
+
+Clip = Annotated[AdaptiveClip | AsymmetricClip | SymmetricClip | ScheduleClip, Field(discriminator="mode")]
+PlainClip = Annotated[AdaptiveClip | PpoClip | SymmetricClip | ScheduleClip, Field(discriminator="mode")]
+GspoClip = Annotated[
+    GspoAdaptiveClip | GspoAsymmetricClip | GspoSymmetricClip | GspoScheduleClip, Field(discriminator="mode")
+]
 
 
 class Dapo(Section):
@@ -28,12 +148,90 @@ class Dapo(Section):
 
     name: Literal["dapo"] = "dapo"
     """The algorithm."""
-    clip: ClipConfig = AsymmetricClip()
-    """The clip range; SAIL-VL2 gives [0.20, 0.28], most likely DAPO's two bounds."""
+    clip: Clip = AdaptiveClip()
+    """The clip range; SAIL-VL2 gives [0.20, 0.28], the ends of which are DAPO's two bounds."""
     dual_clip: float | None = Field(default=None, gt=1)
     """Upper bound on the loss of tokens with a negative advantage, as a multiple of the advantage; null is off."""
     normalize_std: bool = True
     """Divide advantages by the standard deviation of their group (false is Dr. GRPO's choice)."""
+
+
+class Gspo(Section):
+    """GSPO (arXiv 2507.18071): one length-normalised ratio per response; SAIL-VL2's choice for mixture-of-experts."""
+
+    name: Literal["gspo"] = "gspo"
+    """The algorithm."""
+    clip: GspoClip = GspoAdaptiveClip()
+    """The clip range of the sequence ratio, two orders of magnitude below that of a token's."""
+    normalize_std: bool = True
+    """Divide advantages by the standard deviation of their group."""
+
+
+class GspoToken(Section):
+    """GSPO-token (arXiv 2507.18071, Eq. 13): GSPO's ratio, with advantages and corrections acting on each token."""
+
+    name: Literal["gspo_token"] = "gspo_token"
+    """The algorithm."""
+    clip: GspoClip = GspoAdaptiveClip()
+    """The clip range of the sequence ratio."""
+    normalize_std: bool = True
+    """Divide advantages by the standard deviation of their group."""
+
+
+class Grpo(Section):
+    """GRPO (arXiv 2402.03300) without its KL term: a mean over each response's tokens, then over responses."""
+
+    name: Literal["grpo"] = "grpo"
+    """The algorithm."""
+    clip: PlainClip = PpoClip()
+    """The clip range."""
+    normalize_std: bool = True
+    """Divide advantages by the standard deviation of their group."""
+
+
+class DrGrpo(Section):
+    """Dr. GRPO (arXiv 2503.20783): a sum over tokens over a constant, and no division by the standard deviation."""
+
+    name: Literal["dr_grpo"] = "dr_grpo"
+    """The algorithm."""
+    clip: PlainClip = PpoClip()
+    """The clip range."""
+    normalize_std: bool = False
+    """Divide advantages by the standard deviation of their group."""
+
+
+class Cispo(Section):
+    """CISPO (arXiv 2506.13585): clips the importance weight, so that no token loses its gradient."""
+
+    name: Literal["cispo"] = "cispo"
+    """The algorithm."""
+    clip: CispoClip = CispoClip()
+    """Bounds of the importance weight."""
+    normalize_std: bool = True
+    """Divide advantages by the standard deviation of their group."""
+
+
+class Sapo(Section):
+    """SAPO (arXiv 2511.20347): a soft gate in place of the clip."""
+
+    name: Literal["sapo"] = "sapo"
+    """The algorithm."""
+    tau_pos: float = Field(default=1.0, gt=0)
+    """How fast the gradient fades with the ratio where the advantage is positive."""
+    tau_neg: float = Field(default=1.05, gt=0)
+    """The same where it is negative."""
+    normalize_std: bool = True
+    """Divide advantages by the standard deviation of their group."""
+
+
+Algorithm = Annotated[Dapo | Gspo | GspoToken | Grpo | DrGrpo | Cispo | Sapo, Field(discriminator="name")]
+
+
+class NoCorrection(Section):
+    """Trust the engine's log-probabilities; the mismatch is still measured."""
+
+    kind: Literal["none"] = "none"
+    """The correction."""
 
 
 class TokenTis(Section):
@@ -45,22 +243,57 @@ class TokenTis(Section):
     """Largest weight a token may have."""
 
 
-class NoCorrection(Section):
-    """Trust the engine's log-probabilities; the mismatch is still measured."""
+class IcePop(Section):
+    """Token weights k_t inside a range, 0 outside (arXiv 2510.18855): what both sides disagree on teaches nothing."""
 
-    kind: Literal["none"] = "none"
+    kind: Literal["icepop"] = "icepop"
     """The correction."""
+    low: float = Field(default=0.5, ge=0, lt=1)
+    """Tokens with a smaller weight are dropped."""
+    high: float = Field(default=5.0, gt=1)
+    """Tokens with a larger weight are dropped."""
 
 
-Algorithm = Dapo
-Correction = Annotated[TokenTis | NoCorrection, Field(discriminator="kind")]
+class SequenceMask(Section):
+    """Drops responses whose product of k_t leaves a range; long ones do so from rounding alone."""
+
+    kind: Literal["sequence_mask"] = "sequence_mask"
+    """The correction."""
+    low: float = Field(default=0.0, ge=0, lt=1)
+    """Smallest product that is kept."""
+    high: float = Field(default=3.0, gt=1)
+    """Largest product that is kept."""
+
+
+class GeometricMask(Section):
+    """Drops responses whose geometric mean of k_t leaves a range; independent of length."""
+
+    kind: Literal["geometric_mask"] = "geometric_mask"
+    """The correction."""
+    low: float = Field(default=0.99, ge=0, lt=1)
+    """Smallest geometric mean that is kept (published values go up to 0.999)."""
+    high: float = Field(default=1.01, gt=1)
+    """Largest geometric mean that is kept (published values go down to 1.001)."""
+
+
+Correction = Annotated[
+    NoCorrection | TokenTis | IcePop | SequenceMask | GeometricMask,
+    Field(discriminator="kind"),
+]
 
 
 class MismatchConfig(Section):
-    """What is done about the engine's and the learner's log-probabilities differing."""
+    """What is done about the engine's and the learner's log-probabilities differing (k_t is their ratio per token)."""
 
     correction: Correction = TokenTis()
     """Importance weights that correct the difference."""
+    veto_below: float | None = Field(default=None, gt=0, lt=1)
+    """Drop a response with any k_t below this (1e-4 is common); null is off."""
     max_abs_dlogp: float | None = Field(default=None, gt=0)
-    """Stop when any token's log-probabilities differ by more than this many nats; null only measures."""
-
+    """Stop, before learning from them, when any token's log-probabilities differ by more nats; null only measures."""
+    max_k3: float | None = Field(default=None, gt=0)
+    """Stop when the mean KL between engine and learner is more nats per token; null only measures (bfloat16: below
+    1e-3 is usual for dense models, a few 1e-3 for experts)."""
+    action: Literal["stop", "pause"] = "stop"
+    """`stop` leaves the last checkpoint as it is, `pause` saves one first; either way a diagnosis is printed and the
+    same command resumes."""

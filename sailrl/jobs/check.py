@@ -9,7 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from sailrl.config.base import Section
-from sailrl.config.checks import preflight_problems, validate
+from sailrl.config.checks import preflight_problems, validate, warnings
 from sailrl.config.load import join, load, run_dir
 from sailrl.config.plan import batch_plan, other_reading, render
 from sailrl.config.schema import RlvrConfig, SourceConfig
@@ -34,6 +34,8 @@ def check_job(path: Path, overrides: Sequence[str], console: Console | None = No
         console.print(render(plan))
         if note := other_reading(plan):
             console.print(note, soft_wrap=True)
+    for warning in warnings(config, loaded.where):
+        console.print(f"warning: {warning}", soft_wrap=True)
     problems = preflight_problems(config, loaded.where)
     for name, source, on_bad_row in _sources(config):
         if source.path is not None and not Path(source.path).expanduser().is_file():

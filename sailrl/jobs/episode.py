@@ -9,8 +9,8 @@ from statistics import fmean
 import torch
 
 from sailrl.algos.advantages import group_advantages
-from sailrl.algos.clip import ClipRange
-from sailrl.config.losses import Algorithm
+from sailrl.algos.clip import ClipController, ClipRange, Signal
+from sailrl.config.losses import Algorithm, Sapo
 from sailrl.config.rewards import RewardsConfig
 from sailrl.jobs.run_state import RunState
 from sailrl.rollout.collect import Collection
@@ -51,9 +51,31 @@ def episode_metrics(episode: Collection, state: RunState, rewards: RewardsConfig
     return {key: float(value) for key, value in values.items()} | episode.metrics()
 
 
-def update_metrics(learned: Mapping[str, float], clip: ClipRange) -> dict[str, float]:
-    """An update's own numbers: what the learner says, and the clip range it used."""
-    return {**{k: v for k, v in learned.items() if k != "tokens"}, "clip/low": clip.low, "clip/high": clip.high}
+def clip_controller(algorithm: Algorithm) -> ClipController:
+    """What moves the clip range; an endless range for an algorithm without one."""
+    if isinstance(algorithm, Sapo):
+        return ClipController(mode="asymmetric", low=math.inf, high=math.inf)
+    return ClipController(**algorithm.clip.model_dump())
+
+
+_SIGNALS: dict[Signal, str] = {"entropy": "entropy", "clip_fraction": "clip/high_fraction", "approx_kl": "approx_kl"}
+
+
+def clip_signal(signal: Signal, updates: Sequence[Mapping[str, float]]) -> float:
+    """The mean of a signal over the tokens of an episode's updates."""
+    total = sum(learned["tokens"] for learned in updates)
+    return sum(learned[_SIGNALS[signal]] * learned["tokens"] for learned in updates) / total
+
+
+def update_metrics(learned: Mapping[str, float], clip: ClipRange) -> dict[str, float | None]:
+    """An update's own numbers: what the learner says, and the clip range it used (null where there is no clip)."""
+    bounds = {"clip/low": clip.low, "clip/high": clip.high}
+    shares = dict.fromkeys(("clip/low_fraction", "clip/high_fraction"))
+    return {
+        **shares,
+        **{name: value for name, value in learned.items() if name != "tokens"},
+        **{name: value if math.isfinite(value) else None for name, value in bounds.items()},
+    }
 
 
 def _mean(values: Iterable[float | None]) -> float:

@@ -7,7 +7,7 @@ from pathlib import Path
 from sailrl.config.plan import BatchPlan
 from sailrl.config.schema import RlvrConfig
 from sailrl.data.batch import Sample
-from sailrl.jobs.episode import advantages, episode_metrics, update_metrics
+from sailrl.jobs.episode import advantages, clip_signal, episode_metrics, update_metrics
 from sailrl.jobs.evaluate import evaluate
 from sailrl.jobs.parts import Session
 from sailrl.report.progress import Progress
@@ -48,17 +48,19 @@ async def train(config: RlvrConfig, plan: BatchPlan, run: Session, run_dir: Path
             run.learners.set_episode(samples)
             if len(updates) > 1:
                 run.learners.compute_old_logprobs()
-        clip = run.clip.range
+        clip, outcomes = run.clip.range, list[dict[str, float]]()
         for number, rows in enumerate(updates, start=1):
             with watch("learn"):
                 learned = run.learners.update(rows, clip_low=clip.low, clip_high=clip.high)
+            outcomes.append(learned)
             state.step += 1
             if number == len(updates):
-                run.clip.update(learned["entropy"])
+                run.clip.update(clip_signal(run.clip.signal, outcomes))
                 with watch("sync"):
                     shared["sync/max_abs_dlogp"] = await run.publish(state.version + 1)
-            values = shared | update_metrics(learned, clip) | watch.lap()
-            values["tokens/trained_per_s"] = learned["tokens"] / values["time/step_s"]
+            spent = watch.lap()
+            speed = {"tokens/trained_per_s": learned["tokens"] / spent["time/step_s"]}
+            values = shared | update_metrics(learned, clip) | spent | speed
             run.metrics.log(state.step, values)
             progress.update(state.step, values)
 

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from sailrl.config.checks import preflight, validate
+from sailrl.config.checks import preflight, validate, warnings
 from sailrl.config.load import load, resolved_yaml, run_dir
 from sailrl.config.plan import batch_plan
 from sailrl.config.schema import RlvrConfig
@@ -25,6 +25,8 @@ def run_job(path: Path, overrides: Sequence[str]) -> None:
     loaded = load(path, overrides)
     assert isinstance(loaded.config, RlvrConfig)  # the only kind so far
     validate(loaded.config, loaded.where)
+    for warning in warnings(loaded.config, loaded.where):
+        print(f"warning: {warning}", file=sys.stderr)
     preflight(loaded.config, loaded.where)
     folder = run_dir(loaded.config, path)
     try:

@@ -8,12 +8,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sailrl.algos.clip import ClipController
 from sailrl.config.schema import RlvrConfig
 from sailrl.data.images import ImageStore
 from sailrl.data.processor import load_processor
 from sailrl.data.sampler import ShufflingSampler
 from sailrl.jobs import run_state
+from sailrl.jobs.episode import clip_controller
 from sailrl.jobs.parts import Session
 from sailrl.jobs.prepare import Prepared
 from sailrl.jobs.run_state import RunState
@@ -75,7 +75,7 @@ async def open_session(
             max_unscored_rate=config.rewards.max_unscored_rate,
             seed=config.run.seed if config.run.deterministic else None,
         )
-        clip = ClipController(**config.algorithm.clip.model_dump())
+        clip = clip_controller(config.algorithm)
         if checkpoint:
             collector.load_state_dict(state.collector)
             clip.load_state_dict(state.clip)

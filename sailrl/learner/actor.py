@@ -51,7 +51,9 @@ class LearnerActor:
             trust_remote_code=config.model.trust_remote_code,
             activation_checkpointing=config.learner.activation_checkpointing,
         )
-        self._learner = Learner(policy, Objective(config.algorithm, config.mismatch), config.learner)
+        longest = config.rollout.max_response_tokens
+        objective = Objective(config.algorithm, config.mismatch, max_response_tokens=longest)
+        self._learner = Learner(policy, objective, config.learner)
         if state is not None:
             self._learner.restore(state)
 

@@ -57,7 +57,8 @@ class LearnerGroup:
         """One optimizer step on ``rows`` of the episode, over all ranks."""
         wanted = set(rows)
         tokens = sum(len(self._samples[row].response_ids) for row in rows)
-        scope = UpdateScope(tokens=tokens, sequences=len(rows), clip_low=clip_low, clip_high=clip_high)
+        seeing = sum(len(self._samples[row].response_ids) for row in rows if self._samples[row].images)
+        scope = UpdateScope(tokens, len(rows), clip_low, clip_high, image_tokens=seeing)
         calls = [
             actor.update.remote([local for local, row in enumerate(shard) if row in wanted], scope)
             for actor, shard in zip(self._actors, self._shards, strict=True)

@@ -13,10 +13,10 @@ import torch.distributed as dist
 from sailrl.algos.reduce import is_max_metric, merge_metrics
 from sailrl.config.schema import LearnerConfig
 from sailrl.data.batch import Sample, collate, micro_batches
-from sailrl.errors import LearnerError
+from sailrl.errors import LearnerError, MismatchError
 from sailrl.learner import checkpoint, stale
 from sailrl.learner.model import Policy
-from sailrl.learner.objective import Objective, UpdateScope
+from sailrl.learner.objective import Objective, UpdateScope, summary
 from sailrl.learner.optim import build_optimizer, learning_rate
 from sailrl.types import Prompt
 
@@ -58,9 +58,15 @@ class Learner:
 
         Raises:
             LearnerError: the gradient is not finite; the weights are left as they were.
+            MismatchError: engine and learner disagree past a threshold; the weights are left as they were.
         """
         parts = [self.forward_backward(micro, scope) for micro in self._split(rows)]
-        metrics = _over_ranks(merge_metrics(*parts))
+        metrics = summary(_over_ranks(merge_metrics(*parts)))
+        try:
+            self._objective.check(metrics)
+        except MismatchError:
+            self.optimizer.zero_grad(set_to_none=True)
+            raise
         return metrics | self.optim_step()
 
     def forward_backward(self, rows: Sequence[int], scope: UpdateScope) -> dict[str, torch.Tensor]:
@@ -130,8 +136,8 @@ class Learner:
         return collate([self._samples[row] for row in rows], pad_id=self.policy.pad_id)
 
 
-def _over_ranks(metrics: dict[str, torch.Tensor]) -> dict[str, float]:
+def _over_ranks(metrics: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     if dist.is_initialized():
         for name, value in metrics.items():
             dist.all_reduce(value, dist.ReduceOp.MAX if is_max_metric(name) else dist.ReduceOp.SUM)
-    return {name: float(value) for name, value in metrics.items()}
+    return metrics

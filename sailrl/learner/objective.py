@@ -5,11 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from sailrl.algos import mismatch
+from sailrl.algos.cispo import cispo_loss
 from sailrl.algos.dapo import dapo_loss
-from sailrl.config.losses import Algorithm, MismatchConfig, TokenTis
+from sailrl.algos.dr_grpo import dr_grpo_loss
+from sailrl.algos.grpo import grpo_loss
+from sailrl.algos.gspo import gspo_loss, gspo_token_loss
+from sailrl.algos.sapo import sapo_loss
+from sailrl.config import losses
 from sailrl.data.batch import Batch
+from sailrl.errors import MismatchError
+
+HISTOGRAM = "mismatch/histogram"
+"""A metric that is a vector: counts of |log k|, which add up as percentiles would not."""
+IMAGES = "mismatch/images/"
+"""The mismatch of responses to prompts with images, apart: vision towers differ more than language models."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,33 +36,117 @@ class UpdateScope:
     """Ratios are clipped below at 1 - clip_low."""
     clip_high: float
     """Ratios are clipped above at 1 + clip_high."""
+    image_tokens: int = 0
+    """Those of the response tokens that answer a prompt with images."""
 
 
 class Objective:
-    """The loss of a micro-batch under the configured algorithm and mismatch correction."""
+    """The loss of a micro-batch under the configured algorithm and mismatch correction.
 
-    def __init__(self, algorithm: Algorithm, mismatch: MismatchConfig) -> None:
-        self._algorithm, self._correction = algorithm, mismatch.correction
+    Args:
+        max_response_tokens: what Dr. GRPO divides by.
+    """
+
+    def __init__(
+        self, algorithm: losses.Algorithm, mismatch: losses.MismatchConfig, *, max_response_tokens: int
+    ) -> None:
+        self._algorithm, self._mismatch, self._max_response_tokens = algorithm, mismatch, max_response_tokens
 
     def __call__(
-        self, logp: torch.Tensor, old_logp: torch.Tensor, batch: Batch, scope: UpdateScope
-    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        """Loss and metrics; all tensors [B, R]. Metrics add up over micro-batches and ranks (see sailrl.algos)."""
+        self, logp: Tensor, old_logp: Tensor, batch: Batch, scope: UpdateScope
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """Loss and metrics; all tensors [B, R]. Metrics add up over micro-batches and ranks (see sailrl.algos); hand
+        what they add up to to ``summary``."""
         sides = (old_logp, batch.engine_logp, batch.mask)
-        metrics = mismatch.mismatch_metrics(*sides, denominator=scope.tokens)
-        weight = None
-        if isinstance(self._correction, TokenTis):
-            weight = mismatch.token_tis(*sides, cap=self._correction.cap)
+        metrics = measure(*sides, batch, scope)
+        weight = self._weight(*sides)
+        if weight is not None:
             metrics |= mismatch.correction_metrics(weight, *sides, denominator=scope.tokens)
-        loss, loss_metrics = dapo_loss(
-            logp,
-            old_logp,
-            batch.advantage,
-            batch.mask,
-            clip_low=scope.clip_low,
-            clip_high=scope.clip_high,
-            denominator=scope.tokens,
-            dual_clip=self._algorithm.dual_clip,
-            weight=weight,
-        )
+        loss, loss_metrics = self._loss(logp, old_logp, batch, scope, weight)
         return loss, metrics | loss_metrics
+
+    def check(self, metrics: dict[str, float]) -> None:
+        """Looks at the mismatch of a whole update before anything is learned from it.
+
+        Raises:
+            MismatchError: it is past a threshold of the section ``mismatch``, or not a number.
+        """
+        for name, limit in (("max_abs_dlogp", self._mismatch.max_abs_dlogp), ("k3", self._mismatch.max_k3)):
+            value = metrics[f"mismatch/{name}"]
+            if limit is not None and not value <= limit:  # not "greater": NaN must fail
+                raise MismatchError(
+                    f"engine and learner disagree on the responses of this update: mismatch/{name} is {value:.3g} nats "
+                    f"and mismatch.{name if name.startswith('max_') else f'max_{name}'} is {limit:g}. "
+                    "Nothing was learned from them."
+                )
+
+    def _loss(
+        self, logp: Tensor, old_logp: Tensor, batch: Batch, scope: UpdateScope, weight: Tensor | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        algorithm, parts = self._algorithm, (logp, old_logp, batch.advantage, batch.mask)
+        low, high = scope.clip_low, scope.clip_high
+        tokens, sequences = scope.tokens, scope.sequences
+        match algorithm:
+            case losses.Dapo():
+                dual = algorithm.dual_clip
+                return dapo_loss(
+                    *parts, clip_low=low, clip_high=high, denominator=tokens, dual_clip=dual, weight=weight
+                )
+            case losses.Gspo():
+                return gspo_loss(*parts, clip_low=low, clip_high=high, denominator=sequences, weight=weight)
+            case losses.GspoToken():
+                return gspo_token_loss(*parts, clip_low=low, clip_high=high, denominator=sequences, weight=weight)
+            case losses.Grpo():
+                return grpo_loss(*parts, clip_low=low, clip_high=high, denominator=sequences, weight=weight)
+            case losses.DrGrpo():
+                longest = sequences * self._max_response_tokens
+                return dr_grpo_loss(
+                    *parts, clip_low=low, clip_high=high, denominator=longest, tokens=tokens, weight=weight
+                )
+            case losses.Cispo():
+                return cispo_loss(*parts, clip_low=low, clip_high=high, denominator=tokens, weight=weight)
+            case losses.Sapo():
+                pos, neg = algorithm.tau_pos, algorithm.tau_neg
+                return sapo_loss(*parts, denominator=sequences, tau_pos=pos, tau_neg=neg, weight=weight)
+
+    def _weight(self, old_logp: Tensor, engine_logp: Tensor, mask: Tensor) -> Tensor | None:
+        """[B, R] importance weights, or None where all are 1."""
+        sides, correction, veto_below = (
+            (old_logp, engine_logp, mask),
+            self._mismatch.correction,
+            self._mismatch.veto_below,
+        )
+        weight: Tensor | None
+        match correction:
+            case losses.NoCorrection():
+                weight = None
+            case losses.TokenTis():
+                weight = mismatch.token_tis(*sides, cap=correction.cap)
+            case losses.IcePop():
+                weight = mismatch.icepop(*sides, low=correction.low, high=correction.high)
+            case losses.SequenceMask():
+                weight = mismatch.sequence_mask(*sides, low=correction.low, high=correction.high)
+            case losses.GeometricMask():
+                weight = mismatch.geometric_mask(*sides, low=correction.low, high=correction.high)
+        if veto_below is None:
+            return weight
+        veto = mismatch.veto(*sides, below=veto_below)
+        return veto if weight is None else weight * veto
+
+
+def measure(old_logp: Tensor, engine_logp: Tensor, mask: Tensor, batch: Batch, scope: UpdateScope) -> dict[str, Tensor]:
+    """How far engine and learner are apart, responses to prompts with images apart. The parts add up."""
+    metrics = mismatch.mismatch_metrics(old_logp, engine_logp, mask, denominator=scope.tokens)
+    metrics[HISTOGRAM] = mismatch.dlogp_histogram(old_logp, engine_logp, mask)
+    if scope.image_tokens:
+        seeing = torch.tensor([bool(images) for images in batch.images], device=mask.device)[:, None]
+        seen = mismatch.mismatch_metrics(old_logp, engine_logp, mask & seeing, denominator=scope.image_tokens)
+        metrics |= {name.replace("mismatch/", IMAGES): value for name, value in seen.items()}
+    return metrics
+
+
+def summary(metrics: dict[str, Tensor]) -> dict[str, float]:
+    """The numbers to log from the metrics of a whole update, with what cannot be added up made from what could."""
+    histogram = metrics.pop(HISTOGRAM)
+    numbers = {name: float(value) for name, value in metrics.items()}
+    return numbers | mismatch.derived_metrics(numbers, histogram)

@@ -13,7 +13,7 @@ from sailrl.data.batch import Sample
 from sailrl.learner.learner import Learner
 from sailrl.learner.objective import UpdateScope
 from sailrl.rollout.engine import Request, Sampling
-from sailrl.types import Completion, Prompt
+from sailrl.types import BANNED_LOGIT_BIAS, Completion, Prompt
 
 
 class LocalPool:
@@ -31,7 +31,7 @@ class LocalPool:
         self.waves.append(len(requests))
         draw = torch.Generator().manual_seed(0 if seed is None else seed)
         for request in requests:
-            yield request.index, [self._complete(request, sampling, draw) for _ in range(sampling.samples)]
+            yield request.index, self._complete(request, sampling, draw)
 
     async def prompt_logprobs(self, prompt: Prompt) -> list[list[float]]:
         ids = torch.tensor([list(prompt.engine_ids)])
@@ -50,23 +50,31 @@ class LocalPool:
         self.model: Any = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
 
     @torch.no_grad()
-    def _complete(self, request: Request, sampling: Sampling, draw: torch.Generator) -> Completion:
-        ids, logprobs = list(request.token_ids), []
+    def _complete(self, request: Request, sampling: Sampling, draw: torch.Generator) -> list[Completion]:
+        """All samples of one prompt side by side, without a cache."""
+        ids = torch.tensor([list(request.token_ids)] * sampling.samples)
+        logprobs = torch.zeros(sampling.samples, 0)
+        ended = torch.zeros(sampling.samples, dtype=torch.bool)
         for _ in range(sampling.max_tokens):
-            logits = self.model(torch.tensor([ids])).logits[0, -1] / (sampling.temperature or 1.0)
-            logits[list(sampling.banned_ids)] = -1e4
-            logp = logits.log_softmax(-1)
-            token = int(torch.multinomial(logp.exp(), 1, generator=draw) if sampling.temperature else logp.argmax())
-            ids.append(token)
-            logprobs.append(float(logp[token]))
-            if token == self.tokenizer.eos_token_id:
+            logits = self.model(ids).logits[:, -1]
+            logits[:, list(sampling.banned_ids)] += BANNED_LOGIT_BIAS
+            logp = (logits / (sampling.temperature or 1.0)).log_softmax(-1)
+            chosen = torch.multinomial(logp.exp(), 1, generator=draw) if sampling.temperature else logp.argmax(-1, True)
+            ids, logprobs = torch.cat([ids, chosen], 1), torch.cat([logprobs, logp.gather(1, chosen)], 1)
+            ended |= chosen[:, 0] == self.tokenizer.eos_token_id
+            if ended.all():
                 break
-        new = ids[len(request.token_ids) :]
+        new = ids[:, len(request.token_ids) :].tolist()
+        return [self._completion(row, logp) for row, logp in zip(new, logprobs.tolist(), strict=True)]
+
+    def _completion(self, ids: list[int], logprobs: list[float]) -> Completion:
+        end = self.tokenizer.eos_token_id
+        length = ids.index(end) + 1 if end in ids else len(ids)
         return Completion(
-            token_ids=new,
-            logprobs=logprobs,
-            text=self.tokenizer.decode(new, skip_special_tokens=True),
-            finish_reason="stop" if new[-1] == self.tokenizer.eos_token_id else "length",
+            token_ids=ids[:length],
+            logprobs=logprobs[:length],
+            text=self.tokenizer.decode(ids[:length], skip_special_tokens=True),
+            finish_reason="stop" if end in ids else "length",
             version=self.version,
         )
 
@@ -87,7 +95,8 @@ class LocalLearners:
 
     def update(self, rows: Sequence[int], *, clip_low: float, clip_high: float) -> dict[str, float]:
         tokens = sum(len(self._samples[row].response_ids) for row in rows)
-        scope = UpdateScope(tokens=tokens, sequences=len(rows), clip_low=clip_low, clip_high=clip_high)
+        seeing = sum(len(self._samples[row].response_ids) for row in rows if self._samples[row].images)
+        scope = UpdateScope(tokens, len(rows), clip_low, clip_high, image_tokens=seeing)
         return self.learner.update(rows, scope) | {"tokens": float(tokens)}
 
     def prompt_logprobs(self, prompt: Prompt) -> list[float]:

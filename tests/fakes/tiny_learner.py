@@ -20,12 +20,19 @@ from sailrl.types import Problem, Prompt
 
 
 def make_learner(
-    folder: str | Path, algorithm: Algorithm | None = None, *, temperature: float = 1.0, **config: Any
+    folder: str | Path,
+    algorithm: Algorithm | None = None,
+    mismatch: MismatchConfig | None = None,
+    *,
+    temperature: float = 1.0,
+    **config: Any,
 ) -> Learner:
     """A learner on the model in ``folder``; ``config`` are fields of the learner section."""
     policy = Policy(str(folder), temperature=temperature)
     section = LearnerConfig(**({"learning_rate": 1e-2, "max_tokens_per_microbatch": 1000} | config))
-    return Learner(policy, Objective(algorithm or Dapo(), MismatchConfig()), section)
+    return Learner(
+        policy, Objective(algorithm or Dapo(), mismatch or MismatchConfig(), max_response_tokens=12), section
+    )
 
 
 def make_samples(count: int, *, seed: int = 0, vocabulary: int = 250) -> list[Sample]:
