@@ -13,8 +13,9 @@ import random
 import threading
 import time
 import weakref
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from rewards.judge_breaker import Breaker
@@ -27,6 +28,8 @@ from rewards.judge_verdict import parse_verdict, verdict_schema
 from sailrl.types import Score
 
 if TYPE_CHECKING:
+    import ssl
+
     import httpx
 
 _REMINDER = (
@@ -90,11 +93,18 @@ class _Flight:
 
 @dataclass(slots=True)
 class _LoopState:
-    """What belongs to one event loop: connections and locks cannot move to another."""
+    """What belongs to one event loop: connections and locks cannot move to another.
 
-    http: httpx.AsyncClient
+    Each slot has an HTTP client with a single connection. One client with a pool of them would do the same, but httpx
+    walks through its whole pool for every request.
+    """
+
     slots: asyncio.Semaphore
-    flights: dict[str, _Flight]
+    verify: ssl.SSLContext | bool
+    flights: dict[str, _Flight] = field(default_factory=dict)
+    connections: list[httpx.AsyncClient] = field(default_factory=list)
+    idle: list[httpx.AsyncClient] = field(default_factory=list)
+    """Those of ``connections`` that no request is using; the last one used is the first to be used again."""
 
 
 class JudgeClient:
@@ -163,7 +173,8 @@ class JudgeClient:
         """Closes the connections of the running loop. The client stays usable: the next call opens new ones."""
         state = self._loops.pop(asyncio.get_running_loop(), None)
         if state is not None:
-            await state.http.aclose()
+            for http in state.connections:
+                await http.aclose()
 
     def _state(self) -> _LoopState:
         loop = asyncio.get_running_loop()
@@ -171,14 +182,26 @@ class JudgeClient:
         if state is None:
             import httpx
 
-            limit = self.settings.max_concurrency
-            http = httpx.AsyncClient(
-                base_url=self.settings.base_url.rstrip("/") + "/",
-                verify=self.settings.base_url.startswith("https"),  # loading certificates takes 50 ms
-                limits=httpx.Limits(max_connections=limit, max_keepalive_connections=limit),
-            )
-            state = self._loops[loop] = _LoopState(http, asyncio.Semaphore(limit), {})
+            # Loading certificates takes 50 ms, so it is done once and only where they are needed.
+            verify = httpx.create_ssl_context() if self.settings.base_url.startswith("https") else False
+            state = self._loops[loop] = _LoopState(asyncio.Semaphore(self.settings.max_concurrency), verify)
         return state
+
+    @contextmanager
+    def _connection(self, state: _LoopState) -> Iterator[httpx.AsyncClient]:
+        """An idle connection, or a new one: never more than there are slots."""
+        import httpx
+
+        if not state.idle:
+            limits = httpx.Limits(max_connections=1, max_keepalive_connections=1)
+            base_url = self.settings.base_url.rstrip("/") + "/"
+            state.idle.append(httpx.AsyncClient(base_url=base_url, limits=limits, verify=state.verify))
+            state.connections.append(state.idle[-1])
+        http = state.idle.pop()
+        try:
+            yield http
+        finally:
+            state.idle.append(http)
 
     async def _answer(self, state: _LoopState, key: str, inquiry: Inquiry) -> Verdict | Unanswered:
         """Cache, queue, breaker, endpoint, in this order."""
@@ -275,7 +298,8 @@ class JudgeClient:
             raise RequestFailed("no_api_key", retryable=False, server_down=False)
         self._metrics.count("requests")
         start = self._clock()
-        reply = await post_chat(state.http, body, key, min(settings.timeout_s, max(0.001, deadline - start)))
+        with self._connection(state) as http:
+            reply = await post_chat(http, body, key, min(settings.timeout_s, max(0.001, deadline - start)))
         self._metrics.observe("latency_s", self._clock() - start)
         self._metrics.count("prompt_tokens", reply.prompt_tokens)
         self._metrics.count("completion_tokens", reply.completion_tokens)
