@@ -61,7 +61,10 @@ def score_job(options: ScoreOptions) -> None:
     other = _other_scorer(options, spec)
     try:
         with Scorer(spec, workers=options.workers) as scorer:
-            summary = _score_file(options.source, options.out, rows, scorer)
+            try:
+                summary = _score_file(options.source, options.out, rows, scorer)
+            except OSError as error:
+                raise DataError(f"cannot write {options.out}: {error}.") from error
         print_summary(summary, options.out)
         if options.compare is not None:
             print_comparison(_compare(options, accuracy, other), options.compare, accuracy)

@@ -147,7 +147,9 @@ class Scorer:
                 except Exception as error:
                     lines[name] = [f"explain: {type(error).__name__}: {error}"]
             detail = f" ({scored.details[name]})" if name in scored.details else ""
-            lines[name].append(f"{score.status}: {score.value} by {score.reason or 'no reason given'}{detail}")
+            last = f"{score.status}: {score.value} by {score.reason or 'no reason given'}{detail}"
+            if lines[name][-1:] != [last]:  # a reward's own path may end with it
+                lines[name].append(last)
         return lines
 
     def metrics(self) -> dict[str, float]:

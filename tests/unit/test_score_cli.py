@@ -173,6 +173,7 @@ def test_what_models_and_rewards_wrote_reaches_the_terminal_without_its_powers(s
         ({"workers": 0}, "at least 1"),
         ({"out": "out.csv"}, "must end in"),
         ({"out": "in.jsonl"}, "the input itself"),
+        ({"out": "/proc/no/such.jsonl"}, "cannot write /proc/no/such.jsonl"),
         ({"config": Path("gone.yaml")}, "use one of them"),
         ({"config": Path("gone.yaml"), "rewards": []}, "cannot read gone.yaml"),
         ({"compare": "my_reward.py:Nothing"}, "has no 'Nothing'"),
@@ -206,6 +207,12 @@ def test_a_mistake_in_the_config_is_told_with_its_line(scored, folder: Path) -> 
     (folder / "c.yaml").write_text("a: 1\n")
     with pytest.raises(ConfigError, match="no section `rewards:`"):
         scored([{"response": "4"}], config=Path("c.yaml"), rewards=[])
+
+
+@pytest.mark.parametrize("out", ["out.jsonl", "out.parquet"])
+def test_an_empty_file_is_scored_to_an_empty_file(scored, out: str, capsys) -> None:
+    assert scored([], out=out) == []
+    assert "0 rows scored" in capsys.readouterr().out
 
 
 def test_parquet_in_and_out_keeps_types_and_order(folder: Path) -> None:

@@ -87,7 +87,7 @@ def test_waiting_for_a_worker_does_not_hold_up_the_callers_event_loop(scorer) ->
             ticks += 1
         return ticks
 
-    assert asyncio.run(ticks_while_scoring()) > 15
+    assert asyncio.run(ticks_while_scoring()) > 5  # a blocked loop ticks once
 
 
 def test_a_cancelled_score_leaves_the_scorer_usable(scorer) -> None:
