@@ -1,4 +1,4 @@
-"""Collecting an episode: prompts are drawn until it is full of groups that can teach, and nothing is lost on the way."""
+"""Collecting an episode: prompts are drawn until it is full of groups that can teach; nothing is lost on the way."""
 
 from __future__ import annotations
 
