@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -25,7 +27,7 @@ def test_micro_batches_hold_every_row_once_within_the_budget(lengths: list[int],
 def test_micro_batches_are_filled(lengths: list[int], budget: int) -> None:
     """The first row of the next micro-batch would not have fitted into the one before."""
     split = micro_batches(lengths, budget)
-    for rows, following in zip(split, split[1:], strict=False):
+    for rows, following in itertools.pairwise(split):
         assert (len(rows) + 1) * max(lengths[row] for row in [*rows, following[0]]) > budget
 
 

@@ -88,5 +88,5 @@ def test_a_damaged_state_is_refused_in_words(tmp_path: Path, damage: str | None)
     file = folder / "run.json"
     assert json.loads(file.read_text())["episode"] == 1
     file.unlink() if damage is None else file.write_text(damage)
-    with pytest.raises(CheckpointError, match="episode-000001 cannot be resumed: .*Remove it"):
+    with pytest.raises(CheckpointError, match=r"episode-000001 cannot be resumed: .*Remove it"):
         run_state.load(folder)
