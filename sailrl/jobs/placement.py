@@ -18,7 +18,9 @@ def cluster() -> Iterator[None]:
     import ray
 
     try:
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+        # Without an address Ray would join whatever cluster somebody else started on this machine.
+        address = os.environ.get("RAY_ADDRESS") or "local"
+        ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     except Exception as error:
         raise RolloutError(
             f"Ray does not start: {error}. With RAY_ADDRESS set it must name a running cluster; "

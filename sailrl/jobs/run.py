@@ -58,7 +58,7 @@ def _rlvr(config: RlvrConfig, folder: Path) -> None:
 
     plan = batch_plan(config)
     checkpoint = run_state.latest(folder)
-    done = run_state.load(checkpoint).step if checkpoint else 0
+    state = run_state.load(checkpoint) if checkpoint else run_state.RunState()
 
     async def job() -> None:
         prepared = prepare(config, folder, progress)
@@ -66,8 +66,11 @@ def _rlvr(config: RlvrConfig, folder: Path) -> None:
             async with open_session(config, folder, prepared, progress) as session:
                 await train(config, plan, session, folder, progress)
 
-    with open_progress(folder.name, plan.updates, done=done) as progress:
-        if checkpoint:
-            progress.message(f"resuming from {checkpoint}: {done} of {plan.updates} updates are done")
-        asyncio.run(job())
+    with open_progress(folder.name, plan.updates, done=state.step) as progress:
+        if state.episode >= config.batch.episodes:
+            progress.message(f"{folder} is finished: {state.episode} episodes. Raise batch.episodes to go on.")
+        else:
+            if checkpoint:
+                progress.message(f"resuming from {checkpoint}: {state.step} of {plan.updates} updates are done")
+            asyncio.run(job())
     print_summary(folder)
