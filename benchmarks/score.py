@@ -24,7 +24,7 @@ from pathlib import Path
 from sailrl.scoring import PartSpec, Request, Scorer, ScoringSpec
 from sailrl.types import Problem
 
-CHUNK = 500
+CHUNK = 1000
 CHARS_PER_TOKEN = 3.6  # of this text in common tokenizers
 PROSE = (
     "we first note that the total number of each group is then given by the sum so let us check this step again "

@@ -146,9 +146,12 @@ class Killable:
         raise WorkerDied("out of memory" if "memory" in reply else reply["raised"])
 
     def close(self) -> None:
-        """Kills the child and refuses further calls."""
+        """Kills the child and refuses further calls; a call in progress ends at once."""
+        self._closed = True
+        running = self._child
+        if running is not None and running.owner == os.getpid():
+            running.signal_kill()
         with self._lock:
-            self._closed = True
             child, self._child = self._child, None
             if child is not None:
                 child.kill()
@@ -168,8 +171,11 @@ class Killable:
         return _in_spawner(lambda: _Child(self.target, self._init, self._memory_bytes, self._startup_s))
 
     def _replace(self, child: _Child) -> None:
+        self._child = None
         child.kill()
-        self._child = self._spawn()
+        if not self._closed:
+            with contextlib.suppress(WorkerDied):  # no process to be had right now: the next call tries again
+                self._child = self._spawn()
 
     def _ready_child(self) -> _Child:
         if self._closed:
@@ -264,11 +270,14 @@ class _Child:
             return f"exited with code {code}"
         return f"killed by {signal.Signals(-code).name}"
 
-    def kill(self) -> None:
+    def signal_kill(self) -> None:
         if self._process.poll() is None:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.kill()  # it may not have reached its own session yet
+
+    def kill(self) -> None:
+        self.signal_kill()
         self._process.wait()
         self._socket.close()
 

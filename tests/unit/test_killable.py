@@ -184,6 +184,27 @@ def test_close_kills_the_child_and_later_calls_are_refused(child) -> None:
         one.call(deadline_s=1)
 
 
+def test_close_ends_a_call_in_progress_at_once(child) -> None:
+    one = child("sleep")
+    one.ready()
+    with ThreadPoolExecutor(1) as threads:
+        waiting = threads.submit(one.call, 600, deadline_s=600)
+        time.sleep(0.1)
+        one.close()
+        with pytest.raises(WorkerDied):
+            waiting.result(timeout=5)
+
+
+def test_replacing_children_leaks_no_file_and_no_process(child) -> None:
+    one = child("pid", recycle_after=1)
+    one.call(deadline_s=2)
+    files = len(os.listdir("/proc/self/fd"))
+    pids = [one.call(deadline_s=2) for _ in range(5)]
+    assert len(set(pids)) == 5
+    assert len(os.listdir("/proc/self/fd")) == files
+    assert all(dies(pid) for pid in pids)
+
+
 def test_a_forked_copy_gets_a_child_of_its_own(child) -> None:
     one = child("pid")
     ours = one.call(deadline_s=1)
