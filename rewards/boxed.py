@@ -32,6 +32,8 @@ from rewards.structure import read
 from sailrl import killable
 from sailrl.types import Problem, Score
 
+_MAX_OFFERS = 50
+"""Different boxes beside one another; more are a spray, whatever they hold."""
 _SYMBOLIC = "rewards.symbolic:equal"
 _shared: killable.Killable | None = None
 _shared_lock = threading.Lock()
@@ -99,10 +101,12 @@ class BoxedAnswer:
         precision = _places(problem.precision)
         if found.rivals or (len(boxes) > 1 and not gold.several and not found.labelled):
             # Several answers: right only when every one of them is.
-            outcomes = [self._compare(gold, box, precision) for box in (*found.rivals, *boxes)]
-            if all(outcome.equal for outcome in outcomes):
-                return _said(True, outcomes[-1].rule)
-            if gold.several and self._compare(gold, ", ".join((*found.rivals, *boxes)), precision).equal:
+            offered = list(dict.fromkeys((*found.rivals, *boxes)))
+            if len(offered) > _MAX_OFFERS:
+                return _said(False, "multiple_conflicting")
+            if all(self._compare(gold, box, precision).equal for box in offered):
+                return _said(True, self._compare(gold, boxes[-1], precision).rule)
+            if gold.several and self._compare(gold, ", ".join(offered), precision).equal:
                 return _said(True, "list")
             return _said(False, "multiple_conflicting")
         content = ", ".join(boxes) if len(boxes) > 1 and gold.several else boxes[-1]

@@ -80,11 +80,11 @@ def numbers_equal(gold: Parsed, answer: Parsed, precision: int | None = None) ->
     if factor != 1:
         a = a * factor if isinstance(a, Fraction) else a * float(factor)
     if not gold.percent and not answer.percent:
-        return Outcome(_close(g, a, gold, answer, precision), "number")
+        return Outcome(_close(g, a, gold, answer, precision), "number" if factor == 1 else "unit")
     if gold.percent and answer.percent:
         return Outcome(_close(g, a, gold, answer, precision), "percent")
     bare: Fraction | float = a if gold.percent else g
-    if abs(bare) >= 1 and _close(g, a, gold, answer, precision):
+    if not -1 < bare < 1 and _close(g, a, gold, answer, precision):
         return Outcome(True, "percent")
     # Only the figure with the sign is a percentage: compare in hundredths, where the gold's decimals keep their place.
     if gold.percent:
@@ -235,8 +235,9 @@ def _inexact(x: latex.Number) -> float | complex:
 def _near(g: float | complex, a: float | complex) -> bool | None:
     if g == a:
         return True
-    if not (math.isfinite(abs(g)) and math.isfinite(abs(a))):
-        return None
+    big_g, big_a = not math.isfinite(abs(g)), not math.isfinite(abs(a))
+    if big_g or big_a:
+        return None if big_g and big_a else False
     gap = abs(g - a)
     if gap <= _FLOAT * max(abs(g), abs(a)):
         return True

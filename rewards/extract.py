@@ -68,6 +68,8 @@ _ANNOUNCES = re.compile(
 )
 _DENIES = re.compile(r"\b(?:not|rather than|instead of|isn't)\s*\$?\s*$|(?:不是|而非)\s*\$?$", re.IGNORECASE)
 _EMPTY_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{\s*\}")
+_MANY = 256
+"""Boxes looked at, counted from the end: nobody answers with more."""
 _SHORT = 100
 """Characters. Two boxes with more text than this between them have reasoning between them: the last one counts."""
 
@@ -109,6 +111,7 @@ def extract(response: str, prefix: str = "") -> Extraction:
         return Extraction("unclosed_think")
     text, own = part
     spans, unclosed = _boxes(text)
+    spans = spans[-_MANY:]
     spans = [span for span in spans if span[2] > own]  # a box inside the template's own words is not an answer
     filled = [span for span in spans if not is_blank(text[span[1] : span[2] - 1])]
     if not filled:

@@ -200,7 +200,7 @@ def _is_label(s: str) -> bool:
     """Whether ``s`` names a quantity (x, x_1, f(x), AB, \\angle A, "the area") and computes nothing."""
     if _UNKNOWN.fullmatch(s):
         return True
-    if len(s) > 60 or not _LABEL.fullmatch(s):
+    if len(s) > 60 or s.count("(") != s.count(")") or not _LABEL.fullmatch(s):
         return False
     return re.fullmatch(r"[A-Za-z]\([A-Za-z](?:,[A-Za-z])*\)", s) is not None or not re.fullmatch(r"[a-z]{2,3}", s)
 

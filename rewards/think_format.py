@@ -63,11 +63,11 @@ class ThinkFormat:
         if opened > 1 or closes > 1:
             return "several_thinks"
         before, _, rest = text.partition(OPEN)
-        if not _blank(before):
-            return "text_before_think"
         thinking, closed, answer = rest.partition(CLOSE)
         if not closed:
             return "close_before_open"
+        if not _blank(before):
+            return "text_before_think"
         if _blank(thinking) and not _NO_THINKING.search(judgment):
             return "blank_thinking"
         if not has_filled_box(answer):
