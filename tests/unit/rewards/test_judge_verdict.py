@@ -40,6 +40,7 @@ def test_one_object_is_read_bare_fenced_or_after_reasoning(reply: str) -> None:
         '{"correct": true}',
         "{}",
         '{"is_correct": true, "confidence": 1}',
+        '{"is_correct": true, "is_confident": false}',
         '{"is_correct": true}{"is_correct": true}',
         '{"is_correct": true}\n{"is_correct": false}',
         '[{"is_correct": true}]',
