@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from sailrl.algos.reduce import Denominator
-from sailrl.algos.surrogate import MAX_LOG_RATIO, Metrics, safe_log_ratio
+from sailrl.algos.surrogate import MAX_LOG_RATIO, Metrics, require_rows, safe_log_ratio
 
 HISTOGRAM_EDGES = (-8.0, 2.0, 500)
 """``|log k|`` is counted in 500 bins even in log10 from 1e-8 to 1e2 nats: a percentile is right to 5 % of its value."""
@@ -47,6 +47,7 @@ def icepop(old_logp: Tensor, engine_logp: Tensor, mask: Tensor, *, low: float = 
 @torch.no_grad()
 def sequence_tis(old_logp: Tensor, engine_logp: Tensor, mask: Tensor, *, cap: float = 2.0) -> Tensor:
     """``min(prod_t k_t, cap)`` on every token of the row: unbiased up to the cap, but noisy for long responses."""
+    require_rows(mask)
     keep = mask.bool()
     return torch.where(keep, _sequence_log_k(old_logp, engine_logp, keep).exp().clamp(max=cap), 0.0)
 
@@ -60,6 +61,7 @@ def sequence_mask(
     Products over thousands of tokens leave any range under half-precision noise; ``geometric_mask`` does not.
     Source: Liu, Li et al., "When speed kills stability" (2025); bound 3.0.
     """
+    require_rows(mask)
     keep = mask.bool()
     product = _sequence_log_k(old_logp, engine_logp, keep).exp()
     return (keep & (product >= low) & (product <= high)).to(old_logp.dtype)
@@ -73,6 +75,7 @@ def geometric_mask(
 
     Published bounds differ a hundredfold (0.999 to 1.001, 0.99 to 1.01): look at ``mismatch/p99_abs_dlogp`` first.
     """
+    require_rows(mask)
     keep = mask.bool()
     log_k = torch.where(keep, old_logp - engine_logp, 0.0)
     mean = log_k.sum(dim=-1, keepdim=True) / keep.sum(dim=-1, keepdim=True).clamp(min=1)
@@ -83,6 +86,7 @@ def geometric_mask(
 @torch.no_grad()
 def veto(old_logp: Tensor, engine_logp: Tensor, mask: Tensor, *, below: float = 1e-4) -> Tensor:
     """0 on rows with any ``k_t < below``, else 1: one impossible token says that something went wrong in the row."""
+    require_rows(mask)
     keep = mask.bool()
     broken = (keep & (safe_log_ratio(old_logp, engine_logp, keep).exp() < below)).any(dim=-1, keepdim=True)
     return (keep & ~broken).to(old_logp.dtype)

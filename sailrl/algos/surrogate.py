@@ -55,8 +55,19 @@ def clipped_surrogate(ratio: Tensor, adv: Tensor, clip_low: float, clip_high: fl
 
 
 def per_sequence(keep: Tensor, dtype: torch.dtype) -> Tensor:
-    """``[B, T]`` shares ``1 / |o_i|`` of each unmasked token in its row; a row without tokens has none (all 0)."""
+    """``[B, T]`` shares ``1 / |o_i|`` of each unmasked token in its row; a row without tokens has none (all 0).
+
+    Raises:
+        ValueError: packed ``[N]`` input, which would count as one single response.
+    """
+    require_rows(keep)
     return keep.to(dtype) / keep.sum(dim=-1, keepdim=True).clamp(min=1)
+
+
+def require_rows(mask: Tensor) -> None:
+    """Refuses packed ``[N]`` where a sequence must be a row."""
+    if mask.dim() < 2:
+        raise ValueError(f"mask has shape {tuple(mask.shape)}; here each response must be a row of [B, T], not packed")
 
 
 @torch.no_grad()

@@ -12,6 +12,7 @@ from loss_table import LONGEST, LOSSES
 from torch import Tensor
 
 from sailrl.algos.dapo import dapo_loss
+from sailrl.algos.grpo import grpo_loss
 from sailrl.algos.gspo import gspo_loss, gspo_token_loss
 from sailrl.algos.nll import nll_loss
 
@@ -154,6 +155,13 @@ def test_packed_tokens_give_the_same_dapo_loss_as_padded_rows() -> None:
     padded, _ = dapo_loss(batch.logp, batch.old_logp, batch.adv, keep, **settings)
     packed, _ = dapo_loss(batch.logp[keep], batch.old_logp[keep], batch.adv[keep], keep[keep], **settings)
     torch.testing.assert_close(padded, packed)
+
+
+@pytest.mark.parametrize("form", [gspo_loss, gspo_token_loss, grpo_loss])
+def test_packed_tokens_are_refused_where_a_response_must_be_a_row(form: Callable[..., object]) -> None:
+    one = torch.ones(5)
+    with pytest.raises(ValueError, match="not packed"):
+        form(one, one, one, one, clip_low=0.2, clip_high=0.28, denominator=5)
 
 
 def test_a_shape_that_would_broadcast_is_refused() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -72,6 +73,12 @@ def test_veto_drops_the_whole_row_for_one_impossible_token() -> None:
     engine[0, 1] = OLD[0, 1] + 10  # k = e^-10 = 4.5e-5
     assert veto(OLD, engine, MASK).tolist() == [[0, 0, 0], [1, 1, 0]]
     assert veto(OLD, engine, MASK, below=1e-5).tolist() == [[1, 1, 1], [1, 1, 0]]
+
+
+@pytest.mark.parametrize("correct", [sequence_tis, sequence_mask, geometric_mask, veto])
+def test_packed_tokens_are_refused_where_a_response_must_be_a_row(correct: Callable[..., Tensor]) -> None:
+    with pytest.raises(ValueError, match="not packed"):
+        correct(OLD.flatten(), ENGINE.flatten(), MASK.flatten())
 
 
 def test_corrections_combine_by_multiplication() -> None:
