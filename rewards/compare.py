@@ -48,6 +48,8 @@ def compare(gold: Parsed, answer: Parsed, precision: int | None = None) -> Outco
         return Outcome(False, "label")
     if gold.kind == answer.kind and key(gold.text) == key(answer.text) and gold.ends == answer.ends:
         return Outcome(True, "normalised")
+    if gold.text.isalpha() and len(gold.text) > 1 and gold.text.casefold() == answer.text.casefold():
+        return Outcome(True, "text")
     if gold.kind == "yes_no":
         return Outcome(answer.kind == "yes_no" and answer.ends == gold.ends, "yes_no")
     if gold.kind == "number":

@@ -7,6 +7,7 @@ A reference answer may be text, a number, a truth value or a list. Text may stil
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -161,8 +162,13 @@ def _read(text: str) -> Parsed:
         return Parsed("text", text)
 
 
+_LETTERED = re.compile(r"\(?[A-H](?:\)|[.:](?=\s))\s*\S.*", re.DOTALL)
+
+
 def _is_letter(text: str) -> bool:
-    """``B``, ``(B)``, ``B.``: an option rather than an unknown."""
+    """``B``, ``(B)``, ``B.``, ``B. Paris``: an option rather than an unknown."""
+    if _LETTERED.fullmatch(text):
+        return True
     bare = clean(text)
     return (
         len(bare) <= 3

@@ -58,9 +58,17 @@ _MIXED = re.compile(
 _CROSS = re.compile(r"(?<=\d)\s*[xX]\s*(?=10\s*\^)|(?<=\d)\s*[xX]\s*(?=\d)|(?<=[\d)])\s+[xX]\s+(?=[\d(])")
 
 
+_SHORT_WORDS = frozenset(
+    ["am", "an", "as", "at", "be", "by", "do", "go", "he", "hi", "if", "in", "is", "it", "me", "my", "no", "of", "oh",
+     "ok", "on", "or", "ox", "pm", "so", "to", "up", "us", "we"]
+)  # fmt: skip
+
+
 def plain_products(words: str) -> bool:
     """Whether a run of letters reads as a product of variables (``xy``, ``abc``) rather than as a word."""
-    return len(words) <= 2 or (len(words) == 3 and list(words) == sorted(words) and not set(words) & set("eiou"))
+    if len(words) == 2:
+        return words.lower() not in _SHORT_WORDS
+    return len(words) == 1 or (len(words) == 3 and list(words) == sorted(words) and not set(words) & set("eiou"))
 
 
 @lru_cache(maxsize=4096)
@@ -163,7 +171,7 @@ class _Parser:
             if value in {"*", "\\cdot", "\\times"}:
                 self.at += 1
                 left = ("mul", left, self.unary(depth))
-            elif value in {"/", "\\div", ":"}:
+            elif value in {"/", "\\div"}:
                 self.at += 1
                 left = ("div", left, self.unary(depth))
             elif self._starts_atom():
@@ -263,6 +271,8 @@ class _Parser:
             name += "_" + self._subscript()
         while self.take("'"):
             name += "'"
+            if self.at < len(self.tokens) and self.tokens[self.at][0] == "var":
+                raise Unreadable  # "it's"
         return ("const", name) if name in _CONSTANTS else ("sym", name)
 
     def _subscript(self) -> str:

@@ -276,7 +276,7 @@ def read_expression(s: str) -> Parsed | None:
 
 def lone_number(s: str) -> Parsed | None:
     """The only number of a sentence, for counts: "I can see 5 cats". None when there is none, more, or a hedge."""
-    if UNSURE.search(s):
+    if UNSURE.search(s) or any(c in s for c in "=\\^_{}"):
         return None
     found = re.findall(r"(?<![\w.])-?\d+(?:,\d{3})*(?:\.\d+)?(?![\w.]*\d)", s)
     if len(found) == 1:
