@@ -13,9 +13,7 @@ what the target prints cannot corrupt an answer. It dies with its parent, howeve
 from __future__ import annotations
 
 import contextlib
-import importlib
 import json
-import math
 import os
 import queue
 import signal
@@ -28,12 +26,11 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-_HEADER = struct.Struct(">Q")
+HEADER = struct.Struct(">Q")
 _BOOT = (
     "import json, sys; setup = json.loads(sys.argv[1]); sys.path[:] = setup['path']; "
-    "from sailrl.killable import _serve; _serve(setup)"
+    "from sailrl.killable_child import serve; serve(setup)"
 )
-_PR_SET_PDEATHSIG = 1
 _inside = False
 
 PATIENCE = 5.0
@@ -117,7 +114,7 @@ class Killable:
             WorkerDied: the target raised, ran out of memory, or its process died.
             TypeError, ValueError: the arguments are not JSON values.
         """
-        request = _encode({"args": args, "deadline_s": deadline_s})
+        request = encode({"args": args, "deadline_s": deadline_s})
         with self._lock:
             child = self._ready_child()
             busy_before = child.busy_s()
@@ -282,7 +279,7 @@ class _Child:
         self._socket.close()
 
     def _receive(self, deadline: _Deadline) -> dict[str, Any]:
-        (size,) = _HEADER.unpack(self._read(_HEADER.size, deadline))
+        (size,) = HEADER.unpack(self._read(HEADER.size, deadline))
         reply: dict[str, Any] = json.loads(self._read(size, deadline))
         return reply
 
@@ -320,10 +317,10 @@ class _Deadline:
         return left + queued
 
 
-def _encode(message: Any) -> bytes:
+def encode(message: Any) -> bytes:
     # ASCII escapes carry lone surrogates, which UTF-8 refuses.
     body = json.dumps(message, separators=(",", ":")).encode("ascii")
-    return _HEADER.pack(len(body)) + body
+    return HEADER.pack(len(body)) + body
 
 
 # --- the thread that starts children -------------------------------------------------------------------------------
@@ -363,83 +360,3 @@ def _forget_spawner() -> None:
 
 
 os.register_at_fork(after_in_child=_forget_spawner)
-
-
-# --- the child's side ----------------------------------------------------------------------------------------------
-
-
-def _serve(setup: dict[str, Any]) -> None:
-    global _inside
-    _inside = True
-    _die_with_parent(setup["parent"])
-    connection = socket.socket(fileno=setup["fd"])
-    os.set_inheritable(setup["fd"], False)
-    try:
-        module, _, name = setup["target"].partition(":")
-        target = getattr(importlib.import_module(module), name)
-        if setup["init"] is not None:
-            target = target(*setup["init"])
-    except BaseException as error:
-        connection.sendall(_encode({"raised": _raised(error)}))
-        return
-    _limit_memory(setup["memory_bytes"])
-    connection.sendall(_encode({"ready": True}))
-    stream = connection.makefile("rb")
-    while header := stream.read(_HEADER.size):
-        request = json.loads(stream.read(_HEADER.unpack(header)[0]))
-        _limit_processor(request["deadline_s"])
-        connection.sendall(_answer(target, request["args"]))
-        del request
-    os._exit(0)  # end of file: the parent closed us; nothing a target left behind may hold us back
-
-
-def _answer(target: Callable[..., Any], args: list[Any]) -> bytes:
-    try:
-        return _encode({"value": target(*args)})
-    except MemoryError:
-        return _encode({"memory": True})
-    except BaseException as error:  # some libraries' time-outs and sys.exit() are no Exception
-        return _encode({"raised": _raised(error)})
-
-
-def _raised(error: BaseException) -> str:
-    try:
-        text = str(error)[:500]
-    except Exception:
-        text = "(its message cannot be printed)"
-    return f"raised {type(error).__name__}: {text}"
-
-
-def _die_with_parent(parent: int) -> None:
-    if sys.platform == "linux":
-        import ctypes
-
-        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent:  # it died before we asked to be told
-        os._exit(0)
-
-
-def _limit_memory(extra_bytes: int) -> None:
-    import resource
-
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash must not write gigabytes of core file
-    with contextlib.suppress(OSError, ValueError):  # no /proc outside Linux, and macOS refuses this limit
-        with open("/proc/self/statm") as statm:
-            loaded = int(statm.read().split()[0]) * resource.getpagesize()
-        _lower_limit(resource.RLIMIT_AS, loaded + extra_bytes)
-
-
-def _limit_processor(deadline_s: float) -> None:
-    """Ends a call that burns the processor even when no parent is there to do so. The parent's clock comes first."""
-    import resource
-
-    usage = resource.getrusage(resource.RUSAGE_SELF)
-    soft = math.ceil(usage.ru_utime + usage.ru_stime + 2 * deadline_s + 2)
-    _lower_limit(resource.RLIMIT_CPU, soft)
-
-
-def _lower_limit(kind: int, soft: int) -> None:
-    import resource
-
-    hard = resource.getrlimit(kind)[1]  # whoever started us may have set one, and it can only be kept
-    resource.setrlimit(kind, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
