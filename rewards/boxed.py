@@ -15,6 +15,7 @@ no rule can use is ``unscorable``.
 from __future__ import annotations
 
 import importlib
+import re
 import threading
 from functools import lru_cache
 from typing import Literal
@@ -169,14 +170,20 @@ def _none_is_zero(content: str) -> Parsed | None:
 
 def _verdict_of(content: str) -> Literal["yes", "no", ""]:
     """The side a sentence takes by its first word: "Yes, it is"; nothing when both sides are in it."""
-    parts = text_key(content).replace(",", " ").replace(".", " ").replace(";", " ").split()
-    first = read(parts[0]) if parts else None
+    key = text_key(content)
+    parts = re.split(r"[\s,.;:!]+", key)
+    first = read(parts[0]) if parts[0] else None
     if first is None or first.kind != "yes_no":
         return ""
+    if key[len(parts[0]) :][:1] == " " and parts[1] not in _SUBJECTS:
+        return ""  # "no solution", "correct to two places"
     other = {"yes": "no", "no": "yes"}[first.ends]
     if any(part in {other, "or", "maybe"} for part in parts[1:]):
         return ""
     return "yes" if first.ends == "yes" else "no"
+
+
+_SUBJECTS = frozenset(["it", "they", "he", "she", "the", "this", "that", "there", "because", "since", "we", "you", "i"])
 
 
 def _kind(content: str) -> str:

@@ -64,7 +64,7 @@ def gold_choice(gold: str | int, choices: Sequence[str]) -> ChoiceGold | None:
     several = _letters(clean(gold), len(texts) or 26)
     if several:
         return ChoiceGold(frozenset(several), stripped)
-    if texts and gold.strip().isdigit() and int(gold) < len(texts) and len(gold.strip()) < 3:
+    if texts and len(gold.strip()) < 3 and gold.strip().isdecimal() and int(gold) < len(texts):
         return ChoiceGold(frozenset((int(gold),)), stripped)
     if texts:
         matching = _matching(gold, stripped)

@@ -13,6 +13,7 @@ are compared by the label rule:
 from __future__ import annotations
 
 import math
+import re
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -38,6 +39,7 @@ _ORDERED: frozenset[Kind] = frozenset(("tuple", "interval"))
 _GROUPS: frozenset[Kind] = frozenset(("list", "set", "tuple", "bracket", "interval", "union", "matrix"))
 _VALUES: frozenset[Kind] = frozenset(("number", "expr"))
 _MAX_ITEMS = 60
+_WORDED = re.compile(r"(?<![A-Za-z])or(?![A-Za-z])|或")
 
 
 def compare(gold: Parsed, answer: Parsed, precision: int | None = None) -> Outcome:
@@ -57,6 +59,8 @@ def compare(gold: Parsed, answer: Parsed, precision: int | None = None) -> Outco
     if gold.kind in {"text", "literal"} or answer.kind == "text":
         return _as_text(gold, answer, precision)
     if gold.kind == "expr" and answer.kind in _VALUES:
+        if gold.node is None or answer.node is None:
+            return Outcome(False, "kind")  # infinity, the empty set
         if answer.unit is not None and (measured := glued(gold)) is not None:
             return numbers_equal(measured, answer, precision)
         return by_points(gold, answer)
@@ -80,7 +84,7 @@ def numbers_equal(gold: Parsed, answer: Parsed, precision: int | None = None) ->
     if isinstance(g, complex) or isinstance(a, complex):
         return Outcome(_near(complex(_inexact(g)), complex(_inexact(a))), "number")
     if factor != 1:
-        a = a * factor if isinstance(a, Fraction) else a * float(factor)
+        a = a * factor if isinstance(a, Fraction) else a * float(factor)  # factors of units are small
     if not gold.percent and not answer.percent:
         return Outcome(_close(g, a, gold, answer, precision), "number" if factor == 1 else "unit")
     if gold.percent and answer.percent:
@@ -95,7 +99,7 @@ def numbers_equal(gold: Parsed, answer: Parsed, precision: int | None = None) ->
 
 
 def _measured(number: Parsed) -> bool:
-    return number.unit is not None and bool(number.unit.dimension)
+    return number.unit is not None and bool(number.unit.dimension or number.unit.words)
 
 
 def by_points(gold: Parsed, answer: Parsed) -> Outcome:
@@ -130,7 +134,7 @@ def _against_number(gold: Parsed, answer: Parsed, precision: int | None) -> Outc
         return outcome
     if answer.kind == "expr":
         if answer.node is None or gold.node is None:
-            return Outcome(None, "number")
+            return Outcome(False, "kind")  # infinity, the empty set
         measured = glued(answer)
         return by_points(gold, answer) if measured is None else numbers_equal(gold, measured, precision)
     if answer.kind == "relation":
@@ -171,7 +175,7 @@ def _decimal_comma(gold: Parsed, answer: Parsed) -> bool:
         return False
     head, comma, tail = answer.text.replace(" ", "\0").partition(",")
     whole = head.replace(".", "")
-    if not (comma and tail.isdigit() and whole.lstrip("-").isdigit()):
+    if not (comma and tail.isdecimal() and whole.lstrip("-").isdecimal()):
         return False
     if answer.kind == "number" and len(tail) == 3 and whole.lstrip("-") != "0":
         return False
@@ -188,10 +192,15 @@ def _close(
     if isinstance(g, Fraction) and isinstance(a, Fraction):
         if g == a:
             return True
-        if answer.decimals is None:
+        if answer.decimals is None and not (answer.percent and answer.node is not None and answer.node[0] == "num"):
             # An exact value against a decimal gold: it must round to it.
             return _rounds_to(a, g, gold)
-        if gold.decimals is not None and gold.plain >= 2 and answer.decimals > gold.decimals and _rounds_to(a, g, gold):
+        if (
+            gold.decimals is not None
+            and gold.plain >= 2
+            and (answer.decimals or 0) > gold.decimals
+            and _rounds_to(a, g, gold)
+        ):
             # A finer decimal than the gold's, when the gold has enough digits to look rounded.
             return abs(g) * Fraction(10) ** gold.decimals >= 10
         if g.denominator == 1 or a.denominator == 1:
@@ -199,13 +208,14 @@ def _close(
         if gold.decimals == answer.decimals:
             return False  # the same number of places: the figures themselves are the answer
         return abs(g - a) <= RELATIVE * abs(g)
-    near = _near(float(g), float(a))
-    if near is not False:
+    inexact_g, inexact_a = _inexact(g), _inexact(a)
+    near = _near(inexact_g, inexact_a)
+    if near is not False or not math.isfinite(abs(inexact_g)) or not math.isfinite(abs(inexact_a)):
         return near
     if isinstance(g, Fraction):
         return _rounds_to(_exact(a), g, gold)
     # An exact irrational gold against a figure: the figure must agree to six digits.
-    return answer.decimals is not None and abs(float(g) - float(a)) <= 1e-6 * abs(float(g))
+    return answer.decimals is not None and abs(inexact_g - inexact_a) <= 1e-6 * abs(inexact_g)
 
 
 def _rounds_to(value: Fraction, g: Fraction, gold: Parsed) -> bool:
@@ -310,8 +320,9 @@ def _groups(gold: Parsed, answer: Parsed, precision: int | None) -> Outcome:
     if _labelled(g) or _labelled(a):
         return _in_order(_sorted_by_label(g), _sorted_by_label(a), precision, "tuple")
     if g.kind == "tuple" or a.kind == "tuple":
-        if {g.kind, a.kind} & {"set"}:
-            return Outcome(False, "tuple")
+        other = a if g.kind == "tuple" else g
+        if other.kind == "set" or any(item.label for item in other.items) or _WORDED.search(other.text):
+            return Outcome(False, "tuple")  # a choice of values is no ordered pair
         return _in_order(g.items, a.items, precision, "tuple")
     return _unordered(g.items, a.items, precision, "set" if g.kind == "set" else "list")
 

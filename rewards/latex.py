@@ -66,9 +66,7 @@ _SHORT_WORDS = frozenset(
 
 def plain_products(words: str) -> bool:
     """Whether a run of letters reads as a product of variables (``xy``, ``abc``) rather than as a word."""
-    if len(words) == 2:
-        return words.lower() not in _SHORT_WORDS
-    return len(words) == 1 or (len(words) == 3 and list(words) == sorted(words) and not set(words) & set("eiou"))
+    return len(words) <= 2 or (len(words) == 3 and list(words) == sorted(words) and not set(words) & set("eiou"))
 
 
 @lru_cache(maxsize=4096)
@@ -76,6 +74,8 @@ def parse(text: str) -> Node:
     """The tree of a cleaned expression. Raises Unreadable or TooLarge."""
     if len(text) > 2000:
         raise TooLarge
+    if text.lower() in _SHORT_WORDS:
+        raise Unreadable
     text = _CROSS.sub(r"\\times ", _MIXED.sub(_mixed, text))
     parser = _Parser(_tokens(text))
     try:
@@ -298,7 +298,7 @@ class _Parser:
             self.need("}")
             return node
         token = self.peek()
-        if token is not None and token[0] == "num" and "." not in token[1] and len(token[1]) > 1:
+        if token is not None and token[0] == "num" and token[1].isdecimal() and len(token[1]) > 1:
             # TeX takes one digit; what follows stays for the next argument.
             self.tokens[self.at] = ("num", token[1][1:])
             return ("num", Fraction(int(token[1][0])))

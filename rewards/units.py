@@ -56,9 +56,14 @@ _TABLE: dict[str, dict[str, Fraction]] = {
         "min minute mins 分钟": _f("60"),
         "h hr hour hrs 小时 时": _f("3600"),
         "day 天 日": _f("86400"),
-        "week wk 周 星期": _f("604800"),
+        "week wk wks 周 星期": _f("604800"),
     },
-    "year": {"year yr 年 岁": _f("1"), "month 月 个月": _f("1/12"), "decade": _f("10"), "century centuries": _f("100")},
+    "year": {
+        "year yr yrs 年 岁": _f("1"),
+        "month 月 个月": _f("1/12"),
+        "decade": _f("10"),
+        "century centuries": _f("100"),
+    },
     "volume": {
         "l liter litre 升": _f("1"),
         "ml milliliter millilitre cc 毫升": _f("1/1000"),
@@ -200,6 +205,9 @@ def parse_unit(text: str) -> Unit | None:
         if name in _REFUSED:
             return None
         known = _KNOWN.get(name)
+        if known is None and name[0] == "个" and name[1:] in _KNOWN:  # 三个小时
+            name = name[1:]
+            known = _KNOWN[name]
         if known is None and not name.isascii():
             if name[0] in "和或与及到至不又":
                 return None
@@ -231,10 +239,11 @@ def same_unit(gold: Unit | None, answer: Unit | None) -> Fraction | None:
     units differ."""
     if gold is None or answer is None:
         return Fraction(1)
+    if not (gold.dimension or gold.words) or not (answer.dimension or answer.words):
+        return Fraction(1)  # one of them says nothing ("units", 个)
     if not gold.dimension or not answer.dimension:
-        if not gold.words or not answer.words:
-            return Fraction(1)
-        return Fraction(1) if gold.words <= answer.words or answer.words <= gold.words else None
+        shared = gold.words and answer.words and (gold.words <= answer.words or answer.words <= gold.words)
+        return Fraction(1) if shared else None
     if gold.dimension == answer.dimension:
         return answer.size / gold.size
     return (

@@ -233,9 +233,10 @@ def test_five_megabytes_of_reasoning_do_not_hide_the_answer() -> None:
 
 
 _SCRAPS = st.sampled_from(
-    ["\\boxed{", "\\fbox {", "{", "}", "\\frac", "\\sqrt", "^", "_", "(", ")", "[", "]", ",", " and ", " or ", "=", "<",
-     "\\pm", "\\text{", "1", "2.5", "x", "e", "%", "$", "5 cm", "!", "|", "\\{", "\\}", "\\cup", "三", "分之", "个",
-     "\n", "</think>", "<think>", "<|im_end|>", "-", "/", "\\\\", "&", "\\begin{pmatrix}", "\\end{pmatrix}", "one", " half "]
+    ["\\boxed{", "\\fbox {", "{", "}", "\\frac", "\\sqrt", "^", "_", "(", ")", "[", "]", ",", " and ", " or ", "=",
+     "<", "\\pm", "\\text{", "1", "2.5", "x", "e", "%", "$", "5 cm", "!", "|", "\\{", "\\}", "\\cup", "三", "分之",
+     "个", "\n", "</think>", "<think>", "<|im_end|>", "-", "/", "\\\\", "&", "\\begin{pmatrix}", "\\end{pmatrix}",
+     "one", " half "]
 )  # fmt: skip
 _GOLDS = st.one_of(
     st.sampled_from(["42", "1/2", "28%", "B", "yes", "(1,2)", "\\{1,2\\}", "x=5", "[0,1)", "五"]),
