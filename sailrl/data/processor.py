@@ -80,10 +80,11 @@ class Processor:
         counts = iter(self._full._get_num_multimodal_tokens(image_sizes=sizes).num_image_tokens)
         return [i for token in ids for i in ([token] * next(counts) if token == self.image_id else [token])]
 
-    def pixels(self, image: Any) -> tuple[torch.Tensor, torch.Tensor]:
-        """``(pixel_values [patches, dim] float32, grid [3] = frames, rows, columns of patches)`` of one image."""
-        out = self._full.image_processor(images=[image], return_tensors="pt")
-        return out["pixel_values"], out["image_grid_thw"][0]
+    def pixels(self, images: Sequence[Any]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+        """Of each image ``(pixel_values [patches, dim] float32, grid [3] = frames, rows, columns of patches)``."""
+        out = self._full.image_processor(images=list(images), return_tensors="pt")
+        grids = out["image_grid_thw"]
+        return list(zip(out["pixel_values"].split(grids.prod(dim=1).tolist()), grids, strict=True))
 
     def image_places(self, ids: torch.Tensor) -> torch.Tensor:
         """1 where an id stands for a piece of an image, else 0; the shape of ``ids``, int32."""

@@ -72,7 +72,7 @@ def _example(prompt: Prompt, response: str, processor: Processor) -> dict[str, A
     return {
         "input_ids": [*prompt.token_ids, *answer],
         "prompt_tokens": len(prompt.token_ids),
-        "images": list(prompt.images),
+        "image_hashes": list(prompt.images),
     }
 
 
@@ -92,8 +92,8 @@ def _collate(examples: list[dict[str, Any]], *, processor: Processor, images: Im
     }
     if processor.image_id is not None:
         batch["mm_token_type_ids"] = processor.image_places(batch["input_ids"])
-    seen = [processor.pixels(images.image(digest)) for example in examples for digest in example["images"]]
-    if seen:
-        batch["pixel_values"] = torch.cat([pixels for pixels, _ in seen])
-        batch["image_grid_thw"] = torch.stack([grid for _, grid in seen])
+    digests = [digest for example in examples for digest in example["image_hashes"]]
+    if digests:
+        pixels, grids = zip(*processor.pixels([images.image(digest) for digest in digests]), strict=True)
+        batch["pixel_values"], batch["image_grid_thw"] = torch.cat(pixels), torch.stack(grids)
     return batch

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -37,7 +38,7 @@ class Vision:
         if not order:
             return {"mm_token_type_ids": token_types}
         distinct = list(dict.fromkeys(order))
-        loaded = {digest: self._load(digest) for digest in distinct}
+        loaded = self._load(distinct)
         self._check(batch, token_types, {digest: grid for digest, (_, grid) in loaded.items()})
         device = next(model.parameters()).device
         features = model.get_image_features(
@@ -54,13 +55,18 @@ class Vision:
             "mm_encoder_outputs": {"image": features},
         }
 
-    def _load(self, digest: str) -> tuple[torch.Tensor, torch.Tensor]:
-        if digest not in self._cache:
-            self._cache[digest] = self._processor.pixels(self._images.image(digest))
-            if len(self._cache) > CACHED_IMAGES:
-                self._cache.popitem(last=False)
-        self._cache.move_to_end(digest)
-        return self._cache[digest]
+    def _load(self, digests: Sequence[str]) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+        new = [digest for digest in digests if digest not in self._cache]
+        if new:
+            made = self._processor.pixels([self._images.image(digest) for digest in new])
+            self._cache.update(zip(new, made, strict=True))
+        loaded = {}
+        for digest in digests:
+            self._cache.move_to_end(digest)
+            loaded[digest] = self._cache[digest]
+        while len(self._cache) > CACHED_IMAGES:
+            self._cache.popitem(last=False)
+        return loaded
 
     def _check(self, batch: Batch, token_types: torch.Tensor, grids: dict[str, torch.Tensor]) -> None:
         places = token_types.sum(dim=1).tolist()
