@@ -172,6 +172,8 @@ def _verdict_of(content: str) -> Literal["yes", "no", ""]:
     """The side a sentence takes by its first word: "Yes, it is"; nothing when both sides are in it."""
     key = text_key(content)
     parts = re.split(r"[\s,.;:!]+", key)
+    if key in _LETTERS_SAY:
+        return _LETTERS_SAY[key]
     first = read(parts[0]) if parts[0] else None
     if first is None or first.kind != "yes_no":
         return ""
@@ -183,6 +185,7 @@ def _verdict_of(content: str) -> Literal["yes", "no", ""]:
     return "yes" if first.ends == "yes" else "no"
 
 
+_LETTERS_SAY: dict[str, Literal["yes", "no"]] = {"y": "yes", "t": "yes", "n": "no", "f": "no"}
 _SUBJECTS = frozenset(["it", "they", "he", "she", "the", "this", "that", "there", "because", "since", "we", "you", "i"])
 
 

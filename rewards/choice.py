@@ -17,7 +17,7 @@ from rewards.structure import read
 
 _LEAD = re.compile(
     r"(?:(?:so |thus |therefore,? )?(?:the |my )?(?:final |correct |right |best )?(?:answer|option|choice|ans|letter)s?"
-    r"(?: (?:is|are|:))?[ :]*|应?选(?:项|择)?:?|答案?[是为选:]*|正确(?:答案|选项)[是为:]*|故选:?|i choose )",
+    r"(?: (?:is|are|:))?[ :]*|应?选(?:项|择)?:?|答案?[是为选:]*|正确(?:答案|选项)[是为:]*|故选:?|i choose |choose |it is |it's |i think (?:it is |it's )?)",
     re.IGNORECASE,
 )
 _LETTER = re.compile(r"[(\[]?\s*([A-Za-z])\s*(?:[)\]]\s*[.:]?|[.:,)]|\s-(?=\s+\w\w)|(?=\s|$))\s*(.*)", re.DOTALL)
@@ -26,6 +26,7 @@ _TRAIL = re.compile(
     re.IGNORECASE,
 )
 _SEVERAL = re.compile(r"\s*(?:,|;|and|or|&|\+|/|和|或|与|\s|\(|\)|\.)\s*", re.IGNORECASE)
+_MORE = re.compile(r"(?:^|\W)(?:or|and|nor|maybe|perhaps|possibly|also)\W+(?:\w+\W+){0,3}?\(?[A-Z](?!\w)")
 _TEXT_THEN_LETTER = re.compile(r"(.+?)\s*\(\s*([A-Za-z])\s*\)")
 
 
@@ -117,6 +118,8 @@ def _named(s: str) -> tuple[int, str] | None:
     """The option letter that ``s`` begins with, and the text after it."""
     lead = _LEAD.match(s)
     body = s[lead.end() :].strip() if lead is not None else s
+    if lead is not None and (again := _LEAD.match(body)) is not None:  # "the answer is option A"
+        body = body[again.end() :].strip()
     match = _LETTER.fullmatch(body)
     if match is None:
         if lead is not None and len(body) == 1 and body.isalpha() and body.isascii():
@@ -128,6 +131,8 @@ def _named(s: str) -> tuple[int, str] | None:
         return None  # "a dog"
     if re.match(r"[A-Za-z](?![A-Za-z])", rest) and body[match.end(1) : match.end(1) + 1] == ",":
         return None  # "A, B"
+    if _MORE.search(rest):
+        return None  # "A or maybe B"
     if rest and rest[0] in "=+-*/^<>_":
         return None  # "x = 5", "A + B"
     return ord(letter.upper()) - 65, rest

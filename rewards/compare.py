@@ -39,6 +39,10 @@ _ORDERED: frozenset[Kind] = frozenset(("tuple", "interval"))
 _GROUPS: frozenset[Kind] = frozenset(("list", "set", "tuple", "bracket", "interval", "union", "matrix"))
 _VALUES: frozenset[Kind] = frozenset(("number", "expr"))
 _MAX_ITEMS = 60
+_MONTH = re.compile(r"\b(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*")
+_ORDINAL = re.compile(r"(?<=\d)(?:st|nd|rd|th)()")
+_CLOCK = re.compile(r"0\d:\d\d")
+_NO_SCRIPTS = str.maketrans("", "", "_{} ")
 _WORDED = re.compile(r"(?<![A-Za-z])or(?![A-Za-z])|或")
 
 
@@ -155,6 +159,8 @@ def _against_number(gold: Parsed, answer: Parsed, precision: int | None) -> Outc
         if parts and answer.kind != "tuple":
             return _unordered(parts, answer.items, precision, "list")
         return Outcome(False, "number")
+    if answer.text.startswith(("<", ">", "\\le", "\\ge", "\\ne")) or answer.text.endswith("+"):
+        return Outcome(False, "interval")  # "at least 5" is not 5
     if answer.kind == "text" and _mathematical(answer.text):
         return Outcome(None, "number")
     return Outcome(False, "number")
@@ -260,6 +266,8 @@ def _near(g: float | complex, a: float | complex) -> bool | None:
 def _as_text(gold: Parsed, answer: Parsed, precision: int | None) -> Outcome:
     if text_key(gold.text) == text_key(answer.text):
         return Outcome(True, "text")
+    if ("_" in gold.text or "_" in answer.text) and _formula(gold.text) == _formula(answer.text):
+        return Outcome(True, "text")  # H_2O
     if gold.kind == "literal":
         return Outcome(_literal_key(gold.text) == _literal_key(answer.text), "literal")
     if gold.kind == "text" and answer.kind == "list" and len(answer.items) == 1:
@@ -271,8 +279,16 @@ def _as_text(gold: Parsed, answer: Parsed, precision: int | None) -> Outcome:
 
 def _literal_key(s: str) -> str:
     """Dates, times, phone numbers: spaces around signs and the spelling of a.m./p.m. do not matter."""
-    k = text_key(s).replace(" ", "").replace("a.m", "am").replace("p.m", "pm").replace(",", "")
-    return k.rstrip(".")
+    k = text_key(s).replace("a.m", "am").replace("p.m", "pm").replace(",", " ").rstrip(".")
+    if _MONTH.search(k):  # "June 5th, 2020" and "5 Jun 2020"
+        words = _ORDINAL.sub(r"\1", _MONTH.sub(r"\1", k)).split()
+        return " ".join(sorted(word.rstrip(".") for word in words))
+    k = k.replace(" ", "")
+    return k[1:] if _CLOCK.match(k) else k
+
+
+def _formula(s: str) -> str:
+    return text_key(s).translate(_NO_SCRIPTS)
 
 
 def _mathematical(s: str) -> bool:

@@ -130,6 +130,9 @@ def _letters(word: str) -> list[tuple[str, str]]:
     return [("var", c) for c in word]
 
 
+_DEGREE: Node = ("div", ("const", "pi"), ("num", Fraction(180)))
+
+
 class _Parser:
     """sum := product (± product)*; product := unary (operator unary | unary)*; unary := -unary | power;
     power := postfix (^ unary)?; postfix := atom (! | % | ' | ^\\circ)*."""
@@ -137,6 +140,7 @@ class _Parser:
     def __init__(self, tokens: list[tuple[str, str]]) -> None:
         self.tokens = tokens
         self.at = 0
+        self.in_function = 0
 
     def peek(self) -> tuple[str, str] | None:
         return self.tokens[self.at] if self.at < len(self.tokens) else None
@@ -203,7 +207,11 @@ class _Parser:
 
     def power(self, depth: int) -> Node:
         base = self.postfix(depth)
-        if self.value() == "^" and not self._degree():
+        if self.value() == "^" and self._degree():
+            self.at += 2
+            # Degrees count inside a trigonometric function only; elsewhere they are a unit like any other.
+            return ("mul", base, _DEGREE) if self.in_function else base
+        if self.value() == "^":
             self.at += 1
             return ("pow", base, self._script(depth))
         return base
@@ -322,6 +330,7 @@ class _Parser:
             elif self.value() == "^":
                 self.at += 1
                 exponent = self._script(depth)
+        self.in_function += 1
         if self.value() in {"(", "["}:
             closing = _OPEN[self.value()]
             self.at += 1
@@ -331,6 +340,7 @@ class _Parser:
             self.need(closing)
         else:
             args = [self._bare(depth)]
+        self.in_function -= 1
         if exponent == ("neg", ("num", Fraction(1))) and "arc" + name in _FUNCTIONS:
             return ("call", "arc" + name, tuple(args))
         if base is not None:
@@ -380,7 +390,7 @@ def evaluate(node: Node, values: dict[str, Number] | None = None) -> Number:
     """The value of ``node``. Raises Unreadable where it has none and TooLarge where it costs too much."""
     try:
         result = _value(node, values or {})
-    except (ZeroDivisionError, OverflowError, ValueError, ArithmeticError, RecursionError) as error:
+    except (ArithmeticError, ValueError, TypeError, RecursionError) as error:  # TypeError: sin(3, 4)
         raise Unreadable from error
     if isinstance(result, complex):
         if not (math.isfinite(result.real) and math.isfinite(result.imag)):

@@ -81,6 +81,7 @@ _FONTS = (
 )
 _FONT = re.compile(rf"\\(?:{_FONTS})\*?\s*\{{([^{{}}]*)\}}")
 _FONT_NAME = re.compile(rf"\\(?:{_FONTS})\*?\s*(?=\{{)")
+_OVER_LETTERS = re.compile(r"\\(?:overline|bar|widehat|hat)\s*\{\s*([A-Za-z]+)\s*\}|\\(?:tri)?angle(?![a-zA-Z])\s*()")
 _COLOUR = re.compile(r"\\(?:textcolor|color|colorbox)\s*\{[a-zA-Z]+\}")
 _DROP = re.compile(
     r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|rm|bf|it|sf|tt|mathstrut|strut|noindent|centering|"
@@ -253,6 +254,7 @@ def _latex(s: str) -> str:
         if not changed:
             break
     s = _FONT_NAME.sub("", s)
+    s = _OVER_LETTERS.sub(r"\1", s)
     s = _CIRC.sub(r"^\\circ ", s)
     return _ESCAPED.sub(r"\1", s)
 

@@ -65,6 +65,9 @@ _CURRENCY = re.compile(
     r"([+-]?)\s*((?:US|CA|A|HK|NT|CN|R|C|AU)?\s?[$]|[€£¥₹₩]|(?:USD|EUR|GBP|CNY|RMB|JPY|INR|Rs\.?)(?=[\s\d]))\s*([+-]?)(?=[\d.\\(])"
 )
 _GLUED = re.compile(r"(.*\d)([A-Za-z])")
+_MONEY = {"K": "thousand", "M": "million", "B": "billion"}
+_TRIG = re.compile(r"sin|cos|tan|cot|sec|csc")
+_MONEY_SCALE = re.compile(r"([\d.,]+)\s?([kKMB])")
 _PERCENT = re.compile(r"\s*(?:%|\\%|percent\b|per cent\b|pct\b\.?|％)\s*", re.IGNORECASE)
 _SCALE = re.compile(
     r"(.*[\d)}])\s*(hundred|thousand|million|billion|trillion|dozen)\b\s*(.*)", re.IGNORECASE | re.DOTALL
@@ -160,6 +163,9 @@ def read_quantity(s: str) -> Parsed | None:
     number = read_number(body)
     if number is not None:
         return _with(number, s, unit)
+    money = _MONEY_SCALE.fullmatch(body) if unit is not None else None  # "$1.5M"
+    if money is not None:
+        body = f"{money.group(1)} {_MONEY[money.group(2).upper()]}"
     written = _written(body)
     if written is not None:
         return written if unit is None else _with(written, s, unit)
@@ -189,8 +195,8 @@ def read_quantity(s: str) -> Parsed | None:
             if tail.startswith("(") and tail.endswith(")"):
                 tail = tail[1:-1]
             named = parse_unit(tail)
-            if named is None:
-                continue
+            if named is None or (tail.startswith("^") and _TRIG.search(head)):
+                continue  # the degrees of "sin 30°" belong inside
             figure = read_number(head) or _constant(head)
             if figure is not None:
                 return _with(figure, s, named)
@@ -278,7 +284,7 @@ def lone_number(s: str) -> Parsed | None:
     """The only number of a sentence, for counts: "I can see 5 cats". None when there is none, more, or a hedge."""
     if UNSURE.search(s) or any(c in s for c in "=\\^_{}"):
         return None
-    found = re.findall(r"(?<![\w.])-?\d+(?:,\d{3})*(?:\.\d+)?(?![\w.]*\d)", s)
+    found = re.findall(r"(?<![\w.])-?\d+(?:,\d{3})*(?:\.\d+)?(?![\w.]*\d|\+)", s)
     if len(found) == 1:
         figure = read_number(found[0])
         after = s[s.index(found[0]) + len(found[0]) :].split()[:3]
