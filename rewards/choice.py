@@ -17,7 +17,8 @@ from rewards.structure import read
 
 _LEAD = re.compile(
     r"(?:(?:so |thus |therefore,? )?(?:the |my )?(?:final |correct |right |best )?(?:answer|option|choice|ans|letter)s?"
-    r"(?: (?:is|are|:))?[ :]*|应?选(?:项|择)?:?|答案?[是为选:]*|正确(?:答案|选项)[是为:]*|故选:?|i choose |choose |it is |it's |i think (?:it is |it's )?)",
+    r"(?: (?:is|are|:))?[ :]*|应?选(?:项|择)?:?|答案?[是为选:]*|正确(?:答案|选项)[是为:]*|故选:?"
+    r"|i choose |choose |it is |it's |i think (?:it is |it's )?)",
     re.IGNORECASE,
 )
 _LETTER = re.compile(r"[(\[]?\s*([A-Za-z])\s*(?:[)\]]\s*[.:]?|[.:,)]|\s-(?=\s+\w\w)|(?=\s|$))\s*(.*)", re.DOTALL)
@@ -93,11 +94,11 @@ def answered(answer: str, gold: ChoiceGold) -> bool:
                     return gold.right == {index}
                 if matching:
                     return False  # the letter of one option with the text of another
-                if not _letters(s, len(texts)):
+                if not _letters(s, len(texts)) and not _MORE.search(rest):
                     return gold.right == {index}
         elif gold.text:
             return gold.right == {index} and bool(compare(read(gold.text), read(rest)).equal)
-        elif not _letters(s, 26):
+        elif not _letters(s, 26) and not _MORE.search(rest):  # "A or maybe B"
             return gold.right == {index}
     several = _letters(s, len(texts) or 26)
     if several:
@@ -131,8 +132,6 @@ def _named(s: str) -> tuple[int, str] | None:
         return None  # "a dog"
     if re.match(r"[A-Za-z](?![A-Za-z])", rest) and body[match.end(1) : match.end(1) + 1] == ",":
         return None  # "A, B"
-    if _MORE.search(rest):
-        return None  # "A or maybe B"
     if rest and rest[0] in "=+-*/^<>_":
         return None  # "x = 5", "A + B"
     return ord(letter.upper()) - 65, rest
