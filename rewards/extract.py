@@ -56,13 +56,14 @@ _CORRECTS = re.compile(
     r"|等等|不对|更正|应该|应为|错|重新|最终|最后|纠正",
     re.IGNORECASE,
 )
+# Narrow on purpose: "if", "another" or a distant "or" belong to ordinary reasoning between a boxed step and the answer.
 _HEDGES = re.compile(
-    r"\b(?:or|vs|versus|maybe|perhaps|possibl[ey]|alternatively|alternative|either|could|might|else|otherwise|another|if|"
-    r"not sure|unsure)\b|或|可能|也许|要么",
+    r"\b(?:vs|versus|maybe|perhaps|possibly|possibility|possible (?:answer|solution)s?|alternatively|alternative|"
+    r"(?:could|might|may) (?:also )?be|otherwise|not sure|unsure)\b|\bor\b[^.!?。\n]{0,30}$|或|可能|也许|要么",
     re.IGNORECASE,
 )
 _ANNOUNCES = re.compile(
-    r"\b(?:answers?|options?|choices?|solution|result|guess|try|attempt|candidate|possibility|"
+    r"\b(?:answers?|options?|choices?|solution|guess|try|attempt|candidate|possibility|"
     r"cases?)\b|答案|选项|选择|情况",
     re.IGNORECASE,
 )
