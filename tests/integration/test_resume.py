@@ -1,0 +1,46 @@
+"""SIGKILL at any moment, then the same command: the run is the one that was never interrupted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.integration.conftest import SHORT, Finished, end, metrics, run, start, wait_until
+
+pytestmark = pytest.mark.slow
+
+TIMING = ("time/", "tokens/trained_per_s")
+
+
+def _lines(folder: Path) -> list[dict[str, Any]]:
+    return [{k: v for k, v in line.items() if not k.startswith(TIMING)} for line in metrics(folder)]
+
+
+def _alive(processes: list[psutil.Process]) -> list[str]:
+    return [str(p) for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_a_killed_run_leaves_no_process_and_goes_on_bit_for_bit(
+    tiny_run: Finished, fresh_folder: Callable[[], Path], stopping: list[Any]
+) -> None:
+    folder = fresh_folder()
+    killed = start(folder, *SHORT)
+    stopping.append(killed)
+    # Step 10 of 16 is the second update of the third episode; the last checkpoint is that of the second.
+    wait_until("update 10", lambda: any(line["step"] >= 10 for line in metrics(folder)), timeout_s=240)
+    started = end(killed)
+    assert len(started) > 3  # Ray's processes, the workers, the engine
+    assert sorted(path.name for path in (folder / "checkpoints").glob("episode-*")) == ["episode-000002"]
+    wait_until(f"the end of {_alive(started)}", lambda: not _alive(started), timeout_s=30)
+
+    resumed = run(folder, *SHORT)
+    assert resumed.code == 0, resumed.output
+    assert "8 of 16 updates are done" in resumed.output
+    assert _lines(folder) == _lines(tiny_run.folder)
+    last = Path("checkpoints") / "episode-000004"
+    for name in ("rollouts.jsonl", last / "model" / "model.safetensors", last / "learner.safetensors"):
+        assert (folder / name).read_bytes() == (tiny_run.folder / name).read_bytes(), name
