@@ -17,7 +17,7 @@ import re
 from fractions import Fraction
 from typing import NamedTuple
 
-from rewards import latex
+from rewards import arithmetic, latex
 from rewards.normalize import key, text_key
 from rewards.quantity import Kind, Parsed, glued
 from rewards.structure import comma_parts, read_clean
@@ -114,9 +114,9 @@ def by_points(gold: Parsed, answer: Parsed) -> Outcome:
     others = latex.symbols(answer.node)
     same: list[bool | None] = []
     for point in range(3):
-        values = latex.assign(names | others, point)
+        values = arithmetic.assign(names | others, point)
         try:
-            g, a = latex.evaluate(gold.node, values), latex.evaluate(answer.node, values)
+            g, a = arithmetic.evaluate(gold.node, values), arithmetic.evaluate(answer.node, values)
         except latex.Unreadable:
             same.append(None)
             continue
@@ -444,10 +444,10 @@ def _relations(g: Parsed, a: Parsed) -> Outcome:
     names = frozenset().union(*(latex.symbols(node) for node in (gl, gr, al, ar)))
     ratios = []
     for point in range(3):
-        values = latex.assign(names, point)
+        values = arithmetic.assign(names, point)
         try:
-            dg = _inexact(latex.evaluate(gl, values)) - _inexact(latex.evaluate(gr, values))
-            da = _inexact(latex.evaluate(al, values)) - _inexact(latex.evaluate(ar, values))
+            dg = _inexact(arithmetic.evaluate(gl, values)) - _inexact(arithmetic.evaluate(gr, values))
+            da = _inexact(arithmetic.evaluate(al, values)) - _inexact(arithmetic.evaluate(ar, values))
         except latex.Unreadable:
             return Outcome(None, "equation")
         if not dg or not da:

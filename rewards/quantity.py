@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Literal
 
-from rewards import latex, words
+from rewards import arithmetic, latex, words
 from rewards.units import Unit, parse_unit
 
 Kind = Literal[
@@ -65,6 +65,8 @@ _CURRENCY = re.compile(
     r"([+-]?)\s*((?:US|CA|A|HK|NT|CN|R|C|AU)?\s?[$]|[€£¥₹₩]|(?:USD|EUR|GBP|CNY|RMB|JPY|INR|Rs\.?)(?=[\s\d]))\s*([+-]?)(?=[\d.\\(])"
 )
 _GLUED = re.compile(r"(.*\d)([A-Za-z])")
+_PART = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z\u4e00-\u9fff]+)")
+_COMPOUND = re.compile(rf"{_PART.pattern}(?:\s*(?:and\s*)?{_PART.pattern})++")
 _MONEY = {"K": "thousand", "M": "million", "B": "billion"}
 _TRIG = re.compile(r"sin|cos|tan|cot|sec|csc")
 _MONEY_SCALE = re.compile(r"([\d.,]+)\s?([kKMB])")
@@ -166,6 +168,8 @@ def read_quantity(s: str) -> Parsed | None:
     money = _MONEY_SCALE.fullmatch(body) if unit is not None else None  # "$1.5M"
     if money is not None:
         body = f"{money.group(1)} {_MONEY[money.group(2).upper()]}"
+    if unit is None and body[:1].isdecimal() and (compound := _compound(s)) is not None:
+        return compound
     written = _written(body)
     if written is not None:
         return written if unit is None else _with(written, s, unit)
@@ -216,6 +220,24 @@ def read_quantity(s: str) -> Parsed | None:
             return None
         return _with(figure, s, unit if figure.unit is None or not figure.unit.dimension else figure.unit)
     return None
+
+
+def _compound(s: str) -> Parsed | None:
+    """``2 hours and 30 minutes``, ``5 ft 6 in``: parts of one quantity, in ever smaller units of one kind."""
+    parts = _PART.findall(s)
+    if len(parts) < 2 or _COMPOUND.fullmatch(s) is None:
+        return None
+    units = [parse_unit(name) for _, name in parts]
+    first = units[0]
+    if first is None or not first.dimension:
+        return None
+    total, size = Fraction(0), first.size + 1
+    for (figure, _), unit in zip(parts, units, strict=True):
+        if unit is None or unit.dimension != first.dimension or unit.size >= size:
+            return None
+        total, size = total + Fraction(figure) * unit.size, unit.size
+    value = total / first.size
+    return Parsed("number", s, ("num", value), value, first)
 
 
 def _with(number: Parsed, text: str, unit: Unit | None, *, percent: bool = False) -> Parsed:
@@ -274,7 +296,7 @@ def read_expression(s: str) -> Parsed | None:
     if latex.symbols(node):
         return Parsed("expr", s, node)
     try:
-        value = latex.evaluate(node)
+        value = arithmetic.evaluate(node)
     except latex.Unreadable:
         return Parsed("expr", s, node)
     return Parsed("number", s, node, value)

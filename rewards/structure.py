@@ -155,8 +155,9 @@ def _relation(s: str) -> Parsed | None:
         if len(terms) == 2 and _is_label(terms[1]):
             return _relabel(read_clean(terms[0]), terms[1])
         items = [read_clean(term) for term in terms]
-        if all(item.value is not None for item in items):
-            return items[-1]  # "2 + 3 = 5": a calculation states its result
+        if all(item.value is not None or item.kind == "literal" for item in items):
+            # "2 + 3 = 5": a calculation states its result.
+            return next((item for item in reversed(items) if item.value is not None), None)
         if len(items) == 2 and all(item.node is not None for item in items):
             return Parsed("relation", s, items=tuple(items), ends="=")
         return None

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rewards.latex import TooLarge, Unreadable, assign, evaluate, parse, symbols
+from rewards.arithmetic import assign, evaluate
+from rewards.latex import TooLarge, Unreadable, parse, symbols
 
 
 @pytest.mark.parametrize(
