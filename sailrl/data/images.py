@@ -23,6 +23,8 @@ MAX_PIXELS = 100_000_000
 """Larger images are refused before they are decoded: a few kilobytes can unfold to gigabytes."""
 MAX_ASPECT = 100.0
 """Longer side over shorter side; the models' own resizing gives up at 200."""
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+"""Formats that are decoded in this process. PIL knows more, and some of them start other programs (EPS)."""
 
 
 class ImageStore:
@@ -130,9 +132,13 @@ def decode(encoded: bytes, name: str) -> np.ndarray:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the rule below is ours
-            image: Any = Image.open(io.BytesIO(encoded))
+            image: Any = Image.open(io.BytesIO(encoded), formats=FORMATS)
         _check_shape(image, name)
         image = ImageOps.exif_transpose(image)
+        if image.mode == "F":
+            raise DataError(f"image {name} has floating-point pixels; save it with 8 or 16 bits per channel")
+        if image.mode.startswith("I"):  # 16 bits in one channel, which PIL would cut off at 255 instead of scaling
+            image = Image.fromarray((np.asarray(image).clip(0, 65535) / 257 + 0.5).astype(np.uint8))
         if image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info:
             rgba = image.convert("RGBA")
             image = Image.alpha_composite(Image.new("RGBA", rgba.size, "white"), rgba)
@@ -156,7 +162,8 @@ def _check_shape(image: Any, name: str) -> None:
     aspect = max(width, height) / min(width, height)
     if aspect > MAX_ASPECT:
         raise DataError(f"image {name} is {width} x {height}, sides of 1 : {aspect:.0f}; at most 1 : {MAX_ASPECT:.0f}")
-    if getattr(image, "n_frames", 1) > 1:
+    # Cameras and phones write JPEGs that carry further views of the same scene (MPO); the first is the picture.
+    if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
         raise DataError(f"image {name} is an animation of {image.n_frames} frames; give its frames as single images")
 
 
