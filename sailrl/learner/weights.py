@@ -1,0 +1,101 @@
+"""The policy's weights under the names and in the shapes of a checkpoint, tensor by tensor, for engines that are sent
+weights instead of a folder."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+
+from sailrl.errors import LearnerError
+
+_BLOCK = re.compile(r".*?\.\d+(?=\.)")
+"""Up to the first number of a name: ``model.layers.3``."""
+
+
+class CheckpointWeights:
+    """What ``save_pretrained`` would write, without writing it. Iterate once per publish.
+
+    In memory transformers 5 fuses experts and renames parts of some models; engines load the names of checkpoints. So
+    the steps of ``save_pretrained`` (transformers 5.19, ``modeling_utils``) are repeated here: leave out what is not
+    saved, drop tied copies, revert the conversions made at loading. Layer by layer, so that only one layer at a time
+    is held twice; sharded parameters are gathered (a collective: every rank iterates, in the same order).
+
+    Args:
+        model: a transformers model.
+        dtype: precision to send, the engine's. One for all, since vLLM packs tensors of one width next to each other.
+
+    Raises:
+        LearnerError: this model's names cannot be reverted.
+    """
+
+    def __init__(self, model: Any, dtype: torch.dtype) -> None:
+        self._model, self._dtype = model, dtype
+        special = "quantized" if getattr(model, "hf_quantizer", None) is not None else ""
+        special = "an adapter" if getattr(model, "peft_config", None) else special
+        if special:
+            raise _refusal(model, f"it is {special}")
+        from transformers.modeling_utils import remove_tied_weights_from_state_dict
+
+        state = model.state_dict()
+        for name in model._keys_to_ignore_on_save or ():
+            state.pop(name, None)
+        kept = remove_tied_weights_from_state_dict(state, model)
+        blocks = sorted((_block(name), name) for name in kept)
+        self._blocks = [[n for _, n in names] for _, names in itertools.groupby(blocks, key=lambda pair: pair[0])]
+        self._metadata = [
+            (name, self._sent(tensor.dtype), tuple(tensor.shape))
+            for block in self._blocks
+            for name, tensor in self._revert({n: _hollow(kept[n]) for n in block})
+        ]
+        names = [name for name, _, _ in self._metadata]
+        if len(set(names)) < len(names):
+            raise _refusal(model, "some of its parameters are converted across layers")
+
+    def metadata(self) -> list[tuple[str, torch.dtype, tuple[int, ...]]]:
+        """``(name, dtype, shape)`` of everything that iteration yields, in its order, without gathering anything."""
+        return self._metadata
+
+    @torch.no_grad()
+    def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]:
+        """Yields ``(name, tensor)``, whole tensors on the model's device in the dtype to send."""
+        state = self._model.state_dict()
+        for block in self._blocks:
+            for name, tensor in self._revert({n: _gathered(state[n]) for n in block}):
+                yield name, tensor.to(self._sent(tensor.dtype))
+
+    def _sent(self, dtype: torch.dtype) -> torch.dtype:
+        return self._dtype if dtype.is_floating_point else dtype
+
+    def _revert(self, state: dict[str, torch.Tensor]) -> list[tuple[str, torch.Tensor]]:
+        from transformers.core_model_loading import revert_weight_conversion
+
+        try:
+            return list(revert_weight_conversion(self._model, state).items())
+        except Exception as error:  # whatever a conversion trips over, the way out is the same
+            raise _refusal(self._model, f"{type(error).__name__}: {error}") from error
+
+
+def _block(name: str) -> str:
+    """The layer a parameter is in; empty for those outside of layers."""
+    found = _BLOCK.match(name)
+    return found.group(0) if found else ""
+
+
+def _hollow(tensor: torch.Tensor) -> torch.Tensor:
+    """A stand-in of the whole tensor's shape and type, also for a shard."""
+    return torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
+
+
+def _gathered(tensor: Any) -> torch.Tensor:
+    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
+
+
+def _refusal(model: Any, why: str) -> LearnerError:
+    return LearnerError(
+        f"the weights of {type(model).__name__} cannot be sent under the names of its checkpoint ({why}). "
+        "Write sync.method: disk, which lets transformers save them."
+    )
