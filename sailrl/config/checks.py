@@ -207,7 +207,8 @@ def _gspo_clips(config: RlvrConfig) -> Iterator[Complaint]:
         yield Complaint(
             ("algorithm", "clip", "high"),
             f"is {algorithm.clip.high:g} and the algorithm is {algorithm.name}, whose sequence ratio stays within "
-            f"about 0.001 of 1, so a bound above {GSPO_CLIP_SCALE:g} clips nothing. The paper has low: 3e-4, high: 4e-4.",
+            f"about 0.001 of 1, so a bound above {GSPO_CLIP_SCALE:g} clips nothing. The paper has low: 3e-4, "
+            "high: 4e-4.",
         )
 
 

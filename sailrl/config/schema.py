@@ -171,6 +171,14 @@ class LearnerConfig(Section):
     longest prompt and response together (16384 + 4096)."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, a third more compute."""
+    router_float32: bool = True
+    """Experts: score them in float32 whatever the model's precision, so that rounding does not choose."""
+    router_aux_coef: float = Field(default=0.0, ge=0)
+    """Experts: weight of the load-balancing loss, over the load of the whole update and all ranks (1e-3 is common; off
+    in RL). Costs one more forward pass per update, which counts the load."""
+    routing_replay: Literal["none", "r2", "r3"] = "none"
+    """Experts: `r2` uses in every update the experts that the old policy chose, `r3` those that the engine chose (GPU
+    only). Token-level ratios need one of them, GSPO does not."""
     threads: int | None = Field(default=None, ge=1)
     """CPU threads; default all cores."""
     timeout_s: float = Field(default=1800.0, gt=0)

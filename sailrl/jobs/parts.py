@@ -36,6 +36,9 @@ class Learners(Protocol):
     def prompt_logprobs(self, prompt: Prompt) -> list[float]:
         """[P-1] log-probabilities of a prompt's own tokens."""
 
+    def expert_load(self, prompts: Sequence[Prompt]) -> dict[str, float]:
+        """How evenly a set of prompts uses the experts; nothing for a dense model."""
+
     def explain_stale(self, prompt: Prompt, engine: Sequence[float], previous: str) -> list[str]:
         """Parameter groups that an engine did not receive."""
 
@@ -60,6 +63,8 @@ class Session:
     rollouts: RolloutLog
     clip: ClipController
     eval_prompts: list[Prompt]
+    text_probe: list[Prompt]
+    """Prompts without images on which the load of experts is watched: RL on images must not starve text."""
     processor: Processor
 
     async def publish(self, version: int) -> float:

@@ -58,6 +58,7 @@ async def train(config: RlvrConfig, plan: BatchPlan, run: Session, run_dir: Path
                 run.clip.update(clip_signal(run.clip.signal, outcomes))
                 with watch("sync"):
                     shared["sync/max_abs_dlogp"] = await run.publish(state.version + 1)
+                shared |= run.learners.expert_load(run.text_probe)
             spent = watch.lap()
             speed = {"tokens/trained_per_s": learned["tokens"] / spent["time/step_s"]}
             values = shared | update_metrics(learned, clip) | spent | speed

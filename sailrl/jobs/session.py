@@ -32,6 +32,7 @@ from sailrl.types import Completion, Prompt, Rollout
 
 WORKER_EXTENSION = "sailrl.sync.vllm_worker.WorkerExtension"
 PROBE_PROMPTS = 2
+TEXT_PROBE_PROMPTS = 32
 
 
 @asynccontextmanager
@@ -93,6 +94,7 @@ async def open_session(
             rollouts=rollouts,
             clip=clip,
             eval_prompts=prepared.eval,
+            text_probe=[prompt for prompt in prepared.eval or prompts if not prompt.images][:TEXT_PROBE_PROMPTS],
             processor=prepared.processor,
         )
         metrics.close()

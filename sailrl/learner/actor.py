@@ -50,6 +50,7 @@ class LearnerActor:
             frozen=config.model.freeze,
             trust_remote_code=config.model.trust_remote_code,
             activation_checkpointing=config.learner.activation_checkpointing,
+            router_float32=config.learner.router_float32,
         )
         longest = config.rollout.max_response_tokens
         objective = Objective(config.algorithm, config.mismatch, max_response_tokens=longest)
@@ -71,6 +72,9 @@ class LearnerActor:
 
     def prompt_logprobs(self, prompt: Prompt) -> list[float]:
         return self._learner.prompt_logprobs(prompt)
+
+    def expert_load(self, prompts: Sequence[Prompt]) -> dict[str, float]:
+        return self._learner.expert_load(prompts)
 
     def explain_stale(self, prompt: Prompt, engine: Sequence[float], previous: str) -> list[str]:
         return self._learner.explain_stale(prompt, engine, previous)

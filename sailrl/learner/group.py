@@ -69,6 +69,10 @@ class LearnerGroup:
         """[P-1] log-probabilities of a prompt's own tokens."""
         return self._call("prompt_logprobs", prompt)[0]
 
+    def expert_load(self, prompts: Sequence[Prompt]) -> dict[str, float]:
+        """How evenly a set of prompts uses the experts; nothing for a dense model."""
+        return self._wait("expert_load", [self._actors[0].expert_load.remote(prompts)])[0]
+
     def explain_stale(self, prompt: Prompt, engine: Sequence[float], previous: str) -> list[str]:
         """Parameter groups that an engine did not receive, judged by its log-probabilities."""
         return self._call("explain_stale", prompt, list(engine), previous)[0]

@@ -16,6 +16,7 @@ from sailrl.data.batch import Sample, collate, micro_batches
 from sailrl.errors import LearnerError, MismatchError
 from sailrl.learner import checkpoint, stale
 from sailrl.learner.model import Policy
+from sailrl.learner.moe import COUNTS, RoutingMemory, load_metrics, over_ranks
 from sailrl.learner.objective import Objective, UpdateScope, summary
 from sailrl.learner.optim import build_optimizer, learning_rate
 from sailrl.types import Prompt
@@ -34,17 +35,28 @@ class Learner:
         self.updates = 0
         self._samples: Sequence[Sample] = ()
         self._old_logp: list[torch.Tensor] | None = None
+        self._routes = RoutingMemory()
+        if config.routing_replay != "none" and not policy.routers.names:
+            raise LearnerError(
+                f"learner.routing_replay is {config.routing_replay}, but this model has no experts to route to. "
+                "Write routing_replay: none."
+            )
 
     def set_episode(self, samples: Sequence[Sample]) -> None:
         """Takes this rank's samples of an episode; old log-probabilities of the last one are forgotten."""
         self._samples, self._old_logp = samples, None
+        self._routes.forget()
 
     @torch.no_grad()
     def compute_old_logprobs(self) -> None:
         """Fixes pi_old at the current weights for the samples of the episode, in the same micro-batches as updates."""
         old: list[torch.Tensor] = [torch.empty(0)] * len(self._samples)
         for rows in self._split(range(len(self._samples))):
-            logp, _ = self.policy(self._collate(rows))
+            batch = self._collate(rows)
+            with self.policy.routers.watch(batch.attention_mask) as routing:
+                logp, _ = self.policy(batch)
+            if self._config.routing_replay == "r2":
+                self._routes.keep(rows, routing)
             for row, values in zip(rows, logp, strict=True):
                 old[row] = values[: len(self._samples[row].response_ids)].clone()
         self._old_logp = old
@@ -60,8 +72,10 @@ class Learner:
             LearnerError: the gradient is not finite; the weights are left as they were.
             MismatchError: engine and learner disagree past a threshold; the weights are left as they were.
         """
-        parts = [self.forward_backward(micro, scope) for micro in self._split(rows)]
-        metrics = summary(_over_ranks(merge_metrics(*parts)))
+        balance = self._expert_load(rows) if self._config.router_aux_coef else None
+        parts = [self.forward_backward(micro, scope, balance) for micro in self._split(rows)]
+        merged = _over_ranks(merge_metrics(*parts))
+        metrics = summary(merged) | load_metrics(merged)
         try:
             self._objective.check(metrics)
         except MismatchError:
@@ -69,20 +83,36 @@ class Learner:
             raise
         return metrics | self.optim_step()
 
-    def forward_backward(self, rows: Sequence[int], scope: UpdateScope) -> dict[str, torch.Tensor]:
-        """Adds the gradient of one micro-batch. Its metrics add up over micro-batches and ranks."""
+    def forward_backward(
+        self, rows: Sequence[int], scope: UpdateScope, balance: tuple[torch.Tensor, torch.Tensor] | None = None
+    ) -> dict[str, torch.Tensor]:
+        """Adds the gradient of one micro-batch. Its metrics add up over micro-batches and ranks.
+
+        Args:
+            balance: load of each expert and number of tokens of the whole update; None for no balancing loss.
+        """
         batch = self._collate(rows)
-        logp, entropy = self.policy(batch)
+        replay = self._routes.replay(rows, batch.attention_mask)
+        with self.policy.routers.watch(batch.attention_mask, replay=replay) as routing:
+            logp, entropy = self.policy(batch)
+            old_logp = self._old(rows, logp)
+            loss, metrics = self._objective(logp, old_logp, batch, scope)
+            metrics |= {"loss": loss.detach(), "entropy": (entropy * batch.mask).sum() / scope.tokens}
+            if balance is not None and routing.experts:
+                balancing = routing.balance_loss(*balance)
+                metrics["router/balance_loss"] = balancing.detach()
+                loss = loss + self._config.router_aux_coef * balancing
+            loss.backward()
+        return metrics | routing.metrics()
+
+    def _old(self, rows: Sequence[int], logp: torch.Tensor) -> torch.Tensor:
         if self._old_logp is None:
             # The single on-policy update: pi_old is pi_theta itself, and a second forward pass would only repeat it.
-            old_logp = logp.detach()
-        else:
-            old_logp = torch.zeros_like(logp)
-            for b, row in enumerate(rows):
-                old_logp[b, : len(self._old_logp[row])] = self._old_logp[row]
-        loss, metrics = self._objective(logp, old_logp, batch, scope)
-        loss.backward()
-        return metrics | {"loss": loss.detach(), "entropy": (entropy * batch.mask).sum() / scope.tokens}
+            return logp.detach()
+        old_logp = torch.zeros_like(logp)
+        for b, row in enumerate(rows):
+            old_logp[b, : len(self._old_logp[row])] = self._old_logp[row]
+        return old_logp
 
     def optim_step(self) -> dict[str, float]:
         """Sums gradients over ranks, clips them, steps, and clears them."""
@@ -105,6 +135,31 @@ class Learner:
         self.optimizer.zero_grad(set_to_none=True)
         self.updates += 1
         return {"grad_norm": norm, "learning_rate": rate}
+
+    @torch.no_grad()
+    def expert_load(self, prompts: Sequence[Prompt]) -> dict[str, float]:
+        """How evenly a set of prompts uses the experts, as ``router/probe/...``; nothing for a dense model."""
+        if not self.policy.routers.names:
+            return {}
+        parts = []
+        for prompt in prompts:
+            with self.policy.routers.watch(torch.ones(1, len(prompt.token_ids))) as routing:
+                self.policy.prompt_logprobs(prompt)
+            parts.append(routing.metrics())
+        return load_metrics(merge_metrics(*parts), "router/probe/")
+
+    @torch.no_grad()
+    def _expert_load(self, rows: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor] | None:
+        """Load and tokens of an update over all ranks, known before its first gradient; None for a dense model."""
+        parts = []
+        for micro in self._split(rows):
+            batch = self._collate(micro)
+            replay = self._routes.replay(micro, batch.attention_mask)
+            with self.policy.routers.watch(batch.attention_mask, replay=replay) as routing:
+                self.policy(batch)
+            parts.append(routing.metrics())
+        counts = merge_metrics(*parts).get(COUNTS)
+        return None if counts is None else over_ranks(counts)
 
     def prompt_logprobs(self, prompt: Prompt) -> list[float]:
         """[P-1] log-probabilities of a prompt's own tokens, for the probe that proves a weight sync."""

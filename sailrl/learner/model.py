@@ -11,6 +11,7 @@ import torch
 
 from sailrl.algos.logprobs import token_logprobs
 from sailrl.data.batch import Batch, Sample, collate
+from sailrl.learner.moe import Routers
 from sailrl.learner.vision import Vision
 from sailrl.types import BANNED_LOGIT_BIAS, Prompt
 
@@ -40,6 +41,7 @@ class Policy(torch.nn.Module):
         frozen: Sequence[str] = (),
         trust_remote_code: bool = False,
         activation_checkpointing: bool = False,
+        router_float32: bool = True,
     ) -> None:
         super().__init__()
         from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
@@ -51,6 +53,7 @@ class Policy(torch.nn.Module):
         if activation_checkpointing:
             self.model.gradient_checkpointing_enable({"use_reentrant": False})
         self.model.train()
+        self.routers = Routers(self.model, float32=router_float32)
         _freeze(self.model, frozen)
         self._vision, self._dtype, self._temperature = vision, DTYPES[dtype], temperature
         pad = self.model.config.get_text_config().pad_token_id
@@ -79,7 +82,7 @@ class Policy(torch.nn.Module):
             head: stands in for the output layer's weight.
         """
         ids = np.asarray(prompt.token_ids, dtype=np.int32)
-        whole = Sample(ids[:0], ids, np.zeros(len(ids), np.float32), 0.0, tuple(prompt.images))
+        whole = Sample(ids, ids[:0], np.zeros(0, np.float32), 0.0, tuple(prompt.images))
         hidden = self._hidden(collate([whole], pad_id=self.pad_id))[0, :-1]
         weight = self._head(hidden.dtype) if head is None else head.to(hidden.dtype)
         logp, _ = token_logprobs(hidden, weight, torch.from_numpy(ids[1:]).long().to(hidden.device))

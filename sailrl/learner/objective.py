@@ -17,9 +17,11 @@ from sailrl.algos.sapo import sapo_loss
 from sailrl.config import losses
 from sailrl.data.batch import Batch
 from sailrl.errors import MismatchError
+from sailrl.learner import moe
 
 HISTOGRAM = "mismatch/histogram"
 """A metric that is a vector: counts of |log k|, which add up as percentiles would not."""
+NOT_NUMBERS = (HISTOGRAM, moe.COUNTS, moe.CHANGED)
 IMAGES = "mismatch/images/"
 """The mismatch of responses to prompts with images, apart: vision towers differ more than language models."""
 
@@ -147,6 +149,5 @@ def measure(old_logp: Tensor, engine_logp: Tensor, mask: Tensor, batch: Batch, s
 
 def summary(metrics: dict[str, Tensor]) -> dict[str, float]:
     """The numbers to log from the metrics of a whole update, with what cannot be added up made from what could."""
-    histogram = metrics.pop(HISTOGRAM)
-    numbers = {name: float(value) for name, value in metrics.items()}
-    return numbers | mismatch.derived_metrics(numbers, histogram)
+    numbers = {name: float(value) for name, value in metrics.items() if name not in NOT_NUMBERS}
+    return numbers | mismatch.derived_metrics(numbers, metrics[HISTOGRAM])

@@ -1,0 +1,199 @@
+"""Mixtures of experts in the learner: routing measured, balanced and replayed, through hooks on the model's routers.
+
+A dense model has no routers, and nothing here does anything then. Routers are those of transformers' Qwen3-MoE and
+Qwen3-VL-MoE and of models shaped like them: modules called ``...TopKRouter`` that return ``(logits, scores, experts)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from sailrl.algos import router
+from sailrl.errors import LearnerError
+
+COUNTS, CHANGED = "router/counts", "router/changed"
+"""Sums that become numbers in ``load_metrics``: choices [layers, experts], and choices undone by replay."""
+
+
+class Routing:
+    """What the routers did in one forward pass. Tokens are flat: N = rows x positions of the batch."""
+
+    def __init__(self, mask: Tensor, replay: Tensor | None) -> None:
+        self.mask = mask
+        """[N] bool, True on tokens that are no padding."""
+        self.replay = replay
+        """[layers, N, K] experts to use instead of the routers' own choice; None leaves it to them."""
+        self.logits: dict[int, Tensor] = {}
+        """By layer, [N, E] float32 with gradient."""
+        self.experts: dict[int, Tensor] = {}
+        """By layer, [N, K] int64, the experts used."""
+        self.undone: Tensor = torch.zeros((), dtype=torch.float64)
+        """Choices of the routers that replay replaced, over all layers."""
+
+    def stacked(self) -> Tensor:
+        """[layers, N, K] int16."""
+        return torch.stack([self.experts[layer] for layer in sorted(self.experts)]).to(torch.int16)
+
+    def metrics(self) -> dict[str, Tensor]:
+        """Sums that add up over micro-batches and ranks; nothing for a dense model."""
+        if not self.experts:
+            return {}
+        counts = [
+            router.expert_counts(self.experts[layer], self.mask, self.logits[layer].shape[-1])
+            for layer in sorted(self.experts)
+        ]
+        return {COUNTS: torch.stack(counts)} | ({} if self.replay is None else {CHANGED: self.undone})
+
+    def balance_loss(self, fraction: Tensor, tokens: Tensor) -> Tensor:
+        """Mean over layers of the balancing loss, 1 when all experts are used alike.
+
+        Args:
+            fraction: [layers, E] load of the whole update over all ranks.
+            tokens: 0-dim, tokens of the whole update, prompts included.
+        """
+        parts = [
+            router.load_balancing_loss(logits, fraction[layer], self.mask, denominator=tokens)[0]
+            for layer, logits in self.logits.items()
+        ]
+        return torch.stack(parts).mean()
+
+
+class Routers:
+    """The routers of a model, in the order of its layers."""
+
+    def __init__(self, model: torch.nn.Module, *, float32: bool = True) -> None:
+        self.names = [name for name, module in model.named_modules() if type(module).__name__.endswith("TopKRouter")]
+        self._float32 = float32
+        self._routing: Routing | None = None
+        for layer, name in enumerate(self.names):
+            model.get_submodule(name).register_forward_hook(partial(self._hook, layer))
+
+    @contextmanager
+    def watch(self, mask: Tensor, *, replay: Tensor | None = None) -> Iterator[Routing]:
+        """Records one forward pass. Stay inside for the backward pass: activation checkpointing routes again there.
+
+        Args:
+            mask: [B, S], 1 on tokens that are no padding.
+            replay: see ``Routing``.
+
+        Raises:
+            LearnerError: the forward pass did not use every layer of what was to be replayed, token for token.
+        """
+        self._routing = routing = Routing(mask.bool().flatten(), replay)
+        try:
+            yield routing
+        finally:
+            self._routing = None
+        if replay is not None and len(routing.experts) != len(replay):
+            raise LearnerError(
+                f"routing replay holds {len(replay)} layers, but {len(routing.experts)} were run: the model changed "
+                "between the recording and the update"
+            )
+
+    def _hook(self, layer: int, module: Any, args: tuple[Tensor, ...], output: Any) -> Any:
+        hidden = args[0].reshape(-1, module.hidden_dim)
+        logits, scores, experts = output
+        if self._float32 and logits.dtype != torch.float32:
+            with torch.autocast(hidden.device.type, enabled=False):
+                logits = torch.nn.functional.linear(hidden.float(), module.weight.float())
+            experts = logits.topk(module.top_k, dim=-1).indices
+        routing = self._routing
+        if routing is not None and routing.replay is not None:
+            replay = _replayed(layer, routing, experts)
+            if layer not in routing.experts:
+                kept = (experts.unsqueeze(-1) == replay.unsqueeze(-2)).any(-1)
+                routing.undone = routing.undone + (~kept & routing.mask.unsqueeze(-1)).sum().double()
+            experts = replay
+        if routing is not None and layer not in routing.experts:  # not again when checkpointing recomputes
+            routing.experts[layer], routing.logits[layer] = experts, logits
+        if experts is output[2]:
+            return output
+        probabilities = logits.softmax(dim=-1, dtype=torch.float32).gather(-1, experts)
+        if getattr(module, "norm_topk_prob", True):
+            probabilities = probabilities / probabilities.sum(dim=-1, keepdim=True)
+        return logits, probabilities.to(scores.dtype), experts
+
+
+def _replayed(layer: int, routing: Routing, own: Tensor) -> Tensor:
+    assert routing.replay is not None
+    if layer >= len(routing.replay) or routing.replay[layer].shape != own.shape:
+        held = tuple(routing.replay.shape)
+        raise LearnerError(
+            f"routing replay holds {held} (layers, tokens, experts per token), but layer {layer} asks for "
+            f"{tuple(own.shape)}: recording and update do not see the same tokens"
+        )
+    recorded = routing.replay[layer].to(own.device, own.dtype)
+    return torch.where(routing.mask.to(own.device).unsqueeze(-1), recorded, own)
+
+
+class RoutingMemory:
+    """The experts that each sample of an episode was routed to, from the pass that fixed pi_old (R2)."""
+
+    def __init__(self) -> None:
+        self._rows: dict[int, Tensor] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._rows)
+
+    def forget(self) -> None:
+        """Another episode, other samples."""
+        self._rows.clear()
+
+    def keep(self, rows: Sequence[int], routing: Routing) -> None:
+        """Takes what ``routing`` used for the samples ``rows``, which were the rows of its batch in this order."""
+        mask = routing.mask.view(len(rows), -1)
+        experts = routing.stacked()
+        per_row = experts.view(len(experts), *mask.shape, -1)
+        for b, row in enumerate(rows):
+            self._rows[row] = per_row[:, b, mask[b]].cpu()
+
+    def replay(self, rows: Sequence[int], mask: Tensor) -> Tensor | None:
+        """[layers, N, K] for a batch of these samples with this mask [B, S]; None when nothing was recorded.
+
+        Raises:
+            LearnerError: a sample was not recorded, or with another length.
+        """
+        if not self._rows:
+            return None
+        some = next(iter(self._rows.values()))
+        out = some.new_zeros(len(some), *mask.shape, some.shape[-1])
+        for b, row in enumerate(rows):
+            recorded, length = self._rows.get(row), int(mask[b].sum())
+            if recorded is None or recorded.shape[1] != length:
+                what = "nothing" if recorded is None else f"{recorded.shape[1]} tokens"
+                raise LearnerError(f"routing replay has {what} of sample {row}, which has {length} tokens")
+            out[:, b, mask[b].bool().cpu()] = recorded
+        return out.flatten(1, 2)
+
+
+def over_ranks(counts: Tensor) -> tuple[Tensor, Tensor]:
+    """``(fraction [layers, E], tokens)`` of an update over all ranks, from this rank's counts."""
+    if dist.is_initialized():
+        dist.all_reduce(counts)
+    return router.load_fraction(counts), counts.sum() / len(counts)
+
+
+def load_metrics(metrics: Mapping[str, Tensor], prefix: str = "router/") -> dict[str, float]:
+    """How evenly the experts were used, from sums over a whole update.
+
+    ``load_entropy/mean`` and ``load_entropy/layer_<i>``: entropy of the load over its maximum, log E; 1 is even.
+    ``dead_experts``: experts that no token was sent to, over all layers. ``changed_fraction``: with replay, the share
+    of the routers' choices that differ from those recorded for pi_old. Nothing for a dense model.
+    """
+    if COUNTS not in metrics:
+        return {}
+    counts = metrics[COUNTS]
+    entropy = router.relative_load_entropy(router.load_fraction(counts)).tolist()
+    numbers = {f"{prefix}load_entropy/layer_{layer}": value for layer, value in enumerate(entropy)}
+    numbers[f"{prefix}load_entropy/mean"] = sum(entropy) / len(entropy)
+    numbers[f"{prefix}dead_experts"] = float(router.dead_experts(counts).sum())
+    if CHANGED in metrics:
+        numbers[f"{prefix}changed_fraction"] = float(metrics[CHANGED] / counts.sum())
+    return numbers
