@@ -116,10 +116,13 @@ class Learner:
 
     def optim_step(self) -> dict[str, float]:
         """Sums gradients over ranks, clips them, steps, and clears them."""
-        parameters = [p for p in self.policy.parameters() if p.grad is not None]
         if dist.is_initialized():
-            for parameter in parameters:
-                dist.all_reduce(parameter.grad)
+            for parameter in self.policy.parameters():
+                if parameter.requires_grad:
+                    if parameter.grad is None:  # no row of this rank is in the update; all must sum the same tensors
+                        parameter.grad = torch.zeros_like(parameter)
+                    dist.all_reduce(parameter.grad)
+        parameters = [p for p in self.policy.parameters() if p.grad is not None]
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, self._config.grad_clip))
         if not math.isfinite(norm):
             self.optimizer.zero_grad(set_to_none=True)
@@ -193,6 +196,10 @@ class Learner:
 
 def _over_ranks(metrics: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     if dist.is_initialized():
-        for name, value in metrics.items():
+        shapes: list[Any] = [None] * dist.get_world_size()
+        dist.all_gather_object(shapes, {name: (value.shape, value.dtype) for name, value in metrics.items()})
+        # A rank without rows in the update, or without images, lacks metrics that others have.
+        for name, (shape, dtype) in sorted({name: like for of in shapes for name, like in of.items()}.items()):
+            value = metrics.setdefault(name, torch.zeros(shape, dtype=dtype))
             dist.all_reduce(value, dist.ReduceOp.MAX if is_max_metric(name) else dist.ReduceOp.SUM)
     return metrics
