@@ -47,8 +47,12 @@ class Processor:
             self.tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
             self.image_id = None
         known = self.tokenizer.get_vocab()
-        self.banned_ids: list[int] = sorted(known[token] for token in PLACEHOLDERS if token in known)
-        """Ids that may never be sampled."""
+        named = {known[token] for token in PLACEHOLDERS if token in known}
+        configured = (getattr(config, f"{kind}_token_id", None) for kind in ("image", "video"))
+        self.banned_ids: list[int] = sorted(named.union(i for i in configured if i is not None))
+        """Ids that may never be sampled: they stand for pixels. The marks around an image may."""
+        self.placeholders: list[str] = list(self.tokenizer.convert_ids_to_tokens(self.banned_ids))
+        """Their text: a problem that contains one would smuggle an image into its prompt."""
 
     def render(self, messages: Sequence[Any]) -> str:
         """The chat as text, up to where the model goes on; one placeholder per image."""
@@ -67,8 +71,15 @@ class Processor:
             name: of the problem, for errors.
 
         Raises:
-            DataError: the number of placeholders and of images differ, or the model takes no images.
+            DataError: the number of placeholders and of images differ, the model takes no images, or there is a
+                placeholder of another kind (video).
         """
+        strange = next((i for i in ids if i != self.image_id and i in self.banned_ids), None)
+        if strange is not None:
+            token = self.tokenizer.convert_ids_to_tokens(strange)
+            raise DataError(
+                f"problem {name}: its rendered prompt has a `{token}`, which stands for pixels there are none of"
+            )
         found = sum(i == self.image_id for i in ids)
         if found != len(sizes):
             raise DataError(

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from sailrl.config.schema import DataConfig
 from sailrl.data.contract import IMAGE_MARK
@@ -26,24 +27,33 @@ class Rendered:
 class Template:
     """Renders problems with the model's own tokenizer, chat template and image processor."""
 
-    def __init__(self, processor: Processor, images: ImageStore, data: DataConfig) -> None:
+    def __init__(
+        self, processor: Processor, images: ImageStore, data: DataConfig, *, images_per_prompt: int | None = None
+    ) -> None:
         self._processor, self._images, self._data = processor, images, data
+        self._images_per_prompt = images_per_prompt
 
     def render(self, problem: Problem) -> Prompt:
         """The prompt of one problem, whatever its length.
 
         Raises:
-            DataError: an image cannot be used, or images and places for them differ in number.
+            DataError: an image cannot be used, there are more images than the engine takes, images and places for them
+                differ in number, or a text contains a placeholder of the model.
         """
-        text = self._processor.render(self._messages(problem))
+        limit = self._images_per_prompt
+        if limit is not None and len(problem.images) > limit:
+            raise DataError(
+                f"problem {problem.id} has {len(problem.images)} images, the engine takes {limit} per prompt. "
+                f"Set rollout.engine.images_per_prompt to {len(problem.images)} or more"
+            )
+        messages = self._messages(problem)
+        self._refuse_placeholders(problem, messages)
+        text = self._processor.render(messages)
         if not text.endswith(problem.response_prefix):
             text += problem.response_prefix
         # Rewards must know what the template has already written of the response.
         problem = replace(problem, response_prefix=problem.response_prefix or _opened(text))
-        try:
-            images = [self._images.add(source) for source in problem.images]
-        except DataError as error:
-            raise DataError(f"problem {problem.id}: {error}") from error
+        images = [self._add(problem, number) for number in range(len(problem.images))]
         engine_ids = self._processor.encode(text)
         token_ids = self._processor.expand(engine_ids, [self._images.size(i) for i in images], problem.id)
         return Prompt(problem=problem, token_ids=token_ids, engine_ids=engine_ids, images=tuple(images))
@@ -85,27 +95,63 @@ class Template:
         if isinstance(problem.prompt, str):
             messages: list[Message] = [{"role": "user", "content": _placed(problem.prompt, len(problem.images))}]
         else:
-            messages = list(problem.prompt)
+            messages = [_with_parts(message) for message in problem.prompt] if problem.images else list(problem.prompt)
         if self._data.instruction:
             messages = [*messages[:-1], _with_text(messages[-1], "\n" + self._data.instruction)]
         if self._data.system_prompt is not None:
             messages = [{"role": "system", "content": self._data.system_prompt}, *messages]
         return messages
 
+    def _add(self, problem: Problem, number: int) -> str:
+        try:
+            return self._images.add(problem.images[number])
+        except DataError as error:
+            raise DataError(f"problem {problem.id}: images[{number}]: {error}") from error
 
-def _placed(text: str, images: int) -> str | list[dict[str, str]]:
+    def _refuse_placeholders(self, problem: Problem, messages: Sequence[Message]) -> None:
+        """A placeholder in a text would become a place for an image; escaping it would change what was asked."""
+        texts = [text for message in messages for text in _texts(message)]
+        for token in self._processor.placeholders:
+            if any(token in text for text in (*texts, problem.response_prefix)):
+                raise DataError(
+                    f"problem {problem.id}: a text contains `{token}`, which this model reads as pixels of an image. "
+                    "Take it out, or write it differently"
+                )
+
+
+def _texts(message: Message) -> list[str]:
+    content = message["content"]
+    return [content] if isinstance(content, str) else [part["text"] for part in content if part["type"] == "text"]
+
+
+def _with_parts(message: Message) -> Message:
+    """A chat message with the ``<image>`` marks in its texts as content parts."""
+    if not any(IMAGE_MARK in text for text in _texts(message)):
+        return message
+    content = message["content"]
+    parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
+    return {**message, "content": [piece for part in parts for piece in _split(part)]}
+
+
+def _split(part: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    if part["type"] != "text":
+        return [part]
+    pieces: list[Mapping[str, Any]] = []
+    for number, text in enumerate(part["text"].split(IMAGE_MARK)):
+        if number:
+            pieces.append({"type": "image"})
+        if text:
+            pieces.append({"type": "text", "text": text})
+    return pieces
+
+
+def _placed(text: str, images: int) -> str | list[Mapping[str, Any]]:
     """Text with ``<image>`` marks as content parts, images first where none is marked; without images, as it is."""
     if not images:
         return text
     if IMAGE_MARK not in text:
         text = IMAGE_MARK * images + text
-    parts: list[dict[str, str]] = []
-    for number, piece in enumerate(text.split(IMAGE_MARK)):
-        if number:
-            parts.append({"type": "image"})
-        if piece:
-            parts.append({"type": "text", "text": piece})
-    return parts
+    return _split({"type": "text", "text": text})
 
 
 def _with_text(message: Message, text: str) -> Message:

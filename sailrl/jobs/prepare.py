@@ -63,7 +63,7 @@ def prepare(config: RlvrConfig, run_dir: Path, progress: Progress) -> Prepared:
     model = _model(config, run_dir, progress)
     processor = load_processor(config, model)
     store = ImageStore(run_dir / IMAGES)
-    template = Template(processor, store, config.data)
+    template = Template(processor, store, config.data, images_per_prompt=config.rollout.engine.images_per_prompt)
     train_prompts = prompts(train)
     eval_prompts = prompts(held_out) if held_out else []
     if bad:

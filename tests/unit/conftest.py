@@ -1,4 +1,4 @@
-"""One tiny model for all unit tests: a Qwen3 with one layer of 32, built in a tenth of a second."""
+"""Tiny models for all unit tests: a Qwen3 with one layer of 32, built in a tenth of a second, and a Qwen3-VL."""
 
 from __future__ import annotations
 
@@ -14,4 +14,14 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("tiny") / "model"
     tiny_text.build(folder, hidden_size=32, layers=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def vlm_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Qwen3-VL that nobody may change: a token covers 28 x 28 pixels, an image gives 1 to 256 of them."""
+    from sailrl.demo import tiny_vlm
+
+    folder = tmp_path_factory.mktemp("tiny_vlm") / "model"
+    tiny_vlm.build(folder)
     return folder

@@ -1,0 +1,116 @@
+"""Placeholders: the expansion is what the model's own processor would make of the same prompt and images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from sailrl.data.processor import Processor
+from sailrl.errors import DataError
+
+SIZES = [(84, 84), (28, 28), (56, 140), (300, 100), (1, 40), (3, 90), (700, 33), (1, 1)]
+"""(height, width). Three rows of pixels look like three channels to code that guesses."""
+
+
+@pytest.fixture(scope="module")
+def processor(vlm_folder: Path) -> Processor:
+    return Processor(vlm_folder)
+
+
+def _picture(size: tuple[int, int], seed: int = 0) -> Image.Image:
+    return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8))
+
+
+def _chat(processor: Processor, images: int) -> str:
+    parts: list[dict[str, Any]] = [{"type": "text", "text": "a"}]
+    for _ in range(images):
+        parts += [{"type": "image"}, {"type": "text", "text": "b"}]
+    return processor.render([{"role": "user", "content": parts}])
+
+
+@pytest.mark.parametrize("sizes", [[], *([size] for size in SIZES), SIZES[:2], SIZES[3:6]], ids=str)
+def test_expanded_ids_are_those_of_the_models_own_processor(processor: Processor, sizes: list[tuple[int, int]]) -> None:
+    text = _chat(processor, len(sizes))
+    pictures = [_picture(size) for size in sizes]
+    whole = processor._full(text=[text], images=pictures or None, add_special_tokens=False)
+    ids = processor.expand(processor.encode(text), sizes, "p")
+    assert ids == list(whole["input_ids"][0])
+    grids = [grid.tolist() for _, grid in processor.pixels(pictures)] if pictures else []
+    assert grids == (whole["image_grid_thw"].tolist() if pictures else [])
+    counts = [processor.features(grid) for _, grid in (processor.pixels(pictures) if pictures else [])]
+    assert ids.count(processor.image_id) == sum(counts)
+
+
+def test_an_image_of_84_pixels_takes_9_tokens_and_one_of_280_takes_100(processor: Processor) -> None:
+    """(84 / 28)^2 = 9 and (280 / 28)^2 = 100."""
+    mark = processor.image_id
+    assert processor.expand([1, mark, 2, mark], [(84, 84), (280, 280)], "p") == [1, *[mark] * 9, 2, *[mark] * 100]
+
+
+@pytest.mark.parametrize(
+    ("limits", "size", "tokens"),
+    [
+        ({"max_pixels": 4 * 28 * 28}, (280, 280), 4),  # shrunk to 2 x 2 tokens
+        ({"min_pixels": 16 * 28 * 28}, (28, 28), 16),  # enlarged to 4 x 4
+        ({"min_pixels": 4 * 28 * 28, "max_pixels": 9 * 28 * 28}, (56, 84), 6),  # left as it is
+    ],
+)
+def test_pixel_limits_hold_for_tokens_and_for_pixels(
+    vlm_folder: Path, limits: dict[str, int], size: tuple[int, int], tokens: int
+) -> None:
+    processor = Processor(vlm_folder, pixel_limits=limits)
+    mark = processor.image_id
+    assert processor.expand([mark], [size], "p") == [mark] * tokens
+    ((pixels, grid),) = processor.pixels([_picture(size)])
+    assert processor.features(grid) == tokens
+    assert len(pixels) == 4 * tokens  # 2 x 2 patches merge into a token
+
+
+def test_without_the_limits_the_numbers_are_others(processor: Processor) -> None:
+    mark = processor.image_id
+    assert len(processor.expand([mark], [(280, 280)], "p")) == 100
+    assert len(processor.expand([mark], [(28, 28)], "p")) == 1
+
+
+def test_pixels_do_not_depend_on_what_is_processed_beside_them(processor: Processor) -> None:
+    pictures = [_picture(size, seed) for seed, size in enumerate([(84, 84), (56, 56), (84, 84)])]
+    together = processor.pixels(pictures)
+    for picture, (pixels, grid) in zip(pictures, together, strict=True):
+        ((alone, alone_grid),) = processor.pixels([picture])
+        assert alone.equal(pixels)
+        assert alone_grid.equal(grid)
+    assert not together[0][0].equal(together[2][0])
+
+
+def test_placeholders_are_banned_and_the_marks_around_an_image_are_not(processor: Processor) -> None:
+    ids = processor.tokenizer.convert_tokens_to_ids
+    assert processor.banned_ids == sorted([ids("<|image_pad|>"), ids("<|video_pad|>")])
+    assert not {ids("<|vision_start|>"), ids("<|vision_end|>")} & set(processor.banned_ids)
+    assert processor.image_id == ids("<|image_pad|>")
+
+
+@pytest.mark.parametrize(("marks", "images"), [(0, 1), (1, 0), (1, 2), (3, 2)])
+def test_places_and_images_must_agree_in_number(processor: Processor, marks: int, images: int) -> None:
+    with pytest.raises(DataError, match=f"problem p has {images} images and {marks} places"):
+        processor.expand([7] + [processor.image_id] * marks, [(28, 28)] * images, "p")
+
+
+def test_a_place_for_a_video_is_refused(processor: Processor) -> None:
+    video = processor.tokenizer.convert_tokens_to_ids("<|video_pad|>")
+    with pytest.raises(DataError, match=r"problem p: .*`<\|video_pad\|>`"):
+        processor.expand([7, video], [], "p")
+
+
+def test_a_saved_processor_is_the_same_processor(processor: Processor, tmp_path: Path) -> None:
+    processor.save(tmp_path)
+    (tmp_path / "config.json").write_text((Path(processor.tokenizer.name_or_path) / "config.json").read_text())
+    copy = Processor(tmp_path)
+    text = _chat(processor, 1)
+    assert copy.expand(copy.encode(text), [(300, 100)], "p") == processor.expand(
+        processor.encode(text), [(300, 100)], "p"
+    )
+    assert copy.pixels([_picture((300, 100))])[0][0].equal(processor.pixels([_picture((300, 100))])[0][0])
