@@ -99,10 +99,12 @@ class LearnerGroup:
             try:
                 ray.get(call)
             except ray.exceptions.RayTaskError as error:
-                cause = error.as_instanceof_cause()
+                cause = error.cause  # as_instanceof_cause() would put Ray's traceback in place of the message
                 if isinstance(cause, SailError):
-                    raise cause from None
-                raise LearnerError(f"learner rank {calls.index(call)} failed in {method}: {cause}") from error
+                    raise cause from error
+                raise LearnerError(
+                    f"learner rank {calls.index(call)} failed in {method}: {type(cause).__name__}: {cause}"
+                ) from error
             except ray.exceptions.RayActorError as error:
                 raise LearnerError(
                     f"learner rank {calls.index(call)} died in {method} ({error}). "

@@ -157,9 +157,9 @@ async def _value(ref: Any) -> Any:
 def _readable(error: BaseException, what: str) -> BaseException:
     """Our own error, whatever Ray wrapped around it."""
     if isinstance(error, ray.exceptions.RayTaskError):
-        error = error.as_instanceof_cause()
+        error = error.cause  # as_instanceof_cause() would put Ray's traceback in place of the message
     if isinstance(error, SailError):
-        return RolloutError(str(error)) if isinstance(error, RolloutError) else error
+        return error
     if isinstance(error, ray.exceptions.RayActorError):
         return RolloutError(
             f"a rollout worker died during {what} ({str(error).splitlines()[0]}). "
