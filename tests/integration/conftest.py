@@ -23,7 +23,7 @@ from sailrl.rollout.vllm_engine import VllmEngine
 from tests.contract.engine_suite import Bench
 
 ROOT = Path(__file__).parents[2]
-TINY = ROOT / "configs" / "rlvr_tiny.yaml"
+TINY = ROOT / "configs" / "rlvr_tiny_text.yaml"
 SHORT = (
     "warm_start.steps=60",
     "data.train.limit=256",
@@ -64,22 +64,27 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
 
 
 def start(folder: Path, *overrides: str, config: Path = TINY) -> subprocess.Popen[str]:
-    """``sailrl run`` on ``folder``, in a session of its own."""
+    """``sailrl run`` on ``folder``, in a session of its own; what it prints goes into ``log_of(folder)``."""
     command = [str(Path(sys.executable).with_name("sailrl")), "run", str(config), f"run.dir={folder}", *overrides]
-    return subprocess.Popen(
-        command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True
-    )
+    with log_of(folder).open("w") as log:
+        return subprocess.Popen(
+            command, cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, text=True, start_new_session=True
+        )
+
+
+def log_of(folder: Path) -> Path:
+    return folder.with_suffix(".log")
 
 
 def run(folder: Path, *overrides: str, config: Path = TINY) -> Finished:
     """``sailrl run`` to its end."""
-    with start(folder, *overrides, config=config) as process:
-        try:
-            output, _ = process.communicate(timeout=DEADLINE_S)
-        except subprocess.TimeoutExpired:
-            end(process)
-            raise
-    return Finished(folder, process.returncode, output)
+    process = start(folder, *overrides, config=config)
+    try:
+        code = process.wait(timeout=DEADLINE_S)
+    except BaseException:
+        end(process)
+        raise
+    return Finished(folder, code, log_of(folder).read_text())
 
 
 def end(process: subprocess.Popen[str]) -> list[psutil.Process]:

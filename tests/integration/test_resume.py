@@ -9,7 +9,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.integration.conftest import SHORT, Finished, end, metrics, run, start, wait_until
+from tests.integration.conftest import SHORT, Finished, end, log_of, metrics, run, start, wait_until
 
 pytestmark = pytest.mark.slow
 
@@ -31,7 +31,12 @@ def test_a_killed_run_leaves_no_process_and_goes_on_bit_for_bit(
     killed = start(folder, *SHORT)
     stopping.append(killed)
     # Step 10 of 16 is the second update of the third episode; the last checkpoint is that of the second.
-    wait_until("update 10", lambda: any(line["step"] >= 10 for line in metrics(folder)), timeout_s=240)
+
+    def reached() -> bool:
+        assert killed.poll() is None, log_of(folder).read_text()
+        return any(line["step"] >= 10 for line in metrics(folder))
+
+    wait_until("update 10", reached, timeout_s=240)
     started = end(killed)
     assert len(started) > 3  # Ray's processes, the workers, the engine
     assert sorted(path.name for path in (folder / "checkpoints").glob("episode-*")) == ["episode-000002"]
