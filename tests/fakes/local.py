@@ -12,34 +12,36 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from sailrl.data.batch import Sample
 from sailrl.learner.learner import Learner
 from sailrl.learner.objective import UpdateScope
-from sailrl.rollout.engine import Request, Sampling
+from sailrl.rollout.engine import Engine, Request, Sampling
 from sailrl.types import BANNED_LOGIT_BIAS, Completion, Prompt
 
 
-class LocalPool:
-    """One engine: transformers, sampling token by token. Counts what it is asked for."""
+class LocalEngine:
+    """Transformers behind the Engine protocol, sampling without a cache."""
 
     def __init__(self, folder: str | Path) -> None:
         self.tokenizer = AutoTokenizer.from_pretrained(folder)
-        self.waves: list[int] = []
-        self.version = -1
+        self.version = 0
         self._load(folder)
 
+    async def start(self) -> None:
+        pass
+
     async def generate(
-        self, requests: Sequence[Request], sampling: Sampling, *, seed: int | None = None
+        self, requests: Sequence[Request], sampling: Sampling, *, seed: int | None
     ) -> AsyncIterator[tuple[int, list[Completion]]]:
-        self.waves.append(len(requests))
-        draw = torch.Generator().manual_seed(0 if seed is None else seed)
+        draw = torch.Generator()
+        draw.seed() if seed is None else draw.manual_seed(seed)
         for request in requests:
             yield request.index, self._complete(request, sampling, draw)
 
-    async def prompt_logprobs(self, prompt: Prompt) -> list[list[float]]:
-        ids = torch.tensor([list(prompt.engine_ids)])
+    async def prompt_logprobs(self, request: Request) -> list[float]:
+        ids = torch.tensor([list(request.token_ids)])
         with torch.no_grad():
             logp = self.model(ids).logits.log_softmax(-1)[0, :-1]
-        return [logp.gather(1, ids[0, 1:, None])[:, 0].tolist()]
+        return logp.gather(1, ids[0, 1:, None])[:, 0].tolist()
 
-    async def load_weights(self, folder: str, version: int, *, timeout_s: float) -> None:
+    async def load_weights(self, folder: str, version: int) -> None:
         self._load(folder)
         self.version = version
 
@@ -79,6 +81,28 @@ class LocalPool:
         )
 
 
+class OnePool:
+    """One engine as a pool."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    def generate(
+        self, requests: Sequence[Request], sampling: Sampling, *, seed: int | None = None
+    ) -> AsyncIterator[tuple[int, list[Completion]]]:
+        return self.engine.generate(requests, sampling, seed=seed)
+
+    async def prompt_logprobs(self, prompt: Prompt) -> list[list[float]]:
+        request = Request(0, prompt.engine_ids, prompt.images, len(prompt.token_ids))
+        return [await self.engine.prompt_logprobs(request)]
+
+    async def load_weights(self, folder: str, version: int, *, timeout_s: float) -> None:
+        await self.engine.load_weights(folder, version)
+
+    async def stop(self) -> None:
+        await self.engine.stop()
+
+
 class LocalLearners:
     """One learner rank, called directly."""
 
@@ -102,8 +126,19 @@ class LocalLearners:
     def prompt_logprobs(self, prompt: Prompt) -> list[float]:
         return self.learner.prompt_logprobs(prompt)
 
+    def expert_load(self, prompts: Sequence[Prompt]) -> dict[str, float]:
+        return self.learner.expert_load(prompts)
+
     def explain_stale(self, prompt: Prompt, engine: Sequence[float], previous: str) -> list[str]:
         return self.learner.explain_stale(prompt, engine, previous)
+
+    def explain_weights(
+        self, prompt: Prompt, engine: Sequence[float], published: str | None, previous: str | None
+    ) -> list[str]:
+        return self.learner.explain_weights(prompt, engine, published, previous)
+
+    def explain_responses(self, samples: Sequence[Sample], engine_prompts: Sequence[Sequence[int]]) -> str | None:
+        return self.learner.explain_responses(samples, engine_prompts)
 
     def export(self, folder: str) -> None:
         self.learner.export(folder)

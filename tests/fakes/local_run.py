@@ -30,7 +30,7 @@ from sailrl.rollout.engine import Sampling
 from sailrl.sync.disk import DiskSync
 from sailrl.sync.probe import Probe
 from sailrl.types import Completion, Problem, Prompt, Rollout, Score
-from tests.fakes.local import LocalLearners, LocalPool
+from tests.fakes.local import LocalEngine, LocalLearners, OnePool
 
 
 def make_config(**sections: Any) -> RlvrConfig:
@@ -86,10 +86,16 @@ class LocalRun:
         weights = checkpoint / "model" if checkpoint else model
         self.config, self.run_dir = config, run_dir
         self.output = io.StringIO()
-        self.pool = LocalPool(weights)
+        self.pool = OnePool(LocalEngine(weights))
         processor = Processor(weights)
         policy = Policy(str(weights), temperature=config.rollout.temperature, banned_ids=processor.banned_ids)
-        learner = Learner(policy, Objective(config.algorithm, config.mismatch, max_response_tokens=4), config.learner)
+        learner = Learner(
+            policy,
+            Objective(
+                config.algorithm, config.mismatch, max_response_tokens=4, first_mean_dlogp=config.sync.probe_tolerance
+            ),
+            config.learner,
+        )
         self.learners = LocalLearners(learner)
         prompts = make_prompts(model, 12, seed=1)
         collector = Collector(
@@ -124,6 +130,7 @@ class LocalRun:
             rollouts=RolloutLog(run_dir, accuracy=config.rewards.accuracy_part, resume_at=state.rollouts or None),
             clip=clip,
             eval_prompts=make_prompts(model, eval_prompts, seed=2),
+            text_probe=[],
             processor=processor,
         )
 

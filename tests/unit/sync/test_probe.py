@@ -14,7 +14,7 @@ from sailrl.errors import WeightSyncError
 from sailrl.sync.disk import DiskSync
 from sailrl.sync.probe import Probe
 from sailrl.types import Prompt
-from tests.fakes.local import LocalLearners, LocalPool
+from tests.fakes.local import LocalEngine, LocalLearners, OnePool
 from tests.fakes.tiny_learner import make_learner, make_prompt, make_samples, make_scope
 
 PROMPTS = [make_prompt([10, 20, 30, 40, 50]), make_prompt([60, 70, 80])]
@@ -88,8 +88,8 @@ def test_a_difference_that_old_weights_do_not_explain_says_so() -> None:
 
 
 @pytest.fixture
-def run(tiny_folder: Path) -> tuple[LocalLearners, LocalPool, DiskSync]:
-    learners, pool = LocalLearners(make_learner(tiny_folder)), LocalPool(tiny_folder)
+def run(tiny_folder: Path) -> tuple[LocalLearners, OnePool, DiskSync]:
+    learners, pool = LocalLearners(make_learner(tiny_folder)), OnePool(LocalEngine(tiny_folder))
     return learners, pool, DiskSync(learners, pool, timeout_s=10)
 
 
@@ -99,7 +99,7 @@ def _learn(learners: LocalLearners) -> None:
     learners.learner.update(range(4), make_scope(samples))
 
 
-def test_a_publish_is_proved_and_its_absence_noticed(run: tuple[LocalLearners, LocalPool, DiskSync]) -> None:
+def test_a_publish_is_proved_and_its_absence_noticed(run: tuple[LocalLearners, OnePool, DiskSync]) -> None:
     learners, pool, sync = run
     probe = Probe(learners, pool, PROMPTS, tolerance=1e-4)
     asyncio.run(sync.publish(0))
@@ -111,15 +111,17 @@ def test_a_publish_is_proved_and_its_absence_noticed(run: tuple[LocalLearners, L
     sync.close()
 
 
-def test_a_layer_that_stayed_behind_is_named(run: tuple[LocalLearners, LocalPool, DiskSync]) -> None:
+def test_a_layer_that_stayed_behind_is_named(run: tuple[LocalLearners, OnePool, DiskSync]) -> None:
     learners, pool, sync = run
     asyncio.run(sync.publish(0))
-    behind = {n: p.clone() for n, p in pool.model.state_dict().items() if ".self_attn." in n}
+    engine = pool.engine
+    assert isinstance(engine, LocalEngine)
+    behind = {n: p.clone() for n, p in engine.model.state_dict().items() if ".self_attn." in n}
     _learn(learners)
     previous = sync.current
     asyncio.run(sync.publish(1))
     with torch.no_grad():
-        pool.model.load_state_dict(behind, strict=False)
+        engine.model.load_state_dict(behind, strict=False)
     with pytest.raises(WeightSyncError, match=r"previous version of: model\.layers\.0\.self_attn\."):
         asyncio.run(Probe(learners, pool, PROMPTS, tolerance=1e-4).check(1, previous))
     sync.close()
