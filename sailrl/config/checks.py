@@ -265,6 +265,23 @@ def _same_response_limit(config: RlvrConfig) -> Iterator[Complaint]:
             )
 
 
+def _ipc_pairs_up(config: RlvrConfig) -> Iterator[Complaint]:
+    workers, ranks = config.rollout.workers, config.learner.ranks
+    if config.sync.method != "ipc":
+        return
+    why = "but sync.method is ipc, where every learner rank shares its GPU with one engine."
+    if workers != ranks:
+        yield Complaint(
+            ("rollout", "workers"),
+            f"is {workers} and learner.ranks is {ranks}, {why} Write workers: {ranks}, or sync.method: nccl.",
+        )
+    if (width := config.rollout.engine.tensor_parallel) > 1:
+        yield Complaint(
+            ("rollout", "engine", "tensor_parallel"),
+            f"is {width}, {why} Write tensor_parallel: 1, or sync.method: nccl.",
+        )
+
+
 def _eval_has_problems(config: RlvrConfig) -> Iterator[Complaint]:
     if config.data.eval is None and config.eval != EvalConfig():
         yield Complaint(
@@ -287,6 +304,7 @@ RULES: Rules = [
     (RlvrConfig, _tolerance_fits_precision),
     (RlvrConfig, _microbatch_holds_one),
     (RlvrConfig, _same_response_limit),
+    (RlvrConfig, _ipc_pairs_up),
     (RlvrConfig, _eval_has_problems),
 ]
 

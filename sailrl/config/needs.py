@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import inspect
 import json
+import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -130,10 +132,32 @@ def _rewards_build(rewards: RewardsConfig) -> Iterator[Complaint]:
             yield Complaint(keys, f"cannot be built: {error}")
 
 
+def cuda_devices() -> int:
+    """GPUs that CUDA programs may use on this machine, without loading torch."""
+    try:
+        driver, count = ctypes.CDLL("libcuda.so.1"), ctypes.c_int(0)
+        found = driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0
+    except (OSError, AttributeError):
+        return 0
+    return count.value if found else 0
+
+
+def _direct_sync_has_gpus(config: RlvrConfig) -> Iterator[Complaint]:
+    method = config.sync.method
+    # With RAY_ADDRESS the GPUs may all be elsewhere; then the cluster says so when the run starts.
+    if method != "disk" and not os.environ.get("RAY_ADDRESS") and not cuda_devices():
+        yield Complaint(
+            ("sync", "method"),
+            f"is {method}, which sends weights from GPU to GPU, but this machine has no GPU that CUDA can use. "
+            "Write sync.method=disk, which works everywhere.",
+        )
+
+
 NEEDS: Rules = [
     (ModelConfig, _model_is_whole),
     (SourceConfig, _file_exists),
     (Plugin, _plugin_loads),
     (RewardsConfig, _rewards_build),
     (RlvrConfig, _positions_suffice),
+    (RlvrConfig, _direct_sync_has_gpus),
 ]

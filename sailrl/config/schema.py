@@ -189,12 +189,13 @@ class SyncConfig(Section):
     """How new weights reach the engines, and how that is proved."""
 
     method: Literal["disk", "nccl", "ipc"] = "disk"
-    """`disk`: through a folder in shared memory (CPU). `nccl`, `ipc`: vLLM's own GPU transfer."""
+    """`disk`: through a folder in shared memory; works everywhere. `nccl`: vLLM's broadcast, engines on GPUs of their
+    own. `ipc`: vLLM's transfer inside a GPU; rank i and engine i share one, so lower gpu_memory_utilization."""
     probe_tolerance: float = Field(default=1e-4, gt=0)
     """After each publish the engine's log-probabilities of fixed prompts must agree with the learner's to this many
     nats (float32 agrees to 1e-6; bfloat16 needs about 0.1)."""
     timeout_s: float = Field(default=300.0, gt=0)
-    """Deadline for one publish."""
+    """Deadline for each part of a publish."""
 
 
 class CheckpointConfig(Section):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -78,6 +79,13 @@ class Batch:
     """[B, R] float32, the same in a whole row."""
     images: tuple[tuple[str, ...], ...] = ()
     """[B] content hashes of each row's images, in order."""
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch with all tensors on ``device``; the batch itself where they are there already."""
+        if self.input_ids.device == device:
+            return self
+        values: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        return Batch(**{k: v.to(device) if isinstance(v, torch.Tensor) else v for k, v in values.items()})
 
     def response_positions(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Indices ``(row, position)``, each [N], of the hidden states that predict the N response tokens."""

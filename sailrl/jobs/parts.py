@@ -16,7 +16,7 @@ from sailrl.report.metrics import MetricsLog
 from sailrl.report.traces import RolloutLog
 from sailrl.rollout.collect import Collection, Collector
 from sailrl.rollout.engine import Pool
-from sailrl.sync.disk import DiskSync
+from sailrl.sync.base import WeightSync
 from sailrl.sync.probe import Probe
 from sailrl.types import Prompt
 
@@ -57,7 +57,7 @@ class Session:
     learners: Learners
     pool: Pool
     collector: Collector
-    sync: DiskSync
+    sync: WeightSync
     probe: Probe
     metrics: MetricsLog
     rollouts: RolloutLog

@@ -1,4 +1,4 @@
-"""Starts or joins Ray."""
+"""Starts or joins Ray, and says which actor gets which GPU."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
 
-from sailrl.errors import RolloutError
+from sailrl.config.schema import RlvrConfig
+from sailrl.errors import ConfigError, RolloutError
 
 
 @contextmanager
@@ -32,3 +35,59 @@ def cluster() -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Ray's options for every actor of a run."""
+
+    workers: list[dict[str, Any]]
+    """One per rollout worker."""
+    ranks: list[dict[str, Any]]
+    """One per learner rank."""
+
+
+def gpus() -> int:
+    """GPUs of the cluster; 0 where this machine is all there is and its torch cannot use any."""
+    import ray
+    import torch
+
+    if not os.environ.get("RAY_ADDRESS") and not torch.cuda.is_available():
+        return 0
+    return int(ray.cluster_resources().get("GPU", 0))
+
+
+def places(config: RlvrConfig, gpus: int) -> Places:
+    """Split placement: an engine takes ``tensor_parallel`` GPUs of its own and a learner rank one. With ``sync.method:
+    ipc``, which works inside a GPU, rank i and engine i share GPU i. Without GPUs nothing is reserved.
+
+    Raises:
+        ConfigError: the cluster is smaller than the configuration.
+    """
+    workers, ranks, width = config.rollout.workers, config.learner.ranks, config.rollout.engine.tensor_parallel
+    if not gpus:
+        return Places([{}] * workers, [{}] * ranks)
+    shared = config.sync.method == "ipc"
+    needed = ranks if shared else workers * width + ranks
+    if needed > gpus:
+        sum_ = (
+            f"{ranks} for learner.ranks, which share them with the engines"
+            if shared
+            else f"{ranks} for learner.ranks and {workers} x {width} for rollout.workers with engine.tensor_parallel"
+        )
+        raise ConfigError(
+            f"the run needs {needed} GPUs ({sum_}), but the cluster has {gpus}. Lower one of the numbers, or add "
+            "machines with `ray start` and name the cluster in RAY_ADDRESS."
+        )
+    if not shared:
+        return Places([{"num_gpus": width}] * workers, [{"num_gpus": 1}] * ranks)
+    from ray.util.placement_group import placement_group
+    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+    # A group of bundles, since Ray would put two halves on one GPU wherever they fit.
+    group = placement_group([{"GPU": 1}] * ranks)
+    halves = [
+        {"num_gpus": 0.5, "scheduling_strategy": PlacementGroupSchedulingStrategy(group, bundle)}
+        for bundle in range(ranks)
+    ]
+    return Places(halves, halves)

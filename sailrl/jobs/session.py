@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -15,6 +16,7 @@ from sailrl.data.sampler import ShufflingSampler
 from sailrl.jobs import run_state
 from sailrl.jobs.episode import clip_controller
 from sailrl.jobs.parts import Session
+from sailrl.jobs.placement import gpus, places
 from sailrl.jobs.prepare import Prepared
 from sailrl.jobs.run_state import RunState
 from sailrl.learner.group import LearnerGroup
@@ -26,7 +28,10 @@ from sailrl.rollout.engine import Engine, Sampling
 from sailrl.rollout.pool import RolloutPool
 from sailrl.scoring.scorer import Scorer
 from sailrl.scoring.spec import ScoringSpec
+from sailrl.sync.base import WeightSync
 from sailrl.sync.disk import DiskSync
+from sailrl.sync.ipc import ENGINE_ENVIRONMENT, IpcSync
+from sailrl.sync.nccl import NcclSync
 from sailrl.sync.probe import Probe
 from sailrl.types import Completion, Prompt, Rollout
 
@@ -46,6 +51,7 @@ async def open_session(
     prompts, banned = prepared.train, prepared.processor.banned_ids
 
     progress.stage(f"starting {config.rollout.workers} engine(s) and {config.learner.ranks} learner rank(s)")
+    where = places(config, gpus())
     scorer = Scorer(ScoringSpec.from_config(config.rewards))
     pool = RolloutPool(
         partial(build_engine, config, weights, str(prepared.images)),
@@ -53,9 +59,16 @@ async def open_session(
         in_flight=config.rollout.engine.max_concurrent,
         timeout_s=config.rollout.timeout_s,
         start_timeout_s=config.rollout.engine.start_timeout_s,
+        places=where.workers,
     )
-    learners = LearnerGroup(config, weights, str(prepared.images), state=str(checkpoint) if checkpoint else None)
-    sync = DiskSync(learners, pool, timeout_s=config.sync.timeout_s)
+    learners = LearnerGroup(
+        config,
+        weights,
+        str(prepared.images),
+        state=str(checkpoint) if checkpoint else None,
+        places=where.ranks,
+    )
+    sync = build_sync(config, learners, pool)
     try:
         await pool.start()
         collector = Collector(
@@ -106,6 +119,19 @@ async def open_session(
         learners.stop()
 
 
+def build_sync(config: RlvrConfig, learners: LearnerGroup, pool: RolloutPool) -> WeightSync:
+    """The configured way of weights from the learner to the engines."""
+    timeout_s, engines = config.sync.timeout_s, config.rollout.workers
+    match config.sync.method:
+        case "disk":
+            return DiskSync(learners, pool, timeout_s=timeout_s)
+        case "nccl":
+            width = config.rollout.engine.tensor_parallel
+            return NcclSync(learners, pool, engines=engines, gpus_per_engine=width, timeout_s=timeout_s)
+        case "ipc":
+            return IpcSync(learners, pool, engines=engines, timeout_s=timeout_s)
+
+
 def build_engine(config: RlvrConfig, model: str, images: str) -> Engine:
     """Makes one engine; called in the worker's process."""
     from sailrl.rollout.vllm_engine import VllmEngine
@@ -120,6 +146,10 @@ def build_engine(config: RlvrConfig, model: str, images: str) -> Engine:
         "trust_remote_code": config.model.trust_remote_code,
         "seed": config.run.seed,
     }
+    if config.sync.method != "disk":
+        options["weight_transfer_config"] = {"backend": config.sync.method}
+    if config.sync.method == "ipc":
+        os.environ.update(ENGINE_ENVIRONMENT)  # this process's and, through it, the engine's
     if load_processor(config, model).image_id is not None:
         options["limit_mm_per_prompt"] = {"image": engine.images_per_prompt, "video": 0}
         limits = {"min_pixels": config.data.min_pixels, "max_pixels": config.data.max_pixels}

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import ray
 import torch
@@ -17,6 +18,7 @@ from sailrl.learner.learner import Learner
 from sailrl.learner.model import Policy
 from sailrl.learner.objective import Objective, UpdateScope
 from sailrl.learner.vision import Vision
+from sailrl.learner.weights import CheckpointWeights
 from sailrl.types import Prompt
 
 
@@ -34,11 +36,15 @@ class LearnerActor:
         rendezvous: str,
         state: str | None,
     ) -> None:
+        self._rank = rank
+        device = _device()
         if config.learner.threads:
             torch.set_num_threads(config.learner.threads)
         torch.manual_seed(config.run.seed + rank)
         if config.learner.ranks > 1:
-            dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=config.learner.ranks)
+            # Tensors go the way of their device; what ranks tell each other in between is on the CPU.
+            backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+            dist.init_process_group(backend, init_method=rendezvous, rank=rank, world_size=config.learner.ranks)
         processor = load_processor(config, model)
         vision = Vision(processor, ImageStore(Path(images))) if processor.image_id is not None else None
         policy = Policy(
@@ -51,7 +57,7 @@ class LearnerActor:
             trust_remote_code=config.model.trust_remote_code,
             activation_checkpointing=config.learner.activation_checkpointing,
             router_float32=config.learner.router_float32,
-        )
+        ).to(device)
         longest = config.rollout.max_response_tokens
         objective = Objective(config.algorithm, config.mismatch, max_response_tokens=longest)
         self._learner = Learner(policy, objective, config.learner)
@@ -82,5 +88,19 @@ class LearnerActor:
     def export(self, folder: str) -> None:
         self._learner.export(folder)
 
+    def open_sender(self, build: Callable[[CheckpointWeights, int], Any]) -> None:
+        self._learner.open_sender(build, self._rank)
+
+    def send_weights(self) -> None:
+        self._learner.send_weights()
+
     def save(self, folder: str) -> None:
         self._learner.save(folder)
+
+
+def _device() -> torch.device:
+    """The one GPU that Ray gave this rank, made the current one; the CPU where it gave none."""
+    if not torch.cuda.is_available() or not ray.get_gpu_ids():
+        return torch.device("cpu")
+    torch.cuda.set_device(0)
+    return torch.device("cuda", 0)

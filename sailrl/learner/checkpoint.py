@@ -50,6 +50,7 @@ def restore(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer) -> i
                 f"{folder} holds the optimizer state of {name!r} in shape {tuple(value.shape)}, "
                 f"this model has it in shape {tuple(parameters[name].shape)}"
             )
-        optimizer.state[parameters[name]][kind] = value
+        # AdamW keeps its count of steps, a scalar, on the CPU.
+        optimizer.state[parameters[name]][kind] = value.to(parameters[name].device) if value.dim() else value
     torch.set_rng_state(generator)
     return int(updates)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -20,15 +20,29 @@ _actor: Any = LearnerActor  # ray.remote adds methods that type checkers do not 
 
 
 class LearnerGroup:
-    """The learner as the loop sees it, however many ranks it has."""
+    """The learner as the loop sees it, however many ranks it has.
 
-    def __init__(self, config: RlvrConfig, model: str, images: str, *, state: str | None) -> None:
+    Args:
+        places: Ray's options for each rank (its GPU, where it runs); None for ranks without an accelerator.
+    """
+
+    def __init__(
+        self,
+        config: RlvrConfig,
+        model: str,
+        images: str,
+        *,
+        state: str | None,
+        places: Sequence[Mapping[str, Any]] | None = None,
+    ) -> None:
         self._timeout_s = config.learner.timeout_s
         ranks = config.learner.ranks
         rendezvous = f"tcp://127.0.0.1:{_free_port()}"
         self._actors: list[Any] = [
-            _actor.options(num_cpus=0).remote(config, model, images, rank=rank, rendezvous=rendezvous, state=state)
-            for rank in range(ranks)
+            _actor.options(num_cpus=0, **place).remote(
+                config, model, images, rank=rank, rendezvous=rendezvous, state=state
+            )
+            for rank, place in enumerate(places or [{}] * ranks)
         ]
         self._call("ready")
 
@@ -81,6 +95,15 @@ class LearnerGroup:
         """Writes the weights for the engines."""
         self._wait("export", [self._actors[0].export.remote(folder)])
 
+    def open_sender(self, build: Callable[[Any, int], Any], *, timeout_s: float) -> None:
+        """Every rank makes its end of a direct way to the engines: ``build(weights, rank)``."""
+        calls = [actor.open_sender.remote(build) for actor in self._actors]
+        self._wait("open_sender", calls, timeout_s, "sync.timeout_s")
+
+    def send_weights(self, *, timeout_s: float) -> None:
+        """Every rank sends its weights to the engines."""
+        self._wait("send_weights", [a.send_weights.remote() for a in self._actors], timeout_s, "sync.timeout_s")
+
     def save(self, folder: str) -> None:
         """Writes the learner's part of a checkpoint."""
         self._wait("save", [self._actors[0].save.remote(folder)])
@@ -93,8 +116,11 @@ class LearnerGroup:
     def _call(self, method: str, *args: Any) -> list[Any]:
         return self._wait(method, [getattr(actor, method).remote(*args) for actor in self._actors])
 
-    def _wait(self, method: str, calls: list[Any]) -> list[Any]:
-        done, late = ray.wait(calls, num_returns=len(calls), timeout=self._timeout_s)
+    def _wait(
+        self, method: str, calls: list[Any], timeout_s: float | None = None, setting: str = "learner.timeout_s"
+    ) -> list[Any]:
+        timeout_s = timeout_s or self._timeout_s
+        done, late = ray.wait(calls, num_returns=len(calls), timeout=timeout_s)
         for call in done:  # a rank that failed is the reason why others are late: report it first
             try:
                 ray.get(call)
@@ -113,7 +139,7 @@ class LearnerGroup:
         if late:
             ranks = ", ".join(str(calls.index(call)) for call in late)
             raise LearnerError(
-                f"learner rank {ranks} did not finish {method} within {self._timeout_s:g} s (learner.timeout_s). "
+                f"learner rank {ranks} did not finish {method} within {timeout_s:g} s ({setting}). "
                 "Run the same command to resume, with a longer deadline if the machine is slow."
             )
         return ray.get(calls)

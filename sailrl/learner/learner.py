@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from sailrl.learner.model import Policy
 from sailrl.learner.moe import COUNTS, RoutingMemory, load_metrics, over_ranks
 from sailrl.learner.objective import Objective, UpdateScope, summary
 from sailrl.learner.optim import build_optimizer, learning_rate
+from sailrl.learner.weights import CheckpointWeights
 from sailrl.types import Prompt
 
 
@@ -146,7 +147,8 @@ class Learner:
             return {}
         parts = []
         for prompt in prompts:
-            with self.policy.routers.watch(torch.ones(1, len(prompt.token_ids))) as routing:
+            everything = torch.ones(1, len(prompt.token_ids), device=self.policy.device)
+            with self.policy.routers.watch(everything) as routing:
                 self.policy.prompt_logprobs(prompt)
             parts.append(routing.metrics())
         return load_metrics(merge_metrics(*parts), "router/probe/")
@@ -177,6 +179,14 @@ class Learner:
         """Writes the weights for the engines (transformers format)."""
         self.policy.save(folder)
 
+    def open_sender(self, build: Callable[[CheckpointWeights, int], Any], rank: int) -> None:
+        """Makes this rank's end of a direct way to the engines (``sync.method`` nccl and ipc)."""
+        self._sender = build(CheckpointWeights(self.policy.model, self.policy.dtype), rank)
+
+    def send_weights(self) -> None:
+        """Sends the weights to the engines, with all other ranks."""
+        self._sender.send_weights()
+
     def save(self, folder: str | Path) -> None:
         """Writes this rank's whole state into ``folder``; ``restore`` continues bit for bit."""
         checkpoint.save(Path(folder), self.policy, self.optimizer, self.updates)
@@ -191,7 +201,7 @@ class Learner:
         return [[rows[i] for i in micro] for micro in micro_batches(lengths, budget)]
 
     def _collate(self, rows: Sequence[int]) -> Any:
-        return collate([self._samples[row] for row in rows], pad_id=self.policy.pad_id)
+        return collate([self._samples[row] for row in rows], pad_id=self.policy.pad_id).to(self.policy.device)
 
 
 def _over_ranks(metrics: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -55,7 +55,7 @@ class Policy(torch.nn.Module):
         self.model.train()
         self.routers = Routers(self.model, float32=router_float32)
         _freeze(self.model, frozen)
-        self._vision, self._dtype, self._temperature = vision, DTYPES[dtype], temperature
+        self._vision, self.dtype, self.temperature = vision, DTYPES[dtype], temperature
         pad = self.model.config.get_text_config().pad_token_id
         self.pad_id = 0 if pad is None else int(pad)
         head = self.model.get_output_embeddings().weight
@@ -64,15 +64,26 @@ class Policy(torch.nn.Module):
         self._ban: torch.Tensor | None
         self.register_buffer("_ban", ban if len(banned_ids) else None, persistent=False)
 
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are, and where batches have to go."""
+        return next(self.model.parameters()).device
+
     def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns ``(logp, entropy)``, both [B, R] float32 in nats, 0 where the mask is False."""
         rows, positions = batch.response_positions()
         hidden = self._hidden(batch)[rows, positions]
         targets = batch.response_ids[batch.mask]
         weight = self._head(hidden.dtype)
-        logp, entropy = token_logprobs(hidden, weight, targets, temperature=self._temperature, bias=self._ban)
+        logp, entropy = token_logprobs(hidden, weight, targets, temperature=self.temperature, bias=self._ban)
         blank = torch.zeros(batch.mask.shape, dtype=logp.dtype, device=logp.device)
         return blank.masked_scatter(batch.mask, logp), blank.masked_scatter(batch.mask, entropy.detach())
+
+    def response_logits(self, batch: Batch) -> torch.Tensor:
+        """[N, V] float32 logits of the N response tokens before temperature: for a handful of samples only."""
+        rows, positions = batch.response_positions()
+        logits = self._hidden(batch)[rows, positions].float() @ self._head(torch.float32).T
+        return logits if self._ban is None else logits + self._ban
 
     @torch.no_grad()
     def prompt_logprobs(self, prompt: Prompt, *, head: torch.Tensor | None = None) -> list[float]:
@@ -96,8 +107,8 @@ class Policy(torch.nn.Module):
         return self.model.get_output_embeddings().weight.to(dtype)
 
     def _hidden(self, batch: Batch) -> torch.Tensor:
-        device = next(self.model.parameters()).device
-        with torch.autocast(device.type, self._dtype, enabled=self._dtype != torch.float32):
+        device = self.device
+        with torch.autocast(device.type, self.dtype, enabled=self.dtype != torch.float32):
             seen = {} if self._vision is None else self._vision.inputs(self.model, batch)
             return self.model.base_model(
                 input_ids=batch.input_ids.to(device), attention_mask=batch.attention_mask.to(device), **seen

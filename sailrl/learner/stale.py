@@ -31,13 +31,13 @@ def explain(policy: Policy, prompt: Prompt, engine: Sequence[float], old: dict[s
     """
     groups: dict[str, list[str]] = {}
     for name, parameter in policy.model.named_parameters():
-        if name in old and not torch.equal(old[name], parameter):
+        if name in old and not torch.equal(old[name].to(parameter.device), parameter):
             groups.setdefault(parameter_group(name), []).append(name)
     head_name = _tied_head(policy)
 
     def error(chosen: list[str]) -> float:
         names = [name for group in chosen for name in groups.get(group, ())]
-        head = old[head_name] if head_name and "lm_head" in chosen else None
+        head = old[head_name].to(policy.device) if head_name and "lm_head" in chosen else None
         with _set_back(policy, names, old):
             mine = policy.prompt_logprobs(prompt, head=head)
         return max(abs(a - b) for a, b in zip(mine, engine, strict=True))

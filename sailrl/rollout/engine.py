@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from sailrl.types import Completion, Prompt
 
@@ -58,6 +58,19 @@ class Engine(Protocol):
 
     async def stop(self) -> None:
         """Frees everything; the engine cannot be used afterwards."""
+
+
+class DirectEngine(Engine, Protocol):
+    """An engine that can also be sent weights without a folder (``sync.method`` nccl and ipc)."""
+
+    async def freeze(self) -> None:
+        """Stops computing until ``thaw``, keeps its requests and drops every cache that the weights filled."""
+
+    async def transfer(self, step: str, payload: Any) -> None:
+        """One step of an update, called by the learner's side; see ``sync.transfer.EngineClient``."""
+
+    async def thaw(self, version: int) -> None:
+        """Goes on with the weights it has now, as ``version``."""
 
 
 class Pool(Protocol):

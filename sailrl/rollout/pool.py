@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -28,7 +28,7 @@ class RolloutPool:
         in_flight: responses that one worker samples at the same time.
         timeout_s: deadline of one wave of generation, and of one publish.
         start_timeout_s: deadline for all engines to be ready.
-        gpus: accelerators per worker.
+        places: Ray's options for each worker (GPUs, where it runs); None for a worker without an accelerator.
     """
 
     def __init__(
@@ -39,13 +39,13 @@ class RolloutPool:
         in_flight: int,
         timeout_s: float,
         start_timeout_s: float,
-        gpus: int = 0,
+        places: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
         self._in_flight, self._timeout_s, self._start_timeout_s = in_flight, timeout_s, start_timeout_s
         actor: Any = RolloutWorker  # ray.remote adds methods that type checkers do not see
         self._workers = [
-            actor.options(num_cpus=0, num_gpus=gpus, max_concurrency=CONCURRENT_CALLS).remote(build)
-            for _ in range(workers)
+            actor.options(num_cpus=0, max_concurrency=CONCURRENT_CALLS, **place).remote(build)
+            for place in (places or [{}] * workers)
         ]
 
     async def start(self) -> None:
@@ -109,6 +109,18 @@ class RolloutPool:
         """Every engine takes the weights in ``folder``."""
         await self._all("load_weights", timeout_s, lambda worker: worker.load_weights.remote(folder, version))
 
+    async def freeze(self, *, timeout_s: float) -> None:
+        """Every engine stops computing, keeps its requests and drops its caches."""
+        await self._all("freeze", timeout_s, lambda worker: worker.freeze.remote())
+
+    async def thaw(self, version: int, *, timeout_s: float) -> None:
+        """Every engine goes on with the weights it has now, as ``version``."""
+        await self._all("thaw", timeout_s, lambda worker: worker.thaw.remote(version))
+
+    def engine_calls(self) -> EngineCalls:
+        """A way to call the engines from another process."""
+        return EngineCalls(self._workers)
+
     async def stop(self) -> None:
         """Ends all engines and their processes."""
         for worker in self._workers:
@@ -139,19 +151,45 @@ class RolloutPool:
             results.put_nowait(_readable(error, "generate"))
 
     async def _all(self, what: str, timeout_s: float, call: Callable[[Any], Any]) -> list[Any]:
-        calls: list[Coroutine[Any, Any, Any]] = [_value(call(worker)) for worker in self._workers]
+        calls = [asyncio.ensure_future(_value(call(worker))) for worker in self._workers]
         try:
             return await asyncio.wait_for(asyncio.gather(*calls), timeout=timeout_s)
         except TimeoutError:
-            raise RolloutError(
-                f"rollout workers did not finish {what} within {timeout_s:g} s. Run again to resume."
-            ) from None
+            raise _late([i for i, call in enumerate(calls) if call.cancelled()], what, timeout_s) from None
         except Exception as error:
             raise _readable(error, what) from error
 
 
+class EngineCalls:
+    """Calls steps of a weight update on every worker, from the learner's process. Blocks; travels between processes."""
+
+    def __init__(self, workers: Sequence[Any]) -> None:
+        self._workers = list(workers)
+
+    def __call__(self, step: str, payloads: Sequence[Any], timeout_s: float) -> None:
+        """Calls ``step`` with each worker's payload and waits for all.
+
+        Raises:
+            RolloutError: a worker failed, or was not done in time; it is named.
+        """
+        calls = [worker.transfer.remote(step, payload) for worker, payload in zip(self._workers, payloads, strict=True)]
+        done, late = ray.wait(calls, num_returns=len(calls), timeout=timeout_s)
+        for call in done:  # a worker that failed is the reason why others are late: report it first
+            try:
+                ray.get(call)
+            except Exception as error:
+                raise _readable(error, f"{step} (rollout worker {calls.index(call)})") from error
+        if late:
+            raise _late([calls.index(call) for call in late], step, timeout_s)
+
+
 async def _value(ref: Any) -> Any:
     return await ref
+
+
+def _late(workers: Sequence[int], what: str, timeout_s: float) -> RolloutError:
+    names = ", ".join(map(str, workers))
+    return RolloutError(f"rollout worker {names} did not finish {what} within {timeout_s:g} s. Run again to resume.")
 
 
 def _readable(error: BaseException, what: str) -> BaseException:

@@ -98,14 +98,47 @@ class VllmEngine:
 
     async def load_weights(self, folder: str, version: int) -> None:
         """In-flight requests are frozen, not dropped, while the weights change; see Engine.load_weights."""
-        await self._llm.pause_generation(mode="keep", clear_cache=True)
+        await self.freeze()
         try:
             await self._llm.collective_rpc("sail_load_weights", kwargs={"folder": folder})
-            await self._llm.reset_encoder_cache()
-            await self._llm.reset_mm_cache()
-        finally:
+        except BaseException:
             await self._llm.resume_generation()
+            raise
+        await self.thaw(version)
+
+    async def freeze(self) -> None:
+        """Stops computing, keeps requests and drops what the weights have filled, also of requests in flight."""
+        await self._llm.pause_generation(mode="keep", clear_cache=True)
+
+    async def transfer(self, step: str, payload: Any) -> None:
+        """One step of an update through vLLM's weight transfer engine.
+
+        Args:
+            step: name of the method: init_weight_transfer_engine, start_weight_update, update_weights or
+                finish_weight_update.
+            payload: what the learner's side says to the first and the third of them.
+        """
+        from vllm.distributed.weight_transfer.base import WeightTransferInitRequest, WeightTransferUpdateRequest
+
+        match step:
+            case "init_weight_transfer_engine":
+                await self._llm.init_weight_transfer_engine(WeightTransferInitRequest(init_info=payload))
+            case "start_weight_update":
+                await self._llm.start_weight_update()
+            case "update_weights":
+                await self._llm.update_weights(WeightTransferUpdateRequest(update_info=payload))
+            case "finish_weight_update":
+                await self._llm.finish_weight_update()
+            case _:
+                raise RolloutError(f"{step} is no step of a weight transfer")
+
+    async def thaw(self, version: int) -> None:
+        """Goes on with the weights it has now, as ``version``."""
+        await self._llm.reset_encoder_cache()
+        await self._llm.reset_mm_cache()
+        await self._llm.update_weight_version(str(version))
         self._version = version
+        await self._llm.resume_generation()
 
     async def stop(self) -> None:
         """Ends vLLM's processes."""

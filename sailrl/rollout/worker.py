@@ -7,7 +7,7 @@ from typing import Any
 
 import ray
 
-from sailrl.rollout.engine import Engine, Request, Sampling
+from sailrl.rollout.engine import DirectEngine, Request, Sampling
 from sailrl.types import Completion
 
 
@@ -16,7 +16,7 @@ class RolloutWorker:
     """One engine in a process of its own. ``build`` makes it there, since engines do not travel."""
 
     def __init__(self, build: Any) -> None:
-        self._engine: Engine = build()
+        self._engine: DirectEngine = build()
 
     async def start(self) -> None:
         await self._engine.start()
@@ -33,6 +33,15 @@ class RolloutWorker:
 
     async def load_weights(self, folder: str, version: int) -> None:
         await self._engine.load_weights(folder, version)
+
+    async def freeze(self) -> None:
+        await self._engine.freeze()
+
+    async def transfer(self, step: str, payload: Any) -> None:
+        await self._engine.transfer(step, payload)
+
+    async def thaw(self, version: int) -> None:
+        await self._engine.thaw(version)
 
     async def stop(self) -> None:
         await self._engine.stop()

@@ -23,27 +23,31 @@ class Probe:
     """
 
     def __init__(self, learners: Any, pool: Any, prompts: Sequence[Prompt], *, tolerance: float) -> None:
-        self._learners, self._pool, self._prompts, self._tolerance = learners, pool, prompts, tolerance
+        self._learners, self._pool = learners, pool
+        self.prompts, self.tolerance = prompts, tolerance
+        self._agreed = False
 
     async def check(self, version: int, previous: Path | None) -> float:
         """Returns the largest difference found, in nats.
 
         Args:
-            previous: folder of the weights published before; with it a failure names what is still from then.
+            previous: folder of the weights published before; with it a failure names what is still from then. None
+                at the first publish, and where weights do not pass through a folder.
 
         Raises:
             WeightSyncError: an engine's log-probabilities differ by more than the tolerance, or are not numbers.
         """
         worst = 0.0
-        for prompt in self._prompts:
+        for prompt in self.prompts:
             mine = self._learners.prompt_logprobs(prompt)
             for worker, theirs in enumerate(await self._pool.prompt_logprobs(prompt)):
                 differences = [abs(a - b) for a, b in zip(mine, theirs, strict=True)]
                 # max() over numbers loses a NaN that does not come first.
                 difference = math.nan if any(map(math.isnan, differences)) else max(differences, default=0.0)
-                if not difference <= self._tolerance:  # not "greater": NaN must fail
+                if not difference <= self.tolerance:  # not "greater": NaN must fail
                     raise WeightSyncError(self._message(version, worker, difference, prompt, theirs, previous))
                 worst = max(worst, difference)
+        self._agreed = True
         return worst
 
     def _message(
@@ -51,11 +55,16 @@ class Probe:
     ) -> str:
         text = (
             f"rollout worker {worker} does not compute with version {version} of the weights: its log-probabilities of "
-            f"a fixed prompt differ from the learner's by {difference:.2g} nats, allowed are {self._tolerance:g} "
+            f"a fixed prompt differ from the learner's by {difference:.2g} nats, allowed are {self.tolerance:g} "
             "(sync.probe_tolerance). "
         )
         if math.isnan(difference):
             return text + "They are not numbers: the weights themselves are broken, resume from an earlier checkpoint."
+        if previous is None and self._agreed:
+            return text + (
+                "They agreed before, so part of the weights did not arrive. No folder of older weights was kept that "
+                "could name it: resume with sync.method=disk to learn whether the way or the weights are at fault."
+            )
         if previous is None:
             return text + "It is the first publish: compare dtype, chat template and model class on both sides."
         stale = self._learners.explain_stale(prompt, theirs, str(previous))
