@@ -51,3 +51,5 @@ class SoftOverlong:
         if response_tokens <= self.max_response_tokens:
             return Score((free - response_tokens) / self.buffer_tokens, reason="in_buffer")
         return Score(-1.0, reason="too_long")
+
+    fast = __call__  # three comparisons: never worth a trip to a worker
