@@ -10,7 +10,9 @@ from typing import Any, Protocol
 from sailrl.algos.clip import ClipController
 from sailrl.data.batch import Sample
 from sailrl.data.processor import Processor
+from sailrl.errors import WeightSyncError
 from sailrl.jobs import run_state
+from sailrl.jobs.firewall import diagnosis, explain_weights
 from sailrl.jobs.run_state import RunState
 from sailrl.report.metrics import MetricsLog
 from sailrl.report.traces import RolloutLog
@@ -41,6 +43,14 @@ class Learners(Protocol):
 
     def explain_stale(self, prompt: Prompt, engine: Sequence[float], previous: str) -> list[str]:
         """Parameter groups that an engine did not receive."""
+
+    def explain_weights(
+        self, prompt: Prompt, engine: Sequence[float], published: str | None, previous: str | None
+    ) -> list[str]:
+        """In what an engine's weights differ from the learner's, in words."""
+
+    def explain_responses(self, samples: Sequence[Sample], engine_prompts: Sequence[Sequence[int]]) -> str | None:
+        """Why an engine with the same weights gave responses other log-probabilities, or None."""
 
     def export(self, folder: str) -> None:
         """Writes the weights for the engines."""
@@ -73,7 +83,10 @@ class Session:
         previous = self.sync.current
         await self.sync.publish(version)
         self.state.version = version
-        return await self.probe.check(version, previous)
+        try:
+            return await self.probe.check(version, previous)
+        except WeightSyncError as error:
+            raise WeightSyncError(f"{error}\n{diagnosis(await explain_weights(self))}") from None
 
     def log_rollouts(self, episode: Collection, gains: Sequence[Sequence[float]]) -> None:
         """Writes every rollout of an episode, dropped ones too."""

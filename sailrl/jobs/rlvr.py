@@ -7,8 +7,10 @@ from pathlib import Path
 from sailrl.config.plan import BatchPlan
 from sailrl.config.schema import RlvrConfig
 from sailrl.data.batch import Sample
+from sailrl.errors import MismatchError
 from sailrl.jobs.episode import advantages, clip_signal, episode_metrics, update_metrics
 from sailrl.jobs.evaluate import evaluate
+from sailrl.jobs.firewall import diagnosed
 from sailrl.jobs.parts import Session
 from sailrl.report.progress import Progress
 from sailrl.report.timing import Stopwatch
@@ -51,7 +53,10 @@ async def train(config: RlvrConfig, plan: BatchPlan, run: Session, run_dir: Path
         clip, outcomes = run.clip.range, list[dict[str, float]]()
         for number, rows in enumerate(updates, start=1):
             with watch("learn"):
-                learned = run.learners.update(rows, clip_low=clip.low, clip_high=clip.high)
+                try:
+                    learned = run.learners.update(rows, clip_low=clip.low, clip_high=clip.high)
+                except MismatchError as error:
+                    raise await diagnosed(error, config, run, episode.kept, run_dir) from None
             outcomes.append(learned)
             state.step += 1
             if number == len(updates):

@@ -59,7 +59,12 @@ class LearnerActor:
             router_float32=config.learner.router_float32,
         ).to(device)
         longest = config.rollout.max_response_tokens
-        objective = Objective(config.algorithm, config.mismatch, max_response_tokens=longest)
+        objective = Objective(
+            config.algorithm,
+            config.mismatch,
+            max_response_tokens=longest,
+            first_mean_dlogp=config.sync.probe_tolerance,
+        )
         self._learner = Learner(policy, objective, config.learner)
         if state is not None:
             self._learner.restore(state)
@@ -84,6 +89,14 @@ class LearnerActor:
 
     def explain_stale(self, prompt: Prompt, engine: Sequence[float], previous: str) -> list[str]:
         return self._learner.explain_stale(prompt, engine, previous)
+
+    def explain_weights(
+        self, prompt: Prompt, engine: Sequence[float], published: str | None, previous: str | None
+    ) -> list[str]:
+        return self._learner.explain_weights(prompt, engine, published, previous)
+
+    def explain_responses(self, samples: Sequence[Sample], engine_prompts: Sequence[Sequence[int]]) -> str | None:
+        return self._learner.explain_responses(samples, engine_prompts)
 
     def export(self, folder: str) -> None:
         self._learner.export(folder)

@@ -91,6 +91,17 @@ class LearnerGroup:
         """Parameter groups that an engine did not receive, judged by its log-probabilities."""
         return self._call("explain_stale", prompt, list(engine), previous)[0]
 
+    def explain_weights(
+        self, prompt: Prompt, engine: Sequence[float], published: str | None, previous: str | None
+    ) -> list[str]:
+        """In what an engine's weights differ from the learner's."""
+        arguments = (prompt, list(engine), published, previous)
+        return self._wait("explain_weights", [self._actors[0].explain_weights.remote(*arguments)])[0]
+
+    def explain_responses(self, samples: Sequence[Sample], engine_prompts: Sequence[Sequence[int]]) -> str | None:
+        """Why an engine with the same weights gave responses other log-probabilities, or None."""
+        return self._wait("explain_responses", [self._actors[0].explain_responses.remote(samples, engine_prompts)])[0]
+
     def export(self, folder: str) -> None:
         """Writes the weights for the engines."""
         self._wait("export", [self._actors[0].export.remote(folder)])

@@ -14,7 +14,7 @@ from sailrl.algos.reduce import is_max_metric, merge_metrics
 from sailrl.config.schema import LearnerConfig
 from sailrl.data.batch import Sample, collate, micro_batches
 from sailrl.errors import LearnerError, MismatchError
-from sailrl.learner import checkpoint, stale
+from sailrl.learner import checkpoint, diagnose, stale
 from sailrl.learner.model import Policy
 from sailrl.learner.moe import COUNTS, RoutingMemory, load_metrics, over_ranks
 from sailrl.learner.objective import Objective, UpdateScope, summary
@@ -117,13 +117,14 @@ class Learner:
 
     def optim_step(self) -> dict[str, float]:
         """Sums gradients over ranks, clips them, steps, and clears them."""
-        if dist.is_initialized():
-            for parameter in self.policy.parameters():
-                if parameter.requires_grad:
-                    if parameter.grad is None:  # no row of this rank is in the update; all must sum the same tensors
-                        parameter.grad = torch.zeros_like(parameter)
-                    dist.all_reduce(parameter.grad)
-        parameters = [p for p in self.policy.parameters() if p.grad is not None]
+        parameters = [p for p in self.policy.parameters() if p.requires_grad]
+        for parameter in parameters:
+            # Without an image the vision tower has no gradient, without a row nothing has. All ranks must sum the same
+            # tensors, and a step must not depend on how many ranks there are: so none is zero, everywhere.
+            if parameter.grad is None:
+                parameter.grad = torch.zeros_like(parameter)
+            if dist.is_initialized():
+                dist.all_reduce(parameter.grad)
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, self._config.grad_clip))
         if not math.isfinite(norm):
             self.optimizer.zero_grad(set_to_none=True)
@@ -174,6 +175,24 @@ class Learner:
         """Parameter groups that, with their values in the folder ``previous``, explain what an engine computed."""
         old = Policy(previous).model.state_dict()
         return stale.explain(self.policy, prompt, engine, old)
+
+    def explain_weights(
+        self, prompt: Prompt, engine: Sequence[float], published: str | None, previous: str | None
+    ) -> list[str]:
+        """In what an engine's weights differ from these: what was published wrongly, kept, or permuted."""
+        if published is not None:
+            mine = self.policy.model.state_dict()
+            if wrong := diagnose.compare_weights(mine, Policy(published).model.state_dict()):
+                return [f"{what} in the published folder" for what in wrong]
+        if previous is not None and (old := self.explain_stale(prompt, engine, previous)):
+            return [f"{group} is still the previous version" for group in old]
+        return diagnose.explain_experts(self.policy, prompt, engine)
+
+    def explain_responses(self, samples: Sequence[Sample], engine_prompts: Sequence[Sequence[int]]) -> str | None:
+        """Why an engine with these weights gave responses other log-probabilities, or None."""
+        return diagnose.explain_sampling(self.policy, samples) or diagnose.explain_prompt(
+            self.policy, samples, engine_prompts
+        )
 
     def export(self, folder: str | Path) -> None:
         """Writes the weights for the engines (transformers format)."""

@@ -72,8 +72,12 @@ class Routers:
         self.names = [name for name, module in model.named_modules() if type(module).__name__.endswith("TopKRouter")]
         self._float32 = float32
         self._routing: Routing | None = None
-        for layer, name in enumerate(self.names):
-            model.get_submodule(name).register_forward_hook(partial(self._hook, layer))
+        self._orders: Mapping[int, Tensor] = {}
+        modules: list[Any] = [model.get_submodule(name) for name in self.names]
+        self.experts: int = modules[0].num_experts if modules else 0
+        """Experts per layer."""
+        for layer, module in enumerate(modules):
+            module.register_forward_hook(partial(self._hook, layer))
 
     @contextmanager
     def watch(self, mask: Tensor, *, replay: Tensor | None = None) -> Iterator[Routing]:
@@ -97,6 +101,15 @@ class Routers:
                 "between the recording and the update"
             )
 
+    @contextmanager
+    def permuted(self, orders: Mapping[int, Tensor]) -> Iterator[None]:
+        """As if slot ``e`` of a layer held expert ``orders[layer][e]``; layers that are not named stay as they are."""
+        self._orders = orders
+        try:
+            yield
+        finally:
+            self._orders = {}
+
     def _hook(self, layer: int, module: Any, args: tuple[Tensor, ...], output: Any) -> Any:
         hidden = args[0].reshape(-1, module.hidden_dim)
         logits, scores, experts = output
@@ -113,11 +126,13 @@ class Routers:
             experts = replay
         if routing is not None and layer not in routing.experts:  # not again when checkpointing recomputes
             routing.experts[layer], routing.logits[layer] = experts, logits
-        if experts is output[2]:
+        if experts is output[2] and layer not in self._orders:
             return output
         probabilities = logits.softmax(dim=-1, dtype=torch.float32).gather(-1, experts)
         if getattr(module, "norm_topk_prob", True):
             probabilities = probabilities / probabilities.sum(dim=-1, keepdim=True)
+        if layer in self._orders:
+            experts = self._orders[layer].to(experts.device)[experts]
         return logits, probabilities.to(scores.dtype), experts
 
 

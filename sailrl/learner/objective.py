@@ -47,12 +47,19 @@ class Objective:
 
     Args:
         max_response_tokens: what Dr. GRPO divides by.
+        first_mean_dlogp: nats that engine and learner may differ by on average in the first update.
     """
 
     def __init__(
-        self, algorithm: losses.Algorithm, mismatch: losses.MismatchConfig, *, max_response_tokens: int
+        self,
+        algorithm: losses.Algorithm,
+        mismatch: losses.MismatchConfig,
+        *,
+        max_response_tokens: int,
+        first_mean_dlogp: float | None = None,
     ) -> None:
         self._algorithm, self._mismatch, self._max_response_tokens = algorithm, mismatch, max_response_tokens
+        self._first_mean_dlogp = first_mean_dlogp
 
     def __call__(
         self, logp: Tensor, old_logp: Tensor, batch: Batch, scope: UpdateScope
@@ -73,14 +80,19 @@ class Objective:
         Raises:
             MismatchError: it is past a threshold of the section ``mismatch``, or not a number.
         """
-        for name, limit in (("max_abs_dlogp", self._mismatch.max_abs_dlogp), ("k3", self._mismatch.max_k3)):
+        limits = (
+            ("max_abs_dlogp", self._mismatch.max_abs_dlogp, "mismatch.max_abs_dlogp"),
+            ("k3", self._mismatch.max_k3, "mismatch.max_k3"),
+            ("mean_abs_dlogp", self._first_mean_dlogp, "the first update's limit, sync.probe_tolerance,"),
+        )
+        for name, limit, setting in limits:
             value = metrics[f"mismatch/{name}"]
             if limit is not None and not value <= limit:  # not "greater": NaN must fail
                 raise MismatchError(
                     f"engine and learner disagree on the responses of this update: mismatch/{name} is {value:.3g} nats "
-                    f"and mismatch.{name if name.startswith('max_') else f'max_{name}'} is {limit:g}. "
-                    "Nothing was learned from them."
+                    f"and {setting} is {limit:g}. Nothing was learned from them."
                 )
+        self._first_mean_dlogp = None
 
     def _loss(
         self, logp: Tensor, old_logp: Tensor, batch: Batch, scope: UpdateScope, weight: Tensor | None
