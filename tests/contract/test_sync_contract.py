@@ -217,6 +217,6 @@ def test_vllm_packs_and_unpacks_our_weights_unharmed(small: Path) -> None:
         parts = (chunk.packed_tensor, chunk.names, chunk.shapes, chunk.dtypes, chunk.tensor_sizes)
         arrived |= {name: tensor.clone() for name, tensor in unpack_tensor(*parts)}
         buffers += 1
-    assert buffers > 3
+    assert buffers > 1
     assert [(n, t.dtype, tuple(t.shape)) for n, t in arrived.items()] == weights.metadata()
     assert all(torch.equal(arrived[name], tensor) for name, tensor in weights)

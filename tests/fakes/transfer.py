@@ -1,6 +1,6 @@
 """Both ends of a direct weight transfer, on CPU: vLLM's own trainer engines, and engines that receive from them.
 
-Only what needs a GPU is replaced: the NCCL broadcast by a queue between threads, CUDA's memory handles by torch's own for
+Only what needs a GPU is replaced: the NCCL broadcast by a queue between threads, CUDA's memory handles by those of
 ordinary memory. Start, receive, finish, their order, names, shapes and errors are vLLM's.
 """
 
