@@ -123,7 +123,7 @@ def _trl_side(model: str, out: str, *, updates: int) -> None:
 
     times: list[tuple[float, float]] = []
 
-    class Clock(TrainerCallback):  # type: ignore[misc]
+    class Clock(TrainerCallback):
         def on_train_begin(self, *_: Any, **__: Any) -> None:
             self.since = time.perf_counter()
 

@@ -138,6 +138,8 @@ def _choices(fields: Mapping[str, Any]) -> tuple[str, ...]:
 
 def _precision(fields: Mapping[str, Any]) -> int | None:
     value = fields.get("precision")
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)  # tables with gaps hold whole numbers as floats
     if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
         raise BrokenRow("precision", f"must be a whole number of decimals, this is {kind_of(value)}")
     if value is not None and value < 0:
