@@ -201,6 +201,26 @@ def _token_weights_fit_gspo(config: RlvrConfig) -> Iterator[Complaint]:
         )
 
 
+def _engine_returns_no_experts(config: RlvrConfig) -> Iterator[Complaint]:
+    if config.learner.routing_replay == "r3":
+        yield Complaint(
+            ("learner", "routing_replay"),
+            "is r3, but the engine does not hand over the experts it routed to: vLLM returns them with its Model "
+            "Runner V2 only, which needs Triton and a GPU, and sailrl does not read them yet. Write routing_replay: "
+            "r2, which replays the old policy's own choice, or none with GSPO, which needs no replay.",
+        )
+
+
+def _replay_has_something_to_replay(config: RlvrConfig) -> Iterator[Complaint]:
+    batch = config.batch
+    updates = batch.rollouts_per_episode // batch.rollouts_per_update * batch.passes_per_episode
+    if config.learner.routing_replay == "r2" and updates == 1:
+        yield Complaint(
+            ("learner", "routing_replay"),
+            "is r2 and an episode has 1 update, in which the old policy is the current one: nothing is replayed.",
+        )
+
+
 def _gspo_clips(config: RlvrConfig) -> Iterator[Complaint]:
     algorithm = config.algorithm
     if isinstance(algorithm, Gspo | GspoToken) and algorithm.clip.high > GSPO_CLIP_SCALE:
@@ -301,6 +321,7 @@ RULES: Rules = [
     (SteeredClip, _signal_has_a_target),
     (RlvrConfig, _correction_needs_all_tokens),
     (RlvrConfig, _token_weights_fit_gspo),
+    (RlvrConfig, _engine_returns_no_experts),
     (RlvrConfig, _tolerance_fits_precision),
     (RlvrConfig, _microbatch_holds_one),
     (RlvrConfig, _same_response_limit),
@@ -311,5 +332,6 @@ RULES: Rules = [
 WARNINGS: Rules = [
     (RlvrConfig, _gspo_clips),
     (RlvrConfig, _ramp_ends_within_the_run),
+    (RlvrConfig, _replay_has_something_to_replay),
 ]
 """Rules whose breach is allowed and said."""
