@@ -156,7 +156,7 @@ def percentile(histogram: Tensor, q: float) -> float:
     total = float(histogram.sum())
     if not total:
         return 0.0
-    index = int(torch.searchsorted(histogram.cumsum(0), torch.tensor(q * total, dtype=histogram.dtype)))
+    index = int(torch.searchsorted(histogram.cumsum(0), histogram.new_tensor(q * total)))
     return float(10.0 ** (first + (min(index, bins - 1) + 1) / bins * (last - first)))
 
 

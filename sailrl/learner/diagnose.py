@@ -157,8 +157,8 @@ def compare_weights(mine: dict[str, Tensor], theirs: dict[str, Tensor]) -> list[
         group = parameter_group(name)
         if other is None or other.shape != own.shape:
             found[group] = f"{group} is missing or has another shape"
-        elif not torch.equal(own, other.to(own.dtype)):
-            order = _order(own, other.to(own.dtype)) if ".experts." in name else None
+        elif not torch.equal(own, other.to(own)):
+            order = _order(own, other.to(own)) if ".experts." in name else None
             words = f"{group} differs" if order is None else f"experts permuted in {group} (order {order})"
             found.setdefault(group, words)
     return list(found.values())

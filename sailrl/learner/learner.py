@@ -75,7 +75,7 @@ class Learner:
         """
         balance = self._expert_load(rows) if self._config.router_aux_coef else None
         parts = [self.forward_backward(micro, scope, balance) for micro in self._split(rows)]
-        merged = _over_ranks(merge_metrics(*parts))
+        merged = _over_ranks(merge_metrics(*parts), self.policy.device)
         metrics = summary(merged) | load_metrics(merged)
         try:
             self._objective.check(metrics)
@@ -223,12 +223,12 @@ class Learner:
         return collate([self._samples[row] for row in rows], pad_id=self.policy.pad_id).to(self.policy.device)
 
 
-def _over_ranks(metrics: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def _over_ranks(metrics: dict[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:
     if dist.is_initialized():
         shapes: list[Any] = [None] * dist.get_world_size()
         dist.all_gather_object(shapes, {name: (value.shape, value.dtype) for name, value in metrics.items()})
         # A rank without rows in the update, or without images, lacks metrics that others have.
         for name, (shape, dtype) in sorted({name: like for of in shapes for name, like in of.items()}.items()):
-            value = metrics.setdefault(name, torch.zeros(shape, dtype=dtype))
+            value = metrics.setdefault(name, torch.zeros(shape, dtype=dtype, device=device))
             dist.all_reduce(value, dist.ReduceOp.MAX if is_max_metric(name) else dist.ReduceOp.SUM)
     return metrics
