@@ -209,3 +209,17 @@ def test_all_complaints_come_together_in_the_order_of_the_file(base: Path) -> No
 def test_without_places_the_dotted_path_alone_is_given(base: Path) -> None:
     with pytest.raises(ConfigError, match=r"^the configuration: rollout\.top_p is 0\.5"):
         validate(load(base, ["rollout.top_p=0.5"]).config)
+
+
+def test_ipc_pairs_every_learner_rank_with_one_engine(base: Path) -> None:
+    said = complaint(base, "sync.method=ipc", "rollout.workers=3", "learner.ranks=2")
+    assert "rollout.workers is 3 and learner.ranks is 2" in said
+    assert "Write workers: 2, or sync.method: nccl" in said
+    said = complaint(base, "sync.method=ipc", "rollout.engine.tensor_parallel=2")
+    assert "tensor_parallel is 2" in said
+    for fine in (
+        ["sync.method=ipc", "rollout.workers=2", "learner.ranks=2"],
+        ["sync.method=nccl", "rollout.workers=3"],
+    ):
+        loaded = load(base, fine)
+        validate(loaded.config, loaded.where)

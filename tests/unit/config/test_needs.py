@@ -10,6 +10,7 @@ import pytest
 
 from sailrl.config.checks import preflight
 from sailrl.config.load import load
+from sailrl.config.needs import cuda_devices
 from sailrl.errors import ConfigError
 
 
@@ -175,3 +176,19 @@ def test_generators_and_combining_rules_are_tried_too(base: Path) -> None:
 def test_everything_missing_is_reported_together(base: Path) -> None:
     message = missing(base, "data.train.path=no.jsonl", "rewards.parts.right.use='no.py:No'", "model.path=./no")
     assert message.startswith("3 things are wrong.")
+
+
+@pytest.mark.parametrize("method", ["nccl", "ipc"])
+def test_sending_weights_from_gpu_to_gpu_needs_a_gpu(base: Path, method: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if cuda_devices():
+        fine(base, f"sync.method={method}")
+        return
+    assert f"sync.method is {method}" in (said := missing(base, f"sync.method={method}"))
+    assert "Write sync.method=disk" in said
+    fine(base, "sync.method=disk")
+
+
+def test_a_cluster_may_have_the_gpus_that_this_machine_has_not(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
+    fine(base, "sync.method=nccl")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sailrl.data.batch import Sample, collate, micro_batches
+from sailrl.data.batch import Batch, Sample, collate, micro_batches
 from sailrl.types import Completion, Problem, Prompt
 
 
@@ -83,3 +84,18 @@ def test_a_sample_holds_the_very_ids_and_logprobs_of_its_completion() -> None:
     assert sample.response_ids.tolist() == [1, 2]
     assert sample.engine_logp.tolist() == [-0.25, -0.5]
     assert (sample.length, sample.advantage, sample.images) == (6, 0.75, ("hash",))
+
+
+def test_a_batch_goes_to_a_device_with_all_its_tensors_or_stays_the_very_same() -> None:
+    ids = np.array([1, 2, 3], dtype=np.int32)
+    batch = collate([Sample(ids, ids, np.zeros(3, np.float32), 1.0, images=("photo",))], pad_id=0)
+    assert batch.to(torch.device("cpu")) is batch
+    moved = batch.to(torch.device("meta"))
+    tensors = [value for value in vars_of(moved) if isinstance(value, torch.Tensor)]
+    assert len(tensors) == 7
+    assert {tensor.device.type for tensor in tensors} == {"meta"}
+    assert moved.images == (("photo",),)
+
+
+def vars_of(batch: Batch) -> list[object]:
+    return [getattr(batch, field.name) for field in fields(batch)]

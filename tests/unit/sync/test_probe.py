@@ -125,3 +125,13 @@ def test_a_layer_that_stayed_behind_is_named(run: tuple[LocalLearners, OnePool, 
     with pytest.raises(WeightSyncError, match=r"previous version of: model\.layers\.0\.self_attn\."):
         asyncio.run(Probe(learners, pool, PROMPTS, tolerance=1e-4).check(1, previous))
     sync.close()
+
+
+def test_a_failure_without_a_folder_of_older_weights_says_where_to_get_one() -> None:
+    """Weights that went straight into the engines (nccl, ipc) leave nothing to compare with."""
+    engines = SaidByEngines([-1.0])
+    probe = Probe(Said([-1.0]), engines, PROMPTS, tolerance=1e-4)
+    asyncio.run(probe.check(0, None))
+    engines._said = [[-2.0]]
+    with pytest.raises(WeightSyncError, match="They agreed before.*sync.method=disk"):
+        asyncio.run(probe.check(1, None))
