@@ -217,9 +217,6 @@ def test_ipc_pairs_every_learner_rank_with_one_engine(base: Path) -> None:
     assert "Write workers: 2, or sync.method: nccl" in said
     said = complaint(base, "sync.method=ipc", "rollout.engine.tensor_parallel=2")
     assert "tensor_parallel is 2" in said
-    for fine in (
-        ["sync.method=ipc", "rollout.workers=2", "learner.ranks=2"],
-        ["sync.method=nccl", "rollout.workers=3"],
-    ):
-        loaded = load(base, fine)
+    for method, workers in (("ipc", 2), ("nccl", 3)):
+        loaded = load(base, [f"sync.method={method}", f"rollout.workers={workers}", "learner.ranks=2"])
         validate(loaded.config, loaded.where)

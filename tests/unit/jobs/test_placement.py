@@ -34,7 +34,5 @@ def test_a_cluster_that_is_too_small_is_refused_with_both_numbers() -> None:
 
 
 def test_ipc_needs_one_gpu_per_pair() -> None:
-    with pytest.raises(
-        ConfigError, match=r"needs 4 GPUs \(4 for learner\.ranks, which share them.*the cluster has 3\."
-    ):
+    with pytest.raises(ConfigError, match=r"needs 4 GPUs \(4 for learner\.ranks, which share .* has 3\."):
         places(_config(ranks=4, workers=4, method="ipc"), 3)

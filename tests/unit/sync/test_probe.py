@@ -133,5 +133,5 @@ def test_a_failure_without_a_folder_of_older_weights_says_where_to_get_one() -> 
     probe = Probe(Said([-1.0]), engines, PROMPTS, tolerance=1e-4)
     asyncio.run(probe.check(0, None))
     engines._said = [[-2.0]]
-    with pytest.raises(WeightSyncError, match="They agreed before.*sync.method=disk"):
+    with pytest.raises(WeightSyncError, match=r"They agreed before.*sync\.method=disk"):
         asyncio.run(probe.check(1, None))
