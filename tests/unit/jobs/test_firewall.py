@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
@@ -13,12 +14,13 @@ import torch
 
 from sailrl.errors import MismatchError, WeightSyncError
 from sailrl.jobs import run_state
-from sailrl.jobs.firewall import diagnosis
+from sailrl.jobs.firewall import diagnosis, explain_weights
 from sailrl.learner.stale import parameter_group
 from sailrl.rollout.engine import Request, Sampling
-from sailrl.types import Completion
+from sailrl.types import Completion, Prompt
 from tests.fakes.local import LocalEngine
 from tests.fakes.local_run import LocalRun, make_config
+from tests.fakes.tiny_learner import make_prompt
 
 EXPERTS = 4
 
@@ -173,3 +175,51 @@ def test_a_pause_saves_the_run_first(moe_folder: Path, tmp_path: Path) -> None:
 
 def test_causes_read_as_one_sentence() -> None:
     assert diagnosis(["a", "b"]) == "Likely cause, found by testing for it: a; b."
+
+
+class SaidOfWeights:
+    """A session whose engine disagrees on the probe prompt, and a learner that explains it with ``groups``."""
+
+    def __init__(self, groups: list[str], theirs: list[float]) -> None:
+        self.learners = self.pool = self.probe = self.sync = self
+        self.prompts, self.tolerance = [make_prompt([1, 2, 3])], 1e-4
+        self.current = self.previous = None
+        self._groups, self._theirs = groups, theirs
+
+    def prompt_logprobs(self, prompt: Prompt) -> Any:
+        return Both([-1.0, -2.0], [self._theirs])
+
+    def explain_weights(self, *_: Any) -> list[str]:
+        return self._groups
+
+
+class Both(list[float]):
+    """The learner's numbers as a list, the engines' to whoever awaits them."""
+
+    def __init__(self, mine: list[float], theirs: list[list[float]]) -> None:
+        super().__init__(mine)
+        self._theirs = theirs
+
+    def __await__(self) -> Any:
+        return self._theirs
+        yield
+
+
+def test_a_vision_tower_that_was_not_synced_is_called_by_its_name() -> None:
+    tower = ["model.visual.blocks.0.attn is still the previous version"]
+    run: Any = SaidOfWeights(tower, [-1.0, -2.5])
+    (cause,) = asyncio.run(explain_weights(run))
+    assert cause == (
+        "rollout worker 0 computes with other weights: model.visual.blocks.0.attn is still the previous version (the "
+        "vision tower was not synced)"
+    )
+
+
+def test_an_engine_that_sees_a_prompt_of_another_length_has_another_template() -> None:
+    run: Any = SaidOfWeights([], [-1.0, -2.0, -3.0])
+    assert asyncio.run(explain_weights(run)) == ["template differs: rollout worker 0 sees 4 tokens of a prompt of 3"]
+
+
+def test_equal_weights_have_no_cause() -> None:
+    run: Any = SaidOfWeights(["never asked"], [-1.0, -2.0])
+    assert asyncio.run(explain_weights(run)) == []
