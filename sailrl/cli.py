@@ -33,11 +33,21 @@ def run(config: ConfigFile, overrides: Overrides = None) -> None:
 
 
 @app.command()
-def check(config: ConfigFile, overrides: Overrides = None) -> None:
+def check(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    data: Annotated[
+        bool,
+        typer.Option(
+            "--data",
+            help="Also turn every problem into tokens, and compare what processor, engine and learner make of it.",
+        ),
+    ] = False,
+) -> None:
     """Validate a config and print what follows from it, without starting anything."""
     from sailrl.jobs.check import check_job
 
-    check_job(config, overrides or [])
+    check_job(config, overrides or [], with_data=data)
 
 
 @app.command()

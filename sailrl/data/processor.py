@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from sailrl.config.schema import RlvrConfig
-from sailrl.errors import DataError
+from sailrl.errors import ConfigError, DataError
 
 PLACEHOLDERS = ("<|image_pad|>", "<|video_pad|>", "<image>", "<video>", "<IMG_CONTEXT>")
 """Tokens that stand for pixels; a model must never sample one."""
@@ -22,12 +22,29 @@ def load_processor(config: RlvrConfig, path: str) -> Processor:
     return Processor(path, trust_remote_code=config.model.trust_remote_code, pixel_limits=given)
 
 
+def _limit(image_processor: Any, limits: dict[str, int]) -> None:
+    # Set on the image processor alone: given to the whole processor, they would also stick to the tokenizer, and every
+    # call would take them for deprecated arguments.
+    size = image_processor.size
+    for name, edge in (("min_pixels", "shortest_edge"), ("max_pixels", "longest_edge")):
+        if name in limits:
+            size[edge] = limits[name]
+    if limits and size["shortest_edge"] > size["longest_edge"]:
+        raise ConfigError(
+            f"images would be enlarged to {size['shortest_edge']:,} pixels and shrunk to {size['longest_edge']:,}: "
+            "data.min_pixels is above data.max_pixels, where null is the model's own limit. Set both."
+        )
+
+
 class Processor:
     """Tokens and pixels of one model folder; text-only models have no image part.
 
     Args:
         path: model folder or hub name.
-        pixel_limits: ``(min_pixels, max_pixels)`` to which images are resized; None keeps the model's own.
+        pixel_limits: ``min_pixels`` and ``max_pixels`` to which images are resized; one left out is the model's own.
+
+    Raises:
+        ConfigError: the smallest size is larger than the largest.
     """
 
     def __init__(
@@ -36,12 +53,12 @@ class Processor:
         from transformers import AutoConfig, AutoProcessor, AutoTokenizer
 
         config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
-        self._full: Any = None
+        self.full: Any = None
+        """The model's whole processor, as transformers has it; None for a text-only model."""
         if hasattr(config, "vision_config"):
-            self._full = AutoProcessor.from_pretrained(
-                path, trust_remote_code=trust_remote_code, **(pixel_limits or {})
-            )
-            self.tokenizer: Any = self._full.tokenizer
+            self.full = AutoProcessor.from_pretrained(path, trust_remote_code=trust_remote_code)
+            _limit(self.full.image_processor, pixel_limits or {})
+            self.tokenizer: Any = self.full.tokenizer
             self.image_id: int | None = config.image_token_id
         else:
             self.tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
@@ -56,7 +73,7 @@ class Processor:
 
     def render(self, messages: Sequence[Any]) -> str:
         """The chat as text, up to where the model goes on; one placeholder per image."""
-        owner = self._full or self.tokenizer
+        owner = self.full or self.tokenizer
         return str(owner.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True))
 
     def encode(self, text: str) -> list[int]:
@@ -88,12 +105,12 @@ class Processor:
             )
         if not sizes:
             return list(ids)
-        counts = iter(self._full._get_num_multimodal_tokens(image_sizes=sizes).num_image_tokens)
+        counts = iter(self.full._get_num_multimodal_tokens(image_sizes=sizes).num_image_tokens)
         return [i for token in ids for i in ([token] * next(counts) if token == self.image_id else [token])]
 
     def pixels(self, images: Sequence[Any]) -> list[tuple[torch.Tensor, torch.Tensor]]:
         """Of each image ``(pixel_values [patches, dim] float32, grid [3] = frames, rows, columns of patches)``."""
-        out = self._full.image_processor(images=list(images), return_tensors="pt")
+        out = self.full.image_processor(images=list(images), return_tensors="pt")
         grids = out["image_grid_thw"]
         return list(zip(out["pixel_values"].split(grids.prod(dim=1).tolist()), grids, strict=True))
 
@@ -103,8 +120,8 @@ class Processor:
 
     def features(self, grid: torch.Tensor) -> int:
         """Placeholders that an image with this grid of patches fills."""
-        return int(grid.prod()) // self._full.image_processor.merge_size**2
+        return int(grid.prod()) // self.full.image_processor.merge_size**2
 
     def save(self, folder: str | Path) -> None:
         """Writes tokenizer, chat template and image processor into a model folder."""
-        (self._full or self.tokenizer).save_pretrained(folder)
+        (self.full or self.tokenizer).save_pretrained(folder)

@@ -46,17 +46,24 @@ class Template:
                 f"problem {problem.id} has {len(problem.images)} images, the engine takes {limit} per prompt. "
                 f"Set rollout.engine.images_per_prompt to {len(problem.images)} or more"
             )
-        messages = self._messages(problem)
-        self._refuse_placeholders(problem, messages)
-        text = self._processor.render(messages)
-        if not text.endswith(problem.response_prefix):
-            text += problem.response_prefix
+        text = self.text(problem)
         # Rewards must know what the template has already written of the response.
         problem = replace(problem, response_prefix=problem.response_prefix or _opened(text))
         images = [self._add(problem, number) for number in range(len(problem.images))]
         engine_ids = self._processor.encode(text)
         token_ids = self._processor.expand(engine_ids, [self._images.size(i) for i in images], problem.id)
         return Prompt(problem=problem, token_ids=token_ids, engine_ids=engine_ids, images=tuple(images))
+
+    def text(self, problem: Problem) -> str:
+        """The rendered chat, up to where the model goes on, with one placeholder per image.
+
+        Raises:
+            DataError: a text of the problem contains a placeholder of the model.
+        """
+        messages = self._messages(problem)
+        self._refuse_placeholders(problem, messages)
+        text = self._processor.render(messages)
+        return text if text.endswith(problem.response_prefix) else text + problem.response_prefix
 
     def render_all(self, problems: Sequence[Problem]) -> Rendered:
         """All prompts that fit ``max_prompt_tokens``; longer ones, and those whose images cannot be used, are set

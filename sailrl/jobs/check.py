@@ -11,15 +11,20 @@ from rich.console import Console
 from sailrl.config.base import Section
 from sailrl.config.checks import preflight_problems, validate, warnings
 from sailrl.config.load import join, load, run_dir
+from sailrl.config.needs import local_model
 from sailrl.config.plan import batch_plan, other_reading, render
-from sailrl.config.schema import RlvrConfig, SourceConfig
+from sailrl.config.schema import ModelConfig, RlvrConfig, SourceConfig
 from sailrl.data.problems import LoadedProblems, list_bad_rows, load_problems
 from sailrl.data.rows import OnBadRow
 from sailrl.errors import ConfigError, SailError
+from sailrl.types import Problem
 
 
-def check_job(path: Path, overrides: Sequence[str], console: Console | None = None) -> None:
+def check_job(path: Path, overrides: Sequence[str], console: Console | None = None, *, with_data: bool = False) -> None:
     """Validates a configuration, prints what follows from it, and counts its data. Starts nothing.
+
+    Args:
+        with_data: render every problem and compare what all parts of the system make of it.
 
     Raises:
         ConfigError: something is wrong or missing; all complaints together, after the table.
@@ -37,6 +42,7 @@ def check_job(path: Path, overrides: Sequence[str], console: Console | None = No
     for warning in warnings(config, loaded.where):
         console.print(f"warning: {warning}", soft_wrap=True)
     problems = preflight_problems(config, loaded.where)
+    rows: dict[str, Sequence[Problem]] = {}
     for name, source, on_bad_row in _sources(config):
         if source.path is not None and not Path(source.path).expanduser().is_file():
             continue  # preflight has said so
@@ -47,9 +53,20 @@ def check_job(path: Path, overrides: Sequence[str], console: Console | None = No
             problems += [] if any(text in known for known in problems) else [f"{name}: {text}"]
         else:
             console.print(_summary(name, found), soft_wrap=True)
+            rows[name] = found.problems
+    if with_data and isinstance(config, RlvrConfig) and rows and _has_config(config.model):
+        from sailrl.jobs.check_data import check_data  # loads torch, which a plain check does without
+
+        problems += check_data(config, rows, console)
     if problems:
         raise ConfigError(join(problems))
     console.print("ok")
+
+
+def _has_config(model: ModelConfig) -> bool:
+    """Whether there is enough of the model to render prompts; its weights may be elsewhere still."""
+    folder = local_model(model)
+    return folder is None or (folder / "config.json").is_file()
 
 
 def _sources(config: Section) -> Iterator[tuple[str, SourceConfig, OnBadRow]]:

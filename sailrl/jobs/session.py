@@ -14,6 +14,7 @@ from sailrl.data.images import ImageStore
 from sailrl.data.processor import load_processor
 from sailrl.data.sampler import ShufflingSampler
 from sailrl.jobs import run_state
+from sailrl.jobs.engine_inputs import image_options
 from sailrl.jobs.episode import clip_controller
 from sailrl.jobs.parts import Session
 from sailrl.jobs.placement import gpus, places
@@ -150,10 +151,7 @@ def build_engine(config: RlvrConfig, model: str, images: str) -> Engine:
         options["weight_transfer_config"] = {"backend": config.sync.method}
     if config.sync.method == "ipc":
         os.environ.update(ENGINE_ENVIRONMENT)  # this process's and, through it, the engine's
-    if load_processor(config, model).image_id is not None:
-        options["limit_mm_per_prompt"] = {"image": engine.images_per_prompt, "video": 0}
-        limits = {"min_pixels": config.data.min_pixels, "max_pixels": config.data.max_pixels}
-        options["mm_processor_kwargs"] = {name: value for name, value in limits.items() if value is not None}
+    options |= image_options(config, load_processor(config, model))
     return VllmEngine(
         model,
         max_tokens=config.data.max_prompt_tokens + config.rollout.max_response_tokens,

@@ -10,8 +10,10 @@ from typing import Any
 import torch
 
 from sailrl.config.schema import WarmStartConfig
+from sailrl.data.alignment import check_placeholders
 from sailrl.data.images import ImageStore
 from sailrl.data.processor import Processor
+from sailrl.errors import DataError
 from sailrl.types import Prompt
 
 IGNORED = -100  # transformers' label for tokens without loss
@@ -69,6 +71,10 @@ def run_sft(
 
 def _example(prompt: Prompt, response: str, processor: Processor) -> dict[str, Any]:
     answer = [*processor.encode(response), processor.tokenizer.eos_token_id]
+    if processor.image_id is not None:
+        fault = check_placeholders([], answer, processor.image_id, [])
+        if fault is not None:
+            raise DataError(f"problem {prompt.problem.id}: its response cannot be imitated: {fault}")
     return {
         "input_ids": [*prompt.token_ids, *answer],
         "prompt_tokens": len(prompt.token_ids),

@@ -78,8 +78,8 @@ def violations(module: str, names: set[str]) -> list[str]:
             refuse(
                 {n for n in ours if within(n, {"data_filters"})}, "filters are plug-ins; only jobs use their builders"
             )
-    if "vllm" in heavy and module != "sailrl.rollout.vllm_engine" and room != "sailrl.sync":
-        refuse({"vllm"}, "vllm lives in rollout/vllm_engine.py and sync/")
+    if "vllm" in heavy and not module.startswith("sailrl.rollout.vllm_") and room != "sailrl.sync":
+        refuse({"vllm"}, "vllm lives in rollout/vllm_*.py and sync/")
     if "ray" in heavy and module.split(".")[-1] not in RAY_SHELLS and module != "sailrl.jobs.placement":
         refuse({"ray"}, "ray lives in the shells (worker, actor, pool, group) and jobs/placement.py")
     return found

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from sailrl.data.processor import Processor
-from sailrl.errors import DataError
+from sailrl.errors import ConfigError, DataError
 
 SIZES = [(84, 84), (28, 28), (56, 140), (300, 100), (1, 40), (3, 90), (700, 33), (1, 1)]
 """(height, width). Three rows of pixels look like three channels to code that guesses."""
@@ -36,7 +36,7 @@ def _chat(processor: Processor, images: int) -> str:
 def test_expanded_ids_are_those_of_the_models_own_processor(processor: Processor, sizes: list[tuple[int, int]]) -> None:
     text = _chat(processor, len(sizes))
     pictures = [_picture(size) for size in sizes]
-    whole = processor._full(text=[text], images=pictures or None, add_special_tokens=False)
+    whole = processor.full(text=[text], images=pictures or None, add_special_tokens=False)
     ids = processor.expand(processor.encode(text), sizes, "p")
     assert ids == list(whole["input_ids"][0])
     grids = [grid.tolist() for _, grid in processor.pixels(pictures)] if pictures else []
@@ -68,6 +68,20 @@ def test_pixel_limits_hold_for_tokens_and_for_pixels(
     ((pixels, grid),) = processor.pixels([_picture(size)])
     assert processor.features(grid) == tokens
     assert len(pixels) == 4 * tokens  # 2 x 2 patches merge into a token
+
+
+def test_limits_that_contradict_each_other_are_refused(vlm_folder: Path) -> None:
+    """The model's own are 784 = 28 x 28 and 200,704 = (16 x 28)^2 pixels."""
+    for limits in ({"min_pixels": 4000, "max_pixels": 3000}, {"max_pixels": 700}, {"min_pixels": 300_000}):
+        with pytest.raises(ConfigError, match=r"data\.min_pixels is above data\.max_pixels"):
+            Processor(vlm_folder, pixel_limits=limits)
+    Processor(vlm_folder, pixel_limits={"min_pixels": 3000, "max_pixels": 3000})
+
+
+def test_limits_stay_out_of_what_is_saved_with_the_tokenizer(vlm_folder: Path, tmp_path: Path) -> None:
+    Processor(vlm_folder, pixel_limits={"max_pixels": 3000}).save(tmp_path)
+    assert "max_pixels" not in (tmp_path / "tokenizer_config.json").read_text()
+    assert '"longest_edge": 3000' in (tmp_path / "processor_config.json").read_text()
 
 
 def test_without_the_limits_the_numbers_are_others(processor: Processor) -> None:

@@ -67,7 +67,7 @@ class Bench:
         """What transformers' own image processor makes of the images; nothing without images."""
         if not digests:
             return {}
-        return dict(self.processor._full.image_processor([self.store.image(d) for d in digests], return_tensors="pt"))
+        return dict(self.processor.full.image_processor([self.store.image(d) for d in digests], return_tensors="pt"))
 
 
 def _picture(number: int) -> bytes:
