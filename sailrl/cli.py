@@ -5,6 +5,7 @@ Jobs are imported inside their command, so that ``sailrl --help`` stays fast and
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import Annotated
@@ -91,6 +92,9 @@ def report(
 
 def main() -> None:
     """Entry point of the ``sailrl`` script."""
+    # Engine, learner and rewards share the cores: threads that wait for work must sleep, not spin. Small operations
+    # run up to a hundred times faster so on a busy machine. OpenMP reads it once, when torch is loaded.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         app()
     except SailError as error:

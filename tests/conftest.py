@@ -1,0 +1,6 @@
+"""Settings for the whole suite, made before anything loads torch."""
+
+import os
+
+# As the command line does: OpenMP threads that wait must sleep, or processes that share the cores starve one another.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
