@@ -37,6 +37,7 @@ def test_all_rows_load_with_a_number_as_answer(name: str, rows: int) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_an_episode_on_gsm8k_runs_and_reports_what_it_is(fresh_folder: Callable[[], Path]) -> None:
     folder = fresh_folder()
     train, test = (

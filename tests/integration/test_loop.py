@@ -10,7 +10,7 @@ import torch
 from sailrl.report.metrics import EVAL_KEYS, RLVR_KEYS
 from tests.integration.conftest import SHORT, Finished, run
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 def test_every_update_has_every_number_of_the_contract(tiny_run: Finished) -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from tests.integration.conftest import SHORT, Finished, end, log_of, metrics, run, start, wait_until
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 TIMING = ("time/", "tokens/trained_per_s")
 
@@ -41,7 +41,7 @@ def test_a_killed_run_leaves_no_process_and_goes_on_bit_for_bit(
         assert killed.poll() is None, log_of(folder).read_text()
         return any(line["step"] >= 10 for line in metrics(folder))
 
-    wait_until("update 10", reached, timeout_s=240)
+    wait_until("update 10", reached, timeout_s=480)
     started = end(killed)
     assert len(started) > 3  # Ray's processes, the workers, the engine
     assert sorted(path.name for path in (folder / "checkpoints").glob("episode-*")) == ["episode-000002"]

@@ -21,7 +21,7 @@ from tests.contract.engine_suite import EXACT, Bench, EngineContract
 from tests.fakes.local import LocalLearners, OnePool
 from tests.fakes.tiny_learner import make_learner, make_prompt
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 PROMPTS = [make_prompt(range(20, 60)), make_prompt(range(100, 130))]
 
