@@ -13,7 +13,7 @@ from sailrl.data.batch import collate
 from sailrl.errors import LearnerError
 from sailrl.learner.learner import Learner
 from sailrl.learner.model import Policy
-from sailrl.learner.moe import CHANGED, COUNTS, load_metrics
+from sailrl.learner.moe import CHANGED, COUNTS, Routers, load_metrics
 from tests.fakes.tiny_learner import make_learner, make_prompt, make_samples, make_scope
 
 LAYERS, EXPERTS, TOP_K = 2, 4, 2
@@ -260,3 +260,40 @@ def test_a_router_hook_alone_changes_nothing_in_float32(moe_folder: Path) -> Non
     mine = Policy(str(moe_folder)).prompt_logprobs(prompt)
     assert mine == pytest.approx(logp.tolist(), abs=1e-5)
     assert all(math.isfinite(value) for value in mine)
+
+
+# --- Qwen3-VL-MoE --------------------------------------------------------------------------------------------------
+
+
+def test_the_routers_of_qwen3_vl_moe_are_found_recorded_and_replayed() -> None:
+    from transformers.models.qwen3_vl_moe.configuration_qwen3_vl_moe import Qwen3VLMoeTextConfig
+    from transformers.models.qwen3_vl_moe.modeling_qwen3_vl_moe import Qwen3VLMoeTextModel
+
+    torch.manual_seed(0)
+    model = Qwen3VLMoeTextModel(
+        Qwen3VLMoeTextConfig(
+            vocab_size=64,
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            num_key_value_heads=1,
+            head_dim=16,
+            num_experts=EXPERTS,
+            num_experts_per_tok=TOP_K,
+            moe_intermediate_size=16,
+            rope_parameters={"rope_type": "default", "rope_theta": 1e4, "mrope_section": [4, 2, 2]},
+        )
+    )
+    routers = Routers(model)
+    ids, mask = torch.arange(10)[None], torch.ones(1, 10)
+    with torch.no_grad():
+        with routers.watch(mask) as first:
+            plain = model(input_ids=ids).last_hidden_state
+        with routers.watch(mask, replay=first.stacked()) as second:
+            replayed = model(input_ids=ids).last_hidden_state
+        with routers.watch(mask, replay=(first.stacked() + 1) % EXPERTS):
+            other = model(input_ids=ids).last_hidden_state
+    assert first.stacked().shape == (2, 10, TOP_K)
+    assert float(second.metrics()[CHANGED]) == 0
+    assert torch.allclose(replayed, plain, atol=1e-6)
+    assert not torch.allclose(other, plain, atol=1e-3)
