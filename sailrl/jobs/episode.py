@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
+from typing import Any
 
 import torch
 
@@ -12,6 +13,7 @@ from sailrl.algos.advantages import group_advantages
 from sailrl.algos.clip import ClipController, ClipRange, Signal
 from sailrl.config.losses import Algorithm, Sapo
 from sailrl.config.rewards import RewardsConfig
+from sailrl.errors import ConfigError
 from sailrl.jobs.run_state import RunState
 from sailrl.rollout.collect import Collection
 from sailrl.types import Group
@@ -51,11 +53,24 @@ def episode_metrics(episode: Collection, state: RunState, rewards: RewardsConfig
     return {key: float(value) for key, value in values.items()} | episode.metrics()
 
 
-def clip_controller(algorithm: Algorithm) -> ClipController:
-    """What moves the clip range; an endless range for an algorithm without one."""
+def clip_controller(algorithm: Algorithm, saved: Mapping[str, Any] | None = None) -> ClipController:
+    """What moves the clip range, going on from what a checkpoint saved; an endless range for an algorithm without one.
+
+    Raises:
+        ConfigError: the checkpoint's bound lies outside the configured range.
+    """
     if isinstance(algorithm, Sapo):
         return ClipController(mode="asymmetric", low=math.inf, high=math.inf)
-    return ClipController(**algorithm.clip.model_dump())
+    controller = ClipController(**algorithm.clip.model_dump())
+    if saved and controller.mode != "asymmetric":  # fixed bounds are those of the configuration
+        try:
+            controller.load_state_dict(dict(saved))
+        except ValueError as error:
+            raise ConfigError(
+                f"algorithm.clip does not fit the checkpoint: {error}. Set the range back, or start anew "
+                "with another run.dir."
+            ) from None
+    return controller
 
 
 _SIGNALS: dict[Signal, str] = {"entropy": "entropy", "clip_fraction": "clip/high_fraction", "approx_kl": "approx_kl"}

@@ -90,10 +90,9 @@ async def open_session(
             max_unscored_rate=config.rewards.max_unscored_rate,
             seed=config.run.seed if config.run.deterministic else None,
         )
-        clip = clip_controller(config.algorithm)
+        clip = clip_controller(config.algorithm, state.clip)
         if checkpoint:
             collector.load_state_dict(state.collector)
-            clip.load_state_dict(state.clip)
         metrics = MetricsLog(run_dir, resume_at=state.metrics or None)
         rollouts = RolloutLog(run_dir, accuracy=config.rewards.accuracy_part, resume_at=state.rollouts or None)
         probe = Probe(learners, pool, _probe_prompts(prompts), tolerance=config.sync.probe_tolerance)
