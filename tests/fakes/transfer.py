@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
+import torch.distributed as dist
 from safetensors.torch import save_file
 
 from sailrl.errors import RolloutError
@@ -186,6 +187,11 @@ def open_shared(weights: Weights, rank: int, *, calls: EngineCalls, engines: int
         def __init__(self, *, client: Any, source: Any, is_sender: bool = True, **_: Any) -> None:
             TrainerWeightTransferEngine.__init__(self, client=client, source=source, is_sender=is_sender)
             self.packed, self.gpu_uuid = False, GPU
+
+        def _all_gather_and_merge_handles(self, handles: list[Any]) -> list[Any]:
+            if dist.is_initialized():
+                dist.barrier()
+            return handles if self.is_sender else [{} for _ in handles]
 
         @staticmethod
         def _post_send_sync() -> None:

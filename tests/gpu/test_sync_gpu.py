@@ -53,7 +53,8 @@ def _config(folder: Path, method: str, dtype: str) -> RlvrConfig:
         model={"path": str(folder), "dtype": dtype},
         rollout={"max_response_tokens": 32, "engine": engine},
         learner={"max_tokens_per_microbatch": 256},
-        sync={"method": method, "probe_tolerance": TOLERANCE[dtype]},
+        # The samples are made up, so the limit for their mismatch at the first update has to be out of the way.
+        sync={"method": method, "probe_tolerance": 100.0},
     )
 
 
@@ -71,7 +72,7 @@ async def _learn_and_publish(config: RlvrConfig, folder: Path) -> list[float]:
     learners = LearnerGroup(config, str(folder), str(folder), state=None, places=where.ranks)
     sync: Any = build_sync(config, learners, pool)
     prompts = make_prompts(folder, 3, seed=1)
-    probe = Probe(learners, pool, prompts[:2], tolerance=config.sync.probe_tolerance)
+    probe = Probe(learners, pool, prompts[:2], tolerance=TOLERANCE[config.model.dtype])
     try:
         await pool.start()
         await sync.publish(0)
