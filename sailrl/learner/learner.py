@@ -165,7 +165,7 @@ class Learner:
                 self.policy(batch)
             parts.append(routing.metrics())
         counts = merge_metrics(*parts).get(COUNTS)
-        return None if counts is None else over_ranks(counts)
+        return None if counts is None else over_ranks(counts, self.policy.routers.experts_per_token)
 
     def prompt_logprobs(self, prompt: Prompt) -> list[float]:
         """[P-1] log-probabilities of a prompt's own tokens, for the probe that proves a weight sync."""

@@ -76,6 +76,7 @@ class Routers:
         modules: list[Any] = [model.get_submodule(name) for name in self.names]
         self.experts: int = modules[0].num_experts if modules else 0
         """Experts per layer."""
+        self.experts_per_token: int = modules[0].top_k if modules else 0
         for layer, module in enumerate(modules):
             module.register_forward_hook(partial(self._hook, layer))
 
@@ -188,11 +189,11 @@ class RoutingMemory:
         return out.flatten(1, 2)
 
 
-def over_ranks(counts: Tensor) -> tuple[Tensor, Tensor]:
+def over_ranks(counts: Tensor, experts_per_token: int) -> tuple[Tensor, Tensor]:
     """``(fraction [layers, E], tokens)`` of an update over all ranks, from this rank's counts."""
     if dist.is_initialized():
         dist.all_reduce(counts)
-    return router.load_fraction(counts), counts.sum() / len(counts)
+    return router.load_fraction(counts), counts[0].sum() / experts_per_token
 
 
 def load_metrics(metrics: Mapping[str, Tensor], prefix: str = "router/") -> dict[str, float]:

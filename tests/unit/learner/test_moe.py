@@ -135,6 +135,18 @@ def test_the_balancing_loss_is_off_by_default_and_changes_the_gradient_when_on(m
     assert "router/balance_loss" not in learner.update(range(4), make_scope(make_samples(4)))
 
 
+def test_the_balancing_loss_of_undecided_routers_is_one(moe_folder: Path) -> None:
+    # Scores of 0 give every expert P = 1/E, and the shares f sum to 1 whoever wins the ties: E sum f / E = 1.
+    learner = moe_learner(moe_folder, router_aux_coef=0.1, max_tokens_per_microbatch=40)
+    with torch.no_grad():
+        for name, parameter in learner.policy.model.named_parameters():
+            if name.endswith("mlp.gate.weight"):
+                parameter.zero_()
+    samples = make_samples(6)
+    learner.set_episode(samples)
+    assert learner.update(range(6), make_scope(samples))["router/balance_loss"] == pytest.approx(1.0, rel=1e-5)
+
+
 def test_balancing_evens_out_a_skewed_load(moe_folder: Path) -> None:
     def entropy_after(coefficient: float) -> float:
         learner = moe_learner(moe_folder, router_aux_coef=coefficient, learning_rate=3e-3)
