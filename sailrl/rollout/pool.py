@@ -47,10 +47,12 @@ class RolloutPool:
             actor.options(num_cpus=0, max_concurrency=CONCURRENT_CALLS, **place).remote(build)
             for place in (places or [{}] * workers)
         ]
+        # Engines load while the caller builds everything else.
+        self._starting = {id(worker): worker.start.remote() for worker in self._workers}
 
     async def start(self) -> None:
         """Waits until every engine is ready. Raises RolloutError with the engine's own words when one is not."""
-        await self._all("start", self._start_timeout_s, lambda worker: worker.start.remote())
+        await self._all("start", self._start_timeout_s, lambda worker: self._starting[id(worker)])
 
     async def generate(
         self, requests: Sequence[Request], sampling: Sampling, *, seed: int | None = None
