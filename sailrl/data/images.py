@@ -19,6 +19,8 @@ import numpy as np
 from sailrl.errors import DataError
 from sailrl.types import ImageSource
 
+FOLDER = "images"
+"""Where a run folder has its store."""
 MAX_PIXELS = 100_000_000
 """Larger images are refused before they are decoded: a few kilobytes can unfold to gigabytes."""
 MAX_ASPECT = 100.0

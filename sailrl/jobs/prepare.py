@@ -9,7 +9,7 @@ from pathlib import Path
 
 from sailrl import plugins
 from sailrl.config.schema import RlvrConfig, SourceConfig, WarmStartConfig
-from sailrl.data.images import ImageStore
+from sailrl.data.images import FOLDER, ImageStore
 from sailrl.data.problems import load_problems
 from sailrl.data.processor import Processor, load_processor
 from sailrl.data.template import Template
@@ -19,7 +19,6 @@ from sailrl.report.progress import Progress
 from sailrl.types import Problem, Prompt
 
 LISTED_BAD_ROWS = "bad_rows.txt"
-IMAGES = "images"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +61,7 @@ def prepare(config: RlvrConfig, run_dir: Path, progress: Progress) -> Prepared:
     held_out = problems(config.data.eval) if config.data.eval else []
     model = _model(config, run_dir, progress)
     processor = load_processor(config, model)
-    store = ImageStore(run_dir / IMAGES)
+    store = ImageStore(run_dir / FOLDER)
     template = Template(processor, store, config.data, images_per_prompt=config.rollout.engine.images_per_prompt)
     train_prompts = prompts(train)
     eval_prompts = prompts(held_out) if held_out else []
@@ -76,7 +75,7 @@ def prepare(config: RlvrConfig, run_dir: Path, progress: Progress) -> Prepared:
             start, first = config.warm_start, model
             _whole(warm, lambda out: _warm_start(start, first, out, processor, store, template, config.run.seed))
         model = str(warm)
-    return Prepared(model, processor, run_dir / IMAGES, train_prompts, eval_prompts)
+    return Prepared(model, processor, run_dir / FOLDER, train_prompts, eval_prompts)
 
 
 def _model(config: RlvrConfig, run_dir: Path, progress: Progress) -> str:

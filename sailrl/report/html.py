@@ -13,6 +13,7 @@ from sailrl.report.picture import curve_png
 from sailrl.report.rollout_index import RolloutIndex, Visit, load_rollouts, spread
 from sailrl.report.run_data import RunData, load_run
 from sailrl.report.safe_text import safe, safe_lines
+from sailrl.report.samples import thumbnails
 from sailrl.report.shown import climb, metric, percent, span
 
 REPORT_FILE = "report.html"
@@ -20,6 +21,7 @@ SAMPLE_PROBLEMS = 4
 SAMPLE_EPISODES = 4
 SHOWN_CHARACTERS = 4000
 """Longest piece of a prompt or response on the page."""
+SHOWN_IMAGES = 8
 HEAT_PROBLEMS = 30
 HEAT_EPISODES = 24
 
@@ -30,6 +32,7 @@ table{border-collapse:collapse;font-size:13px}th,td{padding:.25rem .7rem;text-al
 th{color:#6b7785;font-weight:600}tr+tr td{border-top:1px solid #eef1f4}
 pre{white-space:pre-wrap;overflow-wrap:anywhere;font-size:12.5px;margin:.3rem 0;background:#f6f8fa;padding:.5rem}
 .muted{color:#6b7785}.scroll{overflow-x:auto}.samples{table-layout:fixed;width:100%}.good{color:#2c7a4b}.bad{color:#b23a48}
+.images img{margin:0 .4rem .2rem 0;border:1px solid #cfd6dd}
 .heat td{text-align:center;padding:.15rem .35rem;border:1px solid #fff}
 """
 # Even if escaping failed somewhere, the browser may run no script and load nothing.
@@ -130,13 +133,22 @@ def _strip(rollouts: RolloutIndex, strip: Sequence[tuple[int, Visit]]) -> str:
             f"<th>episode {episode}, {percent(visit.accuracy)} correct<br>"
             f'<span class="muted">{_text(fate, line=True)}</span></th>'
         )
-        prompt = "" if first["prompt"] == shown_prompt else f"{_pre(first['prompt'])}{_problem_line(first)}"
+        prompt = (
+            ""
+            if first["prompt"] == shown_prompt
+            else f"{_pre(first['prompt'])}{_images(rollouts, first)}{_problem_line(first)}"
+        )
         shown_prompt = first["prompt"]
         ranked = sorted(group, key=lambda line: -1e9 if line["reward"] is None else -line["reward"])
         cells.append(f"<td>{prompt}{''.join(map(_response, spread(ranked, 2)))}</td>")
     return (
         f'<div class="scroll"><table class="samples"><tr>{"".join(heads)}</tr><tr>{"".join(cells)}</tr></table></div>'
     )
+
+
+def _images(rollouts: RolloutIndex, line: Mapping[str, Any]) -> str:
+    shown = thumbnails(rollouts.path.parent, line["image_hashes"][:SHOWN_IMAGES])
+    return f'<p class="images">{shown}</p>' if shown else ""
 
 
 def _problem_line(line: Mapping[str, Any]) -> str:

@@ -1,14 +1,16 @@
-"""The picture of a run: does it climb, and is it healthy? One PNG, from metrics.jsonl alone."""
+"""The picture of a run: does it climb, is it healthy, and what does it see and say? One PNG from the run folder."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from sailrl.errors import DataError
 from sailrl.report.run_data import RunData, Series, load_run
 from sailrl.report.safe_text import safe
+from sailrl.report.samples import draw_samples, load_samples
 from sailrl.report.shown import climb, percent, span
 
 if TYPE_CHECKING:
@@ -21,6 +23,9 @@ INK, MUTED, GRID = "#1f2933", "#6b7785", "#e4e8ec"
 ACCURACY, HELD_OUT, REWARD = "#2f6fb0", "#d1495b", "#8d99a6"
 LENGTH, ENTROPY, CLIP_HIGH, CLIP_LOW = "#3c8d5a", "#7b5ea7", "#d98032", "#9aa5b1"
 
+CURVES_WIDTH, SAMPLES_WIDTH = 11, 4.2
+"""Inches."""
+SAMPLES = 3
 CLIMB_MARGIN = 1.1
 """Room at the right of the climb for the last number, as a factor on the number of updates."""
 HEADROOM = 1.1
@@ -41,11 +46,19 @@ def curve_png(run_dir: Path, *, out: Path | None = None) -> Path:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(11, 5.6), dpi=120, facecolor="white")
+    samples = load_samples(run_dir, SAMPLES)
+    figure = Figure(figsize=(CURVES_WIDTH + (SAMPLES_WIDTH if samples else 0), 5.6), dpi=120, facecolor="white")
     FigureCanvasAgg(figure)
-    draw_curves(figure, run)
+    if samples:
+        parts: Any = figure.subfigures(1, 2, width_ratios=(CURVES_WIDTH, SAMPLES_WIDTH))
+        draw_curves(parts[0], run)
+        draw_samples(parts[1], samples)
+    else:
+        draw_curves(figure, run)
     path = out or run_dir / PICTURE_FILE
-    figure.savefig(path)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph")  # a response may use letters that the font lacks
+        figure.savefig(path)
     return path
 
 

@@ -1,4 +1,4 @@
-"""vLLM's worker as it is without our repair of packed copies: for tests that show what the repair is for."""
+"""vLLM's worker without our repair of packed copies and its caches: for tests that show what they are for."""
 
 from __future__ import annotations
 
@@ -24,3 +24,9 @@ class CarelessExtension(WorkerExtension):
             if isinstance(method, UnquantizedFusedMoEMethod) and left_out != "experts":
                 kernel: Any = method.moe_kernel
                 kernel.fused_experts.process_weights_after_loading(module)
+
+    def load_weights_and_keep_images(self, folder: str) -> None:
+        """Loads weights and leaves the features that the old vision tower has made where they are."""
+        features = dict(self.model_runner.encoder_cache)
+        self.sail_load_weights(folder)
+        self.model_runner.encoder_cache.update(features)
