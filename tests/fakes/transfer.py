@@ -10,6 +10,7 @@ import asyncio
 import queue
 import shutil
 import tempfile
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
@@ -28,6 +29,8 @@ from sailrl.types import Completion, Prompt
 from tests.fakes.local import LocalEngine, LocalLearners
 
 GPU = "a GPU that is ordinary memory"
+_ONE_AT_A_TIME = threading.Lock()
+"""``from_pretrained`` switches tying of weights off and on for the whole process: two threads in it can leave it off."""
 
 
 class ReceivingEngine(LocalEngine):
@@ -69,7 +72,7 @@ class ReceivingEngine(LocalEngine):
             case "update_weights":
                 self._received |= self._receive(payload)
             case "finish_weight_update":
-                with tempfile.TemporaryDirectory() as new:
+                with _ONE_AT_A_TIME, tempfile.TemporaryDirectory() as new:
                     shutil.copy(self._folder / "config.json", new)
                     save_file(self._received, Path(new) / "model.safetensors", metadata={"format": "pt"})
                     self._load(new)
