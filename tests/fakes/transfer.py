@@ -30,7 +30,7 @@ from tests.fakes.local import LocalEngine, LocalLearners
 
 GPU = "a GPU that is ordinary memory"
 _ONE_AT_A_TIME = threading.Lock()
-"""``from_pretrained`` switches tying of weights off and on for the whole process: two threads in it can leave it off."""
+"""``from_pretrained`` switches weight tying off and on for the whole process: two threads in it can leave it off."""
 
 
 class ReceivingEngine(LocalEngine):
