@@ -80,7 +80,7 @@ def test_a_whole_number_is_a_good_id() -> None:
         ({"prompt": "p", "choices": "AB"}, "choices: must be a list of text, this is or holds text"),
         ({"prompt": "p", "choices": ["a", 2]}, "choices: must be a list of text, this is or holds the number 2"),
         ({"prompt": "p", "precision": True}, "precision: must be a whole number of decimals, this is true"),
-        ({"prompt": "p", "precision": 2.0}, "precision: must be a whole number of decimals, this is the number 2.0"),
+        ({"prompt": "p", "precision": 2.5}, "precision: must be a whole number of decimals, this is the number 2.5"),
         ({"prompt": "p", "precision": -1}, "precision: must be at least 0, this is -1"),
         ({"prompt": "p", "task": ["math"]}, "task: must be text, this is a list"),
         ({"prompt": "p", "meta": "x"}, "meta: must be an object, this is text"),
@@ -245,3 +245,9 @@ def test_any_row_is_either_a_problem_or_a_broken_row(row: dict[str, Any], need_p
         return
     assert isinstance(problem, Problem)
     assert problem.id
+
+
+def test_a_whole_number_of_decimals_may_come_as_a_float_from_a_table_with_gaps() -> None:
+    problem = problem_from_row({"prompt": "p", "precision": 2.0}, where="t.parquet:1", need_prompt=True)
+    assert problem.precision == 2
+    assert isinstance(problem.precision, int)
