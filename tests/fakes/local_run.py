@@ -9,13 +9,13 @@ from typing import Any
 
 from rich.console import Console
 
-from sailrl.algos.clip import ClipController
 from sailrl.config.plan import batch_plan
 from sailrl.config.schema import RlvrConfig
 from sailrl.data.processor import Processor
 from sailrl.data.sampler import ShufflingSampler
 from sailrl.demo.additions import rows
 from sailrl.jobs import run_state
+from sailrl.jobs.episode import clip_controller
 from sailrl.jobs.parts import Session
 from sailrl.jobs.rlvr import train
 from sailrl.jobs.run_state import RunState
@@ -114,11 +114,10 @@ class LocalRun:
             max_unscored_rate=config.rewards.max_unscored_rate,
             seed=config.run.seed,
         )
-        clip = ClipController(**config.algorithm.clip.model_dump())
+        clip = clip_controller(config.algorithm, state.clip)
         if checkpoint:
             learner.restore(checkpoint)
             collector.load_state_dict(state.collector)
-            clip.load_state_dict(state.clip)
         self.session = Session(
             state=state,
             learners=self.learners,
