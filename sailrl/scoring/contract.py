@@ -17,7 +17,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from sailrl.errors import RewardError
-from sailrl.scoring.calls import is_async
+from sailrl.scoring.calls import is_async, takes_tokens
 from sailrl.scoring.pool import WorkerPool
 from sailrl.scoring.scorer import Request, Scorer
 from sailrl.scoring.spec import PartSpec, ScoringSpec, build_reward
@@ -156,7 +156,8 @@ def _check_fast(reward: Any, slow: Mapping[str, Score], rows: Mapping[str, Reque
     for name, request in rows.items():
         began = time.perf_counter()
         try:
-            said = fast(request.response, request.problem)
+            tokens = {"response_tokens": request.response_tokens} if takes_tokens(fast) else {}
+            said = fast(request.response, request.problem, **tokens)
         except Exception as error:
             yield f"{name}: fast raises {type(error).__name__}; it must say None when it cannot tell"
             continue
