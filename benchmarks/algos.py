@@ -27,6 +27,8 @@ ROOT = Path(__file__).parents[1]
 DENSE, MOE = ROOT / "configs" / "rlvr_tiny_text.yaml", ROOT / "configs" / "gspo_tiny.yaml"
 EVERY_EPISODES = 2
 COMMON = ("batch.rollouts_per_update=64", "checkpoint.every_episodes=1000", f"eval.every_episodes={EVERY_EPISODES}")
+LEARNABLE = ("warm_start.steps=140", "rollout.dynamic_sampling.max_waves=30")
+"""The dense demo's own warm start leaves 2% right when sampled: some seeds then find too few groups to learn from."""
 CLIP_HIGHER = "algorithm={name: dapo, clip: {mode: asymmetric}}"
 OVERLONG = (
     "rewards.parts.overlong={use: 'rewards.overlong:SoftOverlong', weight: 0.5, penalty: true, "
@@ -43,12 +45,36 @@ class Variant:
 
 
 VARIANTS = {
-    "dapo": Variant(DENSE, (CLIP_HIGHER,)),
-    "dapo-adaptive": Variant(DENSE, ("algorithm={name: dapo, clip: {mode: adaptive, baseline_episodes: 5}}",)),
-    "no-clip-higher": Variant(DENSE, ("algorithm={name: dapo, clip: {mode: asymmetric, high: 0.2}}",)),
-    "no-dynamic-sampling": Variant(DENSE, (CLIP_HIGHER, "rollout.dynamic_sampling.enabled=false")),
-    "no-token-level": Variant(DENSE, ("algorithm={name: grpo, clip: {mode: asymmetric, high: 0.28}}",)),
-    "overlong-shaping": Variant(DENSE, (CLIP_HIGHER, OVERLONG)),
+    "dapo": Variant(
+        DENSE,
+        (
+            *LEARNABLE,
+            CLIP_HIGHER,
+        ),
+    ),
+    "dapo-adaptive": Variant(
+        DENSE,
+        (
+            *LEARNABLE,
+            "algorithm={name: dapo, clip: {mode: adaptive, baseline_episodes: 5}}",
+        ),
+    ),
+    "no-clip-higher": Variant(
+        DENSE,
+        (
+            *LEARNABLE,
+            "algorithm={name: dapo, clip: {mode: asymmetric, high: 0.2}}",
+        ),
+    ),
+    "no-dynamic-sampling": Variant(DENSE, (*LEARNABLE, CLIP_HIGHER, "rollout.dynamic_sampling.enabled=false")),
+    "no-token-level": Variant(
+        DENSE,
+        (
+            *LEARNABLE,
+            "algorithm={name: grpo, clip: {mode: asymmetric, high: 0.28}}",
+        ),
+    ),
+    "overlong-shaping": Variant(DENSE, (*LEARNABLE, CLIP_HIGHER, OVERLONG)),
     "moe-gspo": Variant(MOE, ()),
     "moe-grpo": Variant(MOE, ("algorithm={name: grpo}",)),
 }
