@@ -65,8 +65,8 @@ class Processor:
             self.image_id = None
         known = self.tokenizer.get_vocab()
         named = {known[token] for token in PLACEHOLDERS if token in known}
-        configured = (getattr(config, f"{kind}_token_id", None) for kind in ("image", "video"))
-        self.banned_ids: list[int] = sorted(named.union(i for i in configured if i is not None))
+        configured: set[Any] = {getattr(config, f"{kind}_token_id", None) for kind in ("image", "video")}
+        self.banned_ids: list[int] = sorted(named | (configured & set(known.values())))
         """Ids that may never be sampled: they stand for pixels. The marks around an image may."""
         self.placeholders: list[str] = list(self.tokenizer.convert_ids_to_tokens(self.banned_ids))
         """Their text: a problem that contains one would smuggle an image into its prompt."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -105,6 +106,19 @@ def test_placeholders_are_banned_and_the_marks_around_an_image_are_not(processor
     assert processor.banned_ids == sorted([ids("<|image_pad|>"), ids("<|video_pad|>")])
     assert not {ids("<|vision_start|>"), ids("<|vision_end|>")} & set(processor.banned_ids)
     assert processor.image_id == ids("<|image_pad|>")
+
+
+def test_a_placeholder_that_only_the_configuration_knows_is_banned_if_it_can_be_sampled(
+    vlm_folder: Path, tmp_path: Path
+) -> None:
+    for file in vlm_folder.iterdir():
+        if file.suffix != ".safetensors":
+            (tmp_path / file.name).write_bytes(file.read_bytes())
+    config = json.loads((tmp_path / "config.json").read_text())
+    pads = Processor(vlm_folder).banned_ids
+    for video, banned in ((7, [*pads, 7]), (151_656, pads)):  # the second is beyond this vocabulary
+        (tmp_path / "config.json").write_text(json.dumps(config | {"video_token_id": video}))
+        assert Processor(tmp_path).banned_ids == banned
 
 
 @pytest.mark.parametrize(("marks", "images"), [(0, 1), (1, 0), (1, 2), (3, 2)])

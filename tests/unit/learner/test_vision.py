@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -15,7 +16,7 @@ import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
 from PIL import Image
-from transformers import AutoModelForImageTextToText
+from transformers import AutoConfig, AutoModelForImageTextToText, Qwen3VLMoeConfig
 
 from sailrl.config.losses import Dapo, MismatchConfig
 from sailrl.config.schema import DataConfig, LearnerConfig
@@ -160,6 +161,26 @@ def test_a_sampled_image_mark_is_a_token_like_any_other(bench: Bench, plain: Any
     with torch.no_grad():
         expected = _by_transformers(plain, bench, sample)
     assert torch.allclose(bench.logp(sample)[0], expected, atol=1e-5)
+
+
+def test_a_mixture_of_experts_sees_the_same(vlm_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "experts"
+    shutil.copytree(vlm_folder, folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    dense = AutoConfig.from_pretrained(vlm_folder)
+    text, vision = dense.text_config.to_dict(), dense.vision_config.to_dict()
+    del text["model_type"], vision["model_type"]
+    text |= {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 64, "decoder_sparse_step": 1}
+    marks = {f"{mark}_token_id": getattr(dense, f"{mark}_token_id") for mark in ("image", "video", "vision_start")}
+    config: Any = Qwen3VLMoeConfig(text_config=text, vision_config=vision, **marks)
+    torch.manual_seed(0)
+    AutoModelForImageTextToText.from_config(config).save_pretrained(folder)
+    model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
+    bench = Bench(folder, tmp_path / "store")
+    samples = [bench.sample(*pictures, seed=row) for row, pictures in enumerate(MIXED)]
+    with torch.no_grad():
+        logp = bench.logp(*samples)
+        for row, sample in enumerate(samples):
+            assert torch.allclose(logp[row], _by_transformers(model, bench, sample), atol=1e-5), MIXED[row]
 
 
 # --- gradients, and what they cost ----------------------------------------------------------------------------------
