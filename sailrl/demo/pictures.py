@@ -79,7 +79,7 @@ def _digits(draw: random.Random) -> tuple[Any, str, str, str]:
     picture, number = _paper(), str(draw.randint(10, 99))
     pen = ImageDraw.Draw(picture)
     for place, digit in enumerate(number):
-        left, top = 8 + 40 * place + draw.randint(0, 8), 12 + draw.randint(0, 10)
+        left, top = 10 + 40 * place, 16
         for name in _SEGMENTS[digit].split():
             x0, y0, x1, y1 = _STROKES[name]
             pen.line((left + 22 * x0, top + 24 * y0, left + 22 * x1, top + 24 * y1), fill=INK, width=5)
