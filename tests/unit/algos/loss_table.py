@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from by_hand import Batch
 from torch import Tensor
 
 from sailrl.algos.cispo import cispo_loss
@@ -13,6 +12,7 @@ from sailrl.algos.dr_grpo import dr_grpo_loss
 from sailrl.algos.grpo import grpo_loss
 from sailrl.algos.gspo import gspo_loss, gspo_token_loss
 from sailrl.algos.sapo import sapo_loss
+from tests.unit.algos.by_hand import Batch
 
 Result = tuple[Tensor, dict[str, Tensor]]
 Loss = Callable[[Tensor, Batch, Batch], Result]

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-import by_hand
 import pytest
 import torch
-from by_hand import Batch, Rows, random_batch
 from loss_table import LONGEST, LOSSES
 from torch import Tensor
 
@@ -15,6 +13,8 @@ from sailrl.algos.dapo import dapo_loss
 from sailrl.algos.grpo import grpo_loss
 from sailrl.algos.gspo import gspo_loss, gspo_token_loss
 from sailrl.algos.nll import nll_loss
+from tests.unit.algos import by_hand
+from tests.unit.algos.by_hand import Batch, Rows, random_batch
 
 REFERENCES: dict[str, Callable[[Batch], tuple[float, Rows]]] = {
     "dapo": lambda b: by_hand.tokenwise(b, by_hand.clipped_term(0.2, 0.28, dual=3.0), b.tokens, False),

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from by_hand import Batch, random_batch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from loss_table import LOSSES
@@ -13,6 +12,7 @@ from torch import Tensor
 
 from sailrl.algos.nll import nll_loss
 from sailrl.algos.reduce import fixed_count, is_max_metric, merge_metrics, sequence_count, token_count
+from tests.unit.algos.by_hand import Batch, random_batch
 
 names = st.sampled_from(sorted(LOSSES))
 seeds = st.integers(0, 10_000)

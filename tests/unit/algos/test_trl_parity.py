@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 import torch
-from by_hand import Batch, random_batch
 from torch import Tensor
 
 from sailrl.algos.advantages import group_advantages
@@ -25,6 +24,7 @@ from sailrl.algos.grpo import grpo_loss
 from sailrl.algos.gspo import gspo_loss, gspo_token_loss
 from sailrl.algos.logprobs import token_logprobs
 from sailrl.algos.sapo import sapo_loss
+from tests.unit.algos.by_hand import Batch, random_batch
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # about the version of vLLM, which plays no part here
