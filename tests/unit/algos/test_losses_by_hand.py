@@ -6,7 +6,6 @@ from collections.abc import Callable
 
 import pytest
 import torch
-from loss_table import LONGEST, LOSSES
 from torch import Tensor
 
 from sailrl.algos.dapo import dapo_loss
@@ -15,6 +14,7 @@ from sailrl.algos.gspo import gspo_loss, gspo_token_loss
 from sailrl.algos.nll import nll_loss
 from tests.unit.algos import by_hand
 from tests.unit.algos.by_hand import Batch, Rows, random_batch
+from tests.unit.algos.loss_table import LONGEST, LOSSES
 
 REFERENCES: dict[str, Callable[[Batch], tuple[float, Rows]]] = {
     "dapo": lambda b: by_hand.tokenwise(b, by_hand.clipped_term(0.2, 0.28, dual=3.0), b.tokens, False),

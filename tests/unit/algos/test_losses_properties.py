@@ -7,12 +7,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from loss_table import LOSSES
 from torch import Tensor
 
 from sailrl.algos.nll import nll_loss
 from sailrl.algos.reduce import fixed_count, is_max_metric, merge_metrics, sequence_count, token_count
 from tests.unit.algos.by_hand import Batch, random_batch
+from tests.unit.algos.loss_table import LOSSES
 
 names = st.sampled_from(sorted(LOSSES))
 seeds = st.integers(0, 10_000)
