@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
-DENSE, MOE = ROOT / "configs" / "rlvr_tiny_text.yaml", ROOT / "configs" / "gspo_tiny.yaml"
+DENSE, MOE = ROOT / "configs" / "rlvr_tiny.yaml", ROOT / "configs" / "gspo_tiny.yaml"
 EVERY_EPISODES = 2
 COMMON = ("batch.rollouts_per_update=64", "checkpoint.every_episodes=1000", f"eval.every_episodes={EVERY_EPISODES}")
 LEARNABLE = ("warm_start.steps=140", "rollout.dynamic_sampling.max_waves=30")

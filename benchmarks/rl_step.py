@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-CONFIG = ROOT / "configs" / "rlvr_tiny_text.yaml"
+CONFIG = ROOT / "configs" / "rlvr_tiny.yaml"
 PROMPTS, GROUP, RESPONSE_TOKENS, LEARNING_RATE = 32, 8, 48, 3e-4
 WARM_UP_UPDATES = 2
 
