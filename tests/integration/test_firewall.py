@@ -24,7 +24,7 @@ from tests.contract.engine_suite import Bench
 from tests.fakes.local import OnePool
 from tests.fakes.local_run import LocalRun, make_config
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 
 class Faulty(OnePool):

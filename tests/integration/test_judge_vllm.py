@@ -26,7 +26,7 @@ from rewards.judging import Judging
 from rewards.thinking import Thinking
 from sailrl.types import Problem, Score
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 pytest.importorskip("vllm")
 
 MODEL = "tiny-judge"

@@ -8,7 +8,7 @@ import pytest
 
 from tests.integration.conftest import ROOT, run
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 GSPO = ROOT / "configs" / "gspo_tiny.yaml"
 LAYERS = 4

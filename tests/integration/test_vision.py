@@ -31,7 +31,7 @@ from sailrl.rollout.engine import Request, Sampling
 from sailrl.rollout.vllm_engine import VllmEngine
 from sailrl.types import Completion, Problem, Prompt
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
 EXACT = 1e-4
 """Nats; float32 on both sides agrees to about 1e-6."""
