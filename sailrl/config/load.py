@@ -13,8 +13,9 @@ import yaml
 from pydantic import ValidationError
 
 from sailrl.config.base import Section
+from sailrl.config.kinds import KINDS
 from sailrl.config.messages import explain, show
-from sailrl.config.schema import KINDS
+from sailrl.config.schema import JobConfig
 from sailrl.config.yaml_text import Dumper, Keys, Where, dotted, parse
 from sailrl.errors import ConfigError
 
@@ -23,11 +24,11 @@ from sailrl.errors import ConfigError
 class Loaded:
     """A configuration and where each of its values was written."""
 
-    config: Section
+    config: JobConfig
     where: Where
 
 
-def load_config(path: str | Path, overrides: Sequence[str] = ()) -> Section:
+def load_config(path: str | Path, overrides: Sequence[str] = ()) -> JobConfig:
     """Reads a configuration; see ``load``."""
     return load(path, overrides).config
 
@@ -66,10 +67,9 @@ def resolved_yaml(config: Section) -> str:
     return yaml.dump(data, Dumper=Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False, width=120)
 
 
-def run_dir(config: Section, path: str | Path) -> Path:
+def run_dir(config: JobConfig, path: str | Path) -> Path:
     """The run folder: ``run.dir``, or ``runs/<config name>``."""
-    given = getattr(getattr(config, "run", None), "dir", None)
-    return Path(given).expanduser() if given else Path("runs") / Path(path).stem
+    return Path(config.run.dir).expanduser() if config.run.dir else Path("runs") / Path(path).stem
 
 
 def join(problems: Sequence[str]) -> str:
@@ -99,7 +99,7 @@ def _kinds_fix() -> str:
     return f"the job it describes: `kind: {next(iter(KINDS))}`. There are: {', '.join(KINDS)}."
 
 
-def _kind(data: dict[str, Any], where: Where) -> type[Section]:
+def _kind(data: dict[str, Any], where: Where) -> type[JobConfig]:
     if "kind" not in data:
         raise ConfigError(f"{where.file}: the key `kind` is missing. Write {_kinds_fix()}")
     kind = data["kind"]

@@ -231,13 +231,20 @@ class WarmStartConfig(Section):
     """Constant learning rate."""
 
 
-class RlvrConfig(Section):
+class JobConfig(Section):
+    """What every kind of job has."""
+
+    kind: str
+    """The job."""
+    run: RunConfig = RunConfig()
+    """Where it lives."""
+
+
+class RlvrConfig(JobConfig):
     """Reinforcement learning with verifiable rewards."""
 
     kind: Literal["rlvr"]
     """The job."""
-    run: RunConfig = RunConfig()
-    """Where it lives."""
     model: ModelConfig
     """The policy."""
     warm_start: WarmStartConfig | None = None
@@ -262,7 +269,3 @@ class RlvrConfig(Section):
     """When state is saved."""
     eval: EvalConfig = EvalConfig()
     """When held-out problems are tried."""
-
-
-KINDS: dict[str, type[Section]] = {"rlvr": RlvrConfig}
-"""Every job that a YAML file can ask for, by its `kind`."""

@@ -1,0 +1,7 @@
+"""Every job that a YAML file can ask for, by its ``kind``."""
+
+from __future__ import annotations
+
+from sailrl.config.schema import JobConfig, RlvrConfig
+
+KINDS: dict[str, type[JobConfig]] = {"rlvr": RlvrConfig}

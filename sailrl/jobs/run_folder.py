@@ -1,0 +1,53 @@
+"""The run folder while a run has it."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from sailrl.config.base import Section
+from sailrl.config.load import resolved_yaml
+from sailrl.errors import ConfigError
+
+LOCK, RESOLVED = ".lock", "resolved.yaml"
+
+
+@contextmanager
+def claimed(folder: Path, config: Section) -> Iterator[None]:
+    """Makes the folder, keeps other runs out of it, and writes down the configuration with all its defaults.
+
+    The lock is the kernel's, so that it ends with the process however that dies.
+
+    Raises:
+        ConfigError: the folder cannot be written, or another process is running in it.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        raise _unwritable(folder, error) from error
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.read(handle, 32).decode(errors="replace").strip()
+            raise ConfigError(
+                f"another run, process {owner or 'unknown'}, is working in {folder}, and two would overwrite each "
+                "other. Wait for it or stop it, or give this one a folder of its own with run.dir=..."
+            ) from None
+        try:
+            os.truncate(handle, 0)
+            os.write(handle, str(os.getpid()).encode())
+            (folder / RESOLVED).write_text(resolved_yaml(config))
+        except OSError as error:
+            raise _unwritable(folder, error) from error
+        yield
+    finally:
+        os.close(handle)
+
+
+def _unwritable(folder: Path, error: OSError) -> ConfigError:
+    return ConfigError(f"cannot write to the run folder {folder}: {error}. Choose another with run.dir=...")
