@@ -10,6 +10,8 @@ from collections.abc import Iterator
 
 from sailrl.config.base import Section
 from sailrl.config.complaint import Complaint, Rules, ask
+from sailrl.config.data_checks import DATA_RULES
+from sailrl.config.filtering import FilterConfig
 from sailrl.config.load import join
 from sailrl.config.losses import GSPO_CLIP_SCALE, ClipRange, Gspo, GspoToken, ScheduleClip, SteeredClip, TokenTis
 from sailrl.config.needs import NEEDS
@@ -273,9 +275,9 @@ def _microbatch_holds_one(config: RlvrConfig) -> Iterator[Complaint]:
         )
 
 
-def _same_response_limit(config: RlvrConfig) -> Iterator[Complaint]:
+def _same_response_limit(config: RlvrConfig | FilterConfig) -> Iterator[Complaint]:
     limit = config.rollout.max_response_tokens
-    for name, part in config.rewards.parts.items():
+    for name, part in config.rewards.parts.items() if config.rewards else ():
         given = part.args.get("max_response_tokens", limit)
         if given != limit:
             yield Complaint(
@@ -325,8 +327,10 @@ RULES: Rules = [
     (RlvrConfig, _tolerance_fits_precision),
     (RlvrConfig, _microbatch_holds_one),
     (RlvrConfig, _same_response_limit),
+    (FilterConfig, _same_response_limit),
     (RlvrConfig, _ipc_pairs_up),
     (RlvrConfig, _eval_has_problems),
+    *DATA_RULES,
 ]
 
 WARNINGS: Rules = [

@@ -14,6 +14,8 @@ from typing import Any
 from sailrl import plugins
 from sailrl.config.base import Plugin
 from sailrl.config.complaint import Complaint, Rules
+from sailrl.config.data_checks import DATA_NEEDS
+from sailrl.config.filtering import FilterConfig
 from sailrl.config.rewards import RewardsConfig
 from sailrl.config.schema import ModelConfig, RlvrConfig, SourceConfig
 from sailrl.errors import ConfigError
@@ -80,7 +82,9 @@ def _json(path: Path) -> dict[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
-def _positions_suffice(config: RlvrConfig) -> Iterator[Complaint]:
+def _positions_suffice(config: RlvrConfig | FilterConfig) -> Iterator[Complaint]:
+    if config.model is None or config.data is None:
+        return
     folder = local_model(config.model)
     limit = _positions(_json(folder / "config.json")) if folder is not None else None
     prompt, response = config.data.max_prompt_tokens, config.rollout.max_response_tokens
@@ -159,5 +163,7 @@ NEEDS: Rules = [
     (Plugin, _plugin_loads),
     (RewardsConfig, _rewards_build),
     (RlvrConfig, _positions_suffice),
+    (FilterConfig, _positions_suffice),
     (RlvrConfig, _direct_sync_has_gpus),
+    *DATA_NEEDS,
 ]

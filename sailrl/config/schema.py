@@ -62,13 +62,9 @@ class SourceConfig(Section):
     """Use the first so many problems only."""
 
 
-class DataConfig(Section):
-    """Problems and how they are put to the model."""
+class PromptConfig(Section):
+    """How problems are put to the model."""
 
-    train: SourceConfig
-    """Problems to learn from."""
-    eval: SourceConfig | None = None
-    """Held-out problems; without them no evaluation takes place."""
     instruction: str = SAIL_INSTRUCTION
     """Appended to the user's turn after a line break; empty for none."""
     system_prompt: str | None = None
@@ -83,6 +79,15 @@ class DataConfig(Section):
     """What happens to a problem whose prompt is longer: left out and counted, or the run stops before it starts."""
     on_bad_row: Literal["error", "skip"] = "error"
     """What happens to a row that breaks a rule: the run stops before it starts, or the row is listed and left out."""
+
+
+class DataConfig(PromptConfig):
+    """Problems and how they are put to the model."""
+
+    train: SourceConfig
+    """Problems to learn from."""
+    eval: SourceConfig | None = None
+    """Held-out problems; without them no evaluation takes place."""
 
 
 class BatchConfig(Section):
@@ -130,7 +135,7 @@ class EngineConfig(Section):
     """Deadline for an engine to start."""
 
 
-class RolloutConfig(Section):
+class SamplingConfig(Section):
     """How responses are sampled."""
 
     workers: int = Field(default=1, ge=1)
@@ -143,12 +148,17 @@ class RolloutConfig(Section):
     """Nucleus sampling; below 1 the engine's probabilities are not the learner's, which a correction refuses."""
     top_k: int | None = Field(default=None, ge=1)
     """Sample among the most likely tokens only; refused with a correction for the same reason."""
-    dynamic_sampling: DynamicSampling = DynamicSampling()
-    """Which groups are admitted to an episode."""
     engine: EngineConfig = EngineConfig()
     """The engine's own settings."""
     timeout_s: float = Field(default=1800.0, gt=0)
     """Deadline for one wave of generation."""
+
+
+class RolloutConfig(SamplingConfig):
+    """How the responses of an episode are sampled."""
+
+    dynamic_sampling: DynamicSampling = DynamicSampling()
+    """Which groups are admitted to an episode."""
 
 
 class LearnerConfig(Section):

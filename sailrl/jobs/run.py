@@ -14,7 +14,11 @@ from sailrl.config.schema import JobConfig
 from sailrl.jobs.run_folder import claimed
 from sailrl.plugins import load as load_object
 
-JOBS = {"rlvr": "sailrl.jobs.start:start_rlvr"}
+JOBS = {
+    "rlvr": "sailrl.jobs.start:start_rlvr",
+    "filter": "sailrl.jobs.filter:start_filter",
+    "fuse": "sailrl.jobs.fuse:start_fuse",
+}
 """What runs each kind of configuration; loaded when it is needed, since most of them load torch."""
 
 
