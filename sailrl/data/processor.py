@@ -8,18 +8,18 @@ from typing import Any
 
 import torch
 
-from sailrl.config.schema import RlvrConfig
+from sailrl.config.schema import ModelConfig, PromptConfig
 from sailrl.errors import ConfigError, DataError
 
 PLACEHOLDERS = ("<|image_pad|>", "<|video_pad|>", "<image>", "<video>", "<IMG_CONTEXT>")
 """Tokens that stand for pixels; a model must never sample one."""
 
 
-def load_processor(config: RlvrConfig, path: str) -> Processor:
+def load_processor(model: ModelConfig, data: PromptConfig, path: str) -> Processor:
     """The processor that all parts of a run share: same folder, same pixel limits."""
-    limits = {"min_pixels": config.data.min_pixels, "max_pixels": config.data.max_pixels}
+    limits = {"min_pixels": data.min_pixels, "max_pixels": data.max_pixels}
     given = {name: value for name, value in limits.items() if value is not None}
-    return Processor(path, trust_remote_code=config.model.trust_remote_code, pixel_limits=given)
+    return Processor(path, trust_remote_code=model.trust_remote_code, pixel_limits=given)
 
 
 def _limit(image_processor: Any, limits: dict[str, int]) -> None:

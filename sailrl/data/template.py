@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from sailrl.config.schema import DataConfig
+from sailrl.config.schema import PromptConfig
 from sailrl.data.contract import IMAGE_MARK
 from sailrl.data.images import ImageStore
 from sailrl.data.processor import Processor
@@ -28,7 +28,7 @@ class Template:
     """Renders problems with the model's own tokenizer, chat template and image processor."""
 
     def __init__(
-        self, processor: Processor, images: ImageStore, data: DataConfig, *, images_per_prompt: int | None = None
+        self, processor: Processor, images: ImageStore, data: PromptConfig, *, images_per_prompt: int | None = None
     ) -> None:
         self._processor, self._images, self._data = processor, images, data
         self._images_per_prompt = images_per_prompt

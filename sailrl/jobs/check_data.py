@@ -15,14 +15,14 @@ from rich.console import Console
 from rich.progress import track
 
 from sailrl import plugins
-from sailrl.config.schema import DataConfig, RlvrConfig
+from sailrl.config.schema import PromptConfig, RlvrConfig
 from sailrl.data.alignment import Fault, View, check_placeholders, compare
 from sailrl.data.images import ImageStore
 from sailrl.data.processor import Processor, load_processor
 from sailrl.data.reference import Reference
 from sailrl.data.template import Template
 from sailrl.errors import DataError
-from sailrl.jobs.engine_inputs import image_options
+from sailrl.jobs.engines import image_options
 from sailrl.types import Problem, Prompt
 
 LISTED = 10
@@ -48,7 +48,12 @@ class DataReport:
 
 
 def check_problems(
-    problems: Sequence[Problem], processor: Processor, data: DataConfig, viewers: Sequence[Viewer], *, most_images: int
+    problems: Sequence[Problem],
+    processor: Processor,
+    data: PromptConfig,
+    viewers: Sequence[Viewer],
+    *,
+    most_images: int,
 ) -> Iterator[DataReport]:
     """Yields the report so far after every row; the last is whole.
 
@@ -109,7 +114,7 @@ def check_data(config: RlvrConfig, sources: dict[str, Sequence[Problem]], consol
     with tempfile.TemporaryDirectory(prefix="sailrl-check-") as scratch:
         model = _model(config, Path(scratch))
         try:
-            processor = load_processor(config, model)
+            processor = load_processor(config.model, config.data, model)
             viewers = _viewers(config, model, processor, console)
         except (OSError, ValueError) as error:  # how transformers says that files are missing or not what they should
             return [f"model {model}: its tokenizer and processor cannot be loaded: {error}"]
@@ -148,7 +153,11 @@ def _viewers(config: RlvrConfig, model: str, processor: Processor, console: Cons
         return viewers
     from sailrl.rollout.vllm_prompts import VllmPrompts
 
-    options = {"dtype": config.model.dtype, "trust_remote_code": trust, **image_options(config, processor)}
+    options = {
+        "dtype": config.model.dtype,
+        "trust_remote_code": trust,
+        **image_options(config.data, config.rollout.engine, processor),
+    }
     engine = VllmPrompts(model, options)
     viewers.append(lambda _, prompt, images: engine.view(prompt.engine_ids, images))
     return viewers
@@ -169,7 +178,7 @@ def summary(name: str, report: DataReport, max_prompt_tokens: int) -> str:
     return "\n".join(lines)
 
 
-def _complaints(name: str, report: DataReport, data: DataConfig) -> list[str]:
+def _complaints(name: str, report: DataReport, data: PromptConfig) -> list[str]:
     complaints = []
     if report.misaligned:
         listed = "".join(f"\n  {row}" for row in _first(report.misaligned))

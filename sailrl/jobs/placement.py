@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sailrl.config.schema import RlvrConfig
+from sailrl.config.schema import RlvrConfig, SamplingConfig
 from sailrl.errors import ConfigError, RolloutError
 
 
@@ -53,6 +53,22 @@ def gpus() -> int:
     if not os.environ.get("RAY_ADDRESS") and not torch.cuda.is_available():
         return 0
     return int(ray.cluster_resources().get("GPU", 0))
+
+
+def worker_places(rollout: SamplingConfig, gpus: int) -> list[dict[str, Any]]:
+    """Ray's options for rollout workers that have all GPUs to themselves: ``tensor_parallel`` GPUs each.
+
+    Raises:
+        ConfigError: the cluster is smaller than the configuration.
+    """
+    workers, width = rollout.workers, rollout.engine.tensor_parallel
+    if gpus and workers * width > gpus:
+        raise ConfigError(
+            f"{workers} rollout.workers with an engine.tensor_parallel of {width} need {workers * width} GPUs, but the "
+            f"cluster has {gpus}. Lower one of the two, or add machines with `ray start` and name the cluster in "
+            "RAY_ADDRESS."
+        )
+    return [{"num_gpus": width} if gpus else {} for _ in range(workers)]
 
 
 def places(config: RlvrConfig, gpus: int) -> Places:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sailrl import plugins
-from sailrl.config.schema import RlvrConfig, SourceConfig, WarmStartConfig
+from sailrl.config.schema import ModelConfig, RlvrConfig, SourceConfig, WarmStartConfig
 from sailrl.data.images import FOLDER, ImageStore
 from sailrl.data.problems import load_problems
 from sailrl.data.processor import Processor, load_processor
@@ -59,8 +59,8 @@ def prepare(config: RlvrConfig, run_dir: Path, progress: Progress) -> Prepared:
 
     train = problems(config.data.train)
     held_out = problems(config.data.eval) if config.data.eval else []
-    model = _model(config, run_dir, progress)
-    processor = load_processor(config, model)
+    model = model_folder(config.model, run_dir, progress)
+    processor = load_processor(config.model, config.data, model)
     store = ImageStore(run_dir / FOLDER)
     template = Template(processor, store, config.data, images_per_prompt=config.rollout.engine.images_per_prompt)
     train_prompts = prompts(train)
@@ -78,10 +78,11 @@ def prepare(config: RlvrConfig, run_dir: Path, progress: Progress) -> Prepared:
     return Prepared(model, processor, run_dir / FOLDER, train_prompts, eval_prompts)
 
 
-def _model(config: RlvrConfig, run_dir: Path, progress: Progress) -> str:
-    if config.model.path is not None:
-        return config.model.path
-    build, folder = config.model.build, run_dir / "model"
+def model_folder(model: ModelConfig, run_dir: Path, progress: Progress) -> str:
+    """The folder or hub name of a configured model; one that is built is kept in the run folder and found there."""
+    if model.path is not None:
+        return model.path
+    build, folder = model.build, run_dir / "model"
     assert build is not None  # the checks have seen to it that one of the two is given
     if not folder.is_dir():
         progress.stage("building the model")

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from sailrl.config.schema import RlvrConfig
-from sailrl.data.images import ImageStore
-from sailrl.data.processor import load_processor
 from sailrl.data.sampler import ShufflingSampler
 from sailrl.jobs import run_state
-from sailrl.jobs.engine_inputs import image_options
+from sailrl.jobs.engines import open_pool, sampling_of, score_rollout
 from sailrl.jobs.episode import clip_controller
 from sailrl.jobs.parts import Session
 from sailrl.jobs.placement import gpus, places
@@ -25,18 +21,16 @@ from sailrl.report.metrics import MetricsLog
 from sailrl.report.progress import Progress
 from sailrl.report.traces import RolloutLog
 from sailrl.rollout.collect import Collector
-from sailrl.rollout.engine import Engine, Sampling
 from sailrl.rollout.pool import RolloutPool
 from sailrl.scoring.scorer import Scorer
 from sailrl.scoring.spec import ScoringSpec
 from sailrl.sync.base import WeightSync
 from sailrl.sync.disk import DiskSync
-from sailrl.sync.ipc import ENGINE_ENVIRONMENT, IpcSync
+from sailrl.sync.ipc import IpcSync
 from sailrl.sync.nccl import NcclSync
 from sailrl.sync.probe import Probe
-from sailrl.types import Completion, Prompt, Rollout
+from sailrl.types import Prompt
 
-WORKER_EXTENSION = "sailrl.sync.vllm_worker.WorkerExtension"
 PROBE_PROMPTS = 2
 TEXT_PROBE_PROMPTS = 32
 
@@ -54,13 +48,15 @@ async def open_session(
     progress.stage(f"starting {config.rollout.workers} engine(s) and {config.learner.ranks} learner rank(s)")
     where = places(config, gpus())
     scorer = Scorer(ScoringSpec.from_config(config.rewards))
-    pool = RolloutPool(
-        partial(build_engine, config, weights, str(prepared.images)),
-        workers=config.rollout.workers,
-        in_flight=config.rollout.engine.max_concurrent,
-        timeout_s=config.rollout.timeout_s,
-        start_timeout_s=config.rollout.engine.start_timeout_s,
+    pool = open_pool(
+        config.model,
+        config.data,
+        config.rollout,
+        weights=weights,
+        images=str(prepared.images),
+        seed=config.run.seed,
         places=where.workers,
+        transfer=config.sync.method,
     )
     learners = LearnerGroup(
         config,
@@ -77,14 +73,7 @@ async def open_session(
             ShufflingSampler(len(prompts), config.run.seed),
             pool,
             partial(score_rollout, scorer),
-            sampling=Sampling(
-                samples=config.batch.group_size,
-                temperature=config.rollout.temperature,
-                max_tokens=config.rollout.max_response_tokens,
-                top_p=config.rollout.top_p,
-                top_k=config.rollout.top_k,
-                banned_ids=banned,
-            ),
+            sampling=sampling_of(config.rollout, config.batch.group_size, banned),
             settings=config.rollout.dynamic_sampling,
             accuracy=config.rewards.accuracy_part,
             max_unscored_rate=config.rewards.max_unscored_rate,
@@ -130,41 +119,6 @@ def build_sync(config: RlvrConfig, learners: LearnerGroup, pool: RolloutPool) ->
             return NcclSync(learners, pool, engines=engines, gpus_per_engine=width, timeout_s=timeout_s)
         case "ipc":
             return IpcSync(learners, pool, engines=engines, timeout_s=timeout_s)
-
-
-def build_engine(config: RlvrConfig, model: str, images: str) -> Engine:
-    """Makes one engine; called in the worker's process."""
-    from sailrl.rollout.vllm_engine import VllmEngine
-
-    engine = config.rollout.engine
-    options: dict[str, Any] = {
-        "dtype": config.model.dtype,
-        "max_num_seqs": engine.max_concurrent,
-        "tensor_parallel_size": engine.tensor_parallel,
-        "gpu_memory_utilization": engine.gpu_memory_utilization,
-        "enforce_eager": engine.enforce_eager,
-        "trust_remote_code": config.model.trust_remote_code,
-        "seed": config.run.seed,
-    }
-    if config.sync.method != "disk":
-        options["weight_transfer_config"] = {"backend": config.sync.method}
-    if config.sync.method == "ipc":
-        os.environ.update(ENGINE_ENVIRONMENT)  # this process's and, through it, the engine's
-    options |= image_options(config, load_processor(config, model))
-    return VllmEngine(
-        model,
-        max_tokens=config.data.max_prompt_tokens + config.rollout.max_response_tokens,
-        options=options,
-        kv_cache_gib=engine.kv_cache_gib,
-        worker_extension=WORKER_EXTENSION,
-        load_image=ImageStore(Path(images)).image,
-    )
-
-
-async def score_rollout(scorer: Scorer, prompt: Prompt, completion: Completion) -> Rollout:
-    """Scores one completion with the configured rewards."""
-    scored = await scorer.score(completion.text, prompt.problem, response_tokens=len(completion.token_ids))
-    return Rollout(completion, scored.scores, scored.total.value, scored.total.reason)
 
 
 def _probe_prompts(prompts: Sequence[Prompt]) -> list[Prompt]:

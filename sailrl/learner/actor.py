@@ -45,7 +45,7 @@ class LearnerActor:
             # Tensors go the way of their device; what ranks tell each other in between is on the CPU.
             backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
             dist.init_process_group(backend, init_method=rendezvous, rank=rank, world_size=config.learner.ranks)
-        processor = load_processor(config, model)
+        processor = load_processor(config.model, config.data, model)
         vision = Vision(processor, ImageStore(Path(images))) if processor.image_id is not None else None
         policy = Policy(
             model,

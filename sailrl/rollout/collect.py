@@ -126,13 +126,8 @@ class Collector:
         return done
 
     async def sample(self, prompts: Sequence[Prompt], sampling: Sampling, seed: int | None) -> list[Group]:
-        """One wave: groups in the order of ``prompts``, each response scored the moment it is finished."""
-        scoring: dict[int, asyncio.Future[list[Rollout]]] = {}
-        requests = [Request(i, p.engine_ids, p.images, len(p.token_ids)) for i, p in enumerate(prompts)]
-        async for index, completions in self._pool.generate(requests, sampling, seed=seed):
-            prompt = prompts[index]
-            scoring[index] = asyncio.gather(*(self._score(prompt, completion) for completion in completions))
-        return [Group(prompt, await scoring[i]) for i, prompt in enumerate(prompts)]
+        """One wave of groups; see ``sample_groups``."""
+        return await sample_groups(self._pool, self._score, prompts, sampling, seed)
 
     def state_dict(self) -> dict[str, Any]:
         """JSON-able; with the same weights a restored collector collects the same episodes."""
@@ -151,16 +146,52 @@ class Collector:
         return None if self._seed is None else wave_seed(self._seed, "train", version, wave)
 
     def _check_unscored(self, done: Collection) -> None:
-        rollouts = [r for g in [*done.kept, *(g for g, _ in done.dropped)] for r in g.rollouts]
-        unscored = Counter(r.reason for r in rollouts if r.reward is None)
-        count = sum(unscored.values())
-        if count > self._max_unscored_rate * len(rollouts):
-            reasons = ", ".join(f"{n} x {reason}" for reason, n in unscored.most_common(3))
-            raise RewardError(
-                f"{count} of {len(rollouts)} responses could not be scored ({reasons}); allowed is a share of "
-                f"{self._max_unscored_rate:g} (rewards.max_unscored_rate). Mend the reward or the judge, and run the "
-                "same command to resume."
-            )
+        check_unscored([*done.kept, *(group for group, _ in done.dropped)], self._max_unscored_rate)
+
+
+async def sample_groups(
+    pool: Pool,
+    score: ScoreFn,
+    prompts: Sequence[Prompt],
+    sampling: Sampling,
+    seed: int | None = None,
+    finished: Callable[[int, Group], None] = lambda index, group: None,
+) -> list[Group]:
+    """One wave: groups in the order of ``prompts``, each response scored the moment it is there.
+
+    Args:
+        finished: called with a prompt's position and its group as soon as that is scored.
+    """
+
+    async def scored(index: int, completions: Sequence[Completion]) -> Group:
+        prompt = prompts[index]
+        group = Group(prompt, await asyncio.gather(*(score(prompt, completion) for completion in completions)))
+        finished(index, group)
+        return group
+
+    scoring: dict[int, asyncio.Future[Group]] = {}
+    requests = [Request(i, p.engine_ids, p.images, len(p.token_ids)) for i, p in enumerate(prompts)]
+    async for index, completions in pool.generate(requests, sampling, seed=seed):
+        scoring[index] = asyncio.ensure_future(scored(index, completions))
+    return [await scoring[i] for i in range(len(prompts))]
+
+
+def check_unscored(groups: Sequence[Group], max_rate: float) -> None:
+    """Stops a run whose responses cannot be scored.
+
+    Raises:
+        RewardError: more than a share of ``max_rate`` has no reward; with the most frequent reasons.
+    """
+    rollouts = [rollout for group in groups for rollout in group.rollouts]
+    unscored = Counter(r.reason for r in rollouts if r.reward is None)
+    count = sum(unscored.values())
+    if count > max_rate * len(rollouts):
+        reasons = ", ".join(f"{n} x {reason}" for reason, n in unscored.most_common(3))
+        raise RewardError(
+            f"{count} of {len(rollouts)} responses could not be scored ({reasons}); allowed is a share of "
+            f"{max_rate:g} (rewards.max_unscored_rate). Mend the reward or the judge, and run the same command to "
+            "resume."
+        )
 
 
 def wave_seed(seed: int, purpose: str, version: int, wave: int) -> int:

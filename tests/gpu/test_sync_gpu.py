@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +17,9 @@ import torch
 from sailrl.config.schema import RlvrConfig
 from sailrl.demo import tiny_text
 from sailrl.errors import WeightSyncError
+from sailrl.jobs.engines import open_pool
 from sailrl.jobs.placement import cluster, gpus, places
-from sailrl.jobs.session import build_engine, build_sync
+from sailrl.jobs.session import build_sync
 from sailrl.learner.group import LearnerGroup
 from sailrl.rollout.engine import Request, Sampling
 from sailrl.rollout.pool import RolloutPool
@@ -61,13 +61,15 @@ def _config(folder: Path, method: str, dtype: str) -> RlvrConfig:
 async def _learn_and_publish(config: RlvrConfig, folder: Path) -> list[float]:
     """Publishes twice with an update in between, while a request is in flight; returns what the probe measured."""
     where = places(config, gpus())
-    pool = RolloutPool(
-        partial(build_engine, config, str(folder), str(folder)),
-        workers=1,
-        in_flight=16,
-        timeout_s=120,
-        start_timeout_s=600,
+    pool = open_pool(
+        config.model,
+        config.data,
+        config.rollout,
+        weights=str(folder),
+        images=str(folder),
+        seed=config.run.seed,
         places=where.workers,
+        transfer=config.sync.method,
     )
     learners = LearnerGroup(config, str(folder), str(folder), state=None, places=where.ranks)
     sync: Any = build_sync(config, learners, pool)

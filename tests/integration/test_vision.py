@@ -24,7 +24,7 @@ from sailrl.data.processor import Processor, load_processor
 from sailrl.data.template import Template
 from sailrl.demo import tiny_vlm
 from sailrl.errors import RolloutError
-from sailrl.jobs.engine_inputs import image_options
+from sailrl.jobs.engines import image_options
 from sailrl.learner.model import Policy
 from sailrl.learner.vision import Vision
 from sailrl.rollout.engine import Request, Sampling
@@ -103,11 +103,12 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
             "rewards": {"parts": {"boxed": {"use": "rewards.boxed:BoxedAnswer", "weight": 1.0}}},
         }
     )
-    processor, store = load_processor(config, str(folder)), ImageStore(folder.parent / "images")
+    processor, store = load_processor(config.model, config.data, str(folder)), ImageStore(folder.parent / "images")
     engine = VllmEngine(
         str(folder),
         max_tokens=512,
-        options={"dtype": "float32", "max_num_seqs": 64, "enforce_eager": True, **image_options(config, processor)},
+        options={"dtype": "float32", "max_num_seqs": 64, "enforce_eager": True}
+        | image_options(config.data, config.rollout.engine, processor),
         kv_cache_gib=1.0,
         worker_extension="tests.fakes.careless.CarelessExtension",
         load_image=store.image,
