@@ -15,14 +15,13 @@ from torch import Tensor
 from sailrl.algos.reduce import Denominator
 
 
-def expert_counts(experts: Tensor, mask: Tensor, n_experts: int) -> Tensor:
+def expert_counts(experts: Tensor, n_experts: int) -> Tensor:
     """``[E]`` how often each expert was chosen (float64; sums over micro-batches and ranks).
 
     Args:
-        experts: ``[N, K]`` ids of the experts each token was sent to in one layer.
-        mask: ``[N]``, true for tokens that count (padding does not).
+        experts: ``[N, K]`` ids of the experts each token was sent to in one layer; no padding.
     """
-    return torch.bincount(experts[mask.bool()].flatten(), minlength=n_experts).double()
+    return torch.bincount(experts.flatten(), minlength=n_experts).double()
 
 
 def load_fraction(counts: Tensor) -> Tensor:
@@ -31,14 +30,13 @@ def load_fraction(counts: Tensor) -> Tensor:
 
 
 def load_balancing_loss(
-    router_logits: Tensor, fraction: Tensor, mask: Tensor, *, denominator: Denominator
+    router_logits: Tensor, fraction: Tensor, *, denominator: Denominator
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """``E sum_e f_e P_e`` of one layer: 1 when balanced, E when every token goes to one expert with certainty.
 
     Args:
-        router_logits: ``[N, E]``, scores before the softmax; taken to at least float32.
+        router_logits: ``[N, E]``, scores before the softmax, no padding; taken to at least float32.
         fraction: ``[E]``, ``load_fraction`` of the counts of the whole update over all ranks; no gradient flows there.
-        mask: ``[N]``, true for tokens that count.
         denominator: tokens of the whole update, over micro-batches and ranks.
 
     Returns:
@@ -48,15 +46,13 @@ def load_balancing_loss(
     Source: Switch Transformer (arXiv 2101.03961), Eq. 4 to 6, with f over the global batch (arXiv 2501.11873), as
     SAIL-VL2's "average activation across ranks" asks (arXiv 2509.14033, section 2.2).
     """
-    if router_logits.shape[-1] != fraction.shape[-1] or router_logits.shape[:-1] != mask.shape:
+    if router_logits.dim() != 2 or router_logits.shape[1:] != fraction.shape:
         raise ValueError(
-            f"router_logits {tuple(router_logits.shape)}, fraction {tuple(fraction.shape)}, mask {tuple(mask.shape)}: "
-            "they must be [N, E], [E] and [N]"
+            f"router_logits {tuple(router_logits.shape)} and fraction {tuple(fraction.shape)} must be [N, E] and [E]"
         )
     wide = torch.promote_types(router_logits.dtype, torch.float32)
-    probability = torch.where(mask.bool().unsqueeze(-1), router_logits, 0.0).softmax(dim=-1, dtype=wide)
-    per_token = (probability * fraction.detach().to(wide)).sum(dim=-1)
-    loss = fraction.shape[-1] * torch.where(mask.bool(), per_token, 0.0).sum() / denominator
+    probability = router_logits.softmax(dim=-1, dtype=wide)
+    loss = fraction.shape[-1] * (probability * fraction.detach().to(wide)).sum() / denominator
     return loss, {"router/balance_loss": loss.detach()}
 
 

@@ -1,7 +1,8 @@
-"""Samples, micro-batches under a token budget, and the tensors of one forward pass."""
+"""Samples, and the tensors of one forward pass over several of them."""
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -26,6 +27,8 @@ class Sample:
     """One number for the whole response."""
     images: tuple[str, ...] = ()
     """Content hashes into the image store."""
+    image_tokens: int = 0
+    """Places in the prompt that the images fill."""
 
     @classmethod
     def of(cls, prompt: Prompt, completion: Completion, advantage: float) -> Sample:
@@ -36,6 +39,8 @@ class Sample:
             engine_logp=np.asarray(completion.logprobs, dtype=np.float32),
             advantage=advantage,
             images=tuple(prompt.images),
+            # The engine's ids have one place per image, the learner's as many as it fills.
+            image_tokens=len(prompt.token_ids) - len(prompt.engine_ids) + len(prompt.images),
         )
 
     @property
@@ -44,29 +49,15 @@ class Sample:
         return len(self.prompt_ids) + len(self.response_ids)
 
 
-def micro_batches(lengths: Sequence[int], max_tokens: int) -> list[list[int]]:
-    """Splits rows into micro-batches of at most ``max_tokens`` tokens, padding included; a longer row goes alone.
-
-    Rows are sorted by length, so that little is padded. Returns the rows' positions; every row appears exactly once.
-    """
-    batches: list[list[int]] = []
-    for row in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
-        # Rows come longest first, so the first row of a batch is what the others are padded to.
-        if batches and (len(batches[-1]) + 1) * lengths[batches[-1][0]] <= max_tokens:
-            batches[-1].append(row)
-        else:
-            batches.append([row])
-    return batches
-
-
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The tensors of one forward pass. ``B`` rows, ``S`` prompt + response tokens, ``R`` response tokens."""
+    """The tensors of one forward pass: ``B`` samples laid end to end in one row of ``N`` tokens, nothing padded. What
+    the loss reads is by response: ``R`` is the longest one's length."""
 
     input_ids: torch.Tensor
-    """[B, S] int64, padded on the right."""
-    attention_mask: torch.Tensor
-    """[B, S] int64, 1 where there is a token."""
+    """[N] int64, sample after sample."""
+    lengths: tuple[int, ...]
+    """[B] prompt + response tokens; they sum to N."""
     prompt_lengths: torch.Tensor
     """[B] int64."""
     response_ids: torch.Tensor
@@ -78,7 +69,7 @@ class Batch:
     advantage: torch.Tensor
     """[B, R] float32, the same in a whole row."""
     images: tuple[tuple[str, ...], ...] = ()
-    """[B] content hashes of each row's images, in order."""
+    """[B] content hashes of each sample's images, in order."""
 
     def to(self, device: torch.device) -> Batch:
         """The same batch with all tensors on ``device``; the batch itself where they are there already."""
@@ -88,29 +79,42 @@ class Batch:
         tensors: dict[str, Any] = {k: v.to(device) for k, v in values.items() if isinstance(v, torch.Tensor)}
         return replace(self, **tensors)
 
-    def response_positions(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Indices ``(row, position)``, each [N], of the hidden states that predict the N response tokens."""
-        row, offset = self.mask.nonzero(as_tuple=True)
-        return row, self.prompt_lengths[row] + offset - 1
+    def starts(self) -> torch.Tensor:
+        """[B + 1] int32 on the batch's device: where each sample starts in the row, and where the last one ends."""
+        ends = list(itertools.accumulate(self.lengths, initial=0))
+        return torch.tensor(ends, dtype=torch.int32, device=self.input_ids.device)
+
+    def positions(self) -> torch.Tensor:
+        """[N] int64: every sample counts from 0."""
+        return torch.cat([torch.arange(length, device=self.input_ids.device) for length in self.lengths])
+
+    def response_positions(self) -> torch.Tensor:
+        """[n] places in the row of the hidden states that predict the n response tokens, in the order of ``mask``."""
+        sample, offset = self.mask.nonzero(as_tuple=True)
+        return self.starts()[sample] + self.prompt_lengths[sample] + offset - 1
 
 
-def collate(samples: Sequence[Sample], *, pad_id: int) -> Batch:
-    """Pads ``samples`` into one batch."""
-    size, width = max(s.length for s in samples), max(len(s.response_ids) for s in samples)
-    input_ids = torch.full((len(samples), size), pad_id, dtype=torch.long)
-    attention = torch.zeros((len(samples), size), dtype=torch.long)
+def collate(samples: Sequence[Sample]) -> Batch:
+    """Packs ``samples`` into one batch, in their order."""
+    width = max(len(s.response_ids) for s in samples)
     responses = torch.zeros((len(samples), width), dtype=torch.long)
     mask = torch.zeros((len(samples), width), dtype=torch.bool)
     engine_logp = torch.zeros((len(samples), width))
     advantage = torch.zeros((len(samples), width))
     for b, sample in enumerate(samples):
         count = len(sample.response_ids)
-        input_ids[b, : sample.length] = torch.from_numpy(np.concatenate([sample.prompt_ids, sample.response_ids]))
-        attention[b, : sample.length] = 1
         responses[b, :count] = torch.from_numpy(sample.response_ids)
         mask[b, :count] = True
         engine_logp[b, :count] = torch.from_numpy(sample.engine_logp)
         advantage[b, :count] = sample.advantage
-    prompt_lengths = torch.tensor([len(s.prompt_ids) for s in samples])
-    images = tuple(sample.images for sample in samples)
-    return Batch(input_ids, attention, prompt_lengths, responses, mask, engine_logp, advantage, images)
+    row = np.concatenate([ids for s in samples for ids in (s.prompt_ids, s.response_ids)])
+    return Batch(
+        input_ids=torch.from_numpy(row).long(),
+        lengths=tuple(s.length for s in samples),
+        prompt_lengths=torch.tensor([len(s.prompt_ids) for s in samples]),
+        response_ids=responses,
+        mask=mask,
+        engine_logp=engine_logp,
+        advantage=advantage,
+        images=tuple(s.images for s in samples),
+    )

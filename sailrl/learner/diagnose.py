@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sailrl.data.batch import Sample, collate
+from sailrl.data.batch import Batch, Sample, collate
 from sailrl.learner.model import Policy
 from sailrl.learner.stale import EXPLAINED, parameter_group
 from sailrl.types import Prompt
@@ -205,13 +205,19 @@ def _top_p(logits: Tensor, p: float) -> Tensor:
 @torch.no_grad()
 def _rows(policy: Policy, samples: Sequence[Sample]) -> tuple[Tensor, Tensor, Tensor]:
     """``(logits [N, V], targets [N, 1], engine log-probs [N])`` of all response tokens, before temperature."""
-    batch = collate(samples, pad_id=policy.pad_id)
-    logits = policy.response_logits(batch)
-    return logits, batch.response_ids[batch.mask][:, None], batch.engine_logp[batch.mask]
+    batches = _alone(policy, samples)
+    logits = torch.cat([policy.response_logits(batch) for batch in batches])
+    targets = torch.cat([batch.response_ids[batch.mask] for batch in batches])
+    return logits, targets[:, None], torch.cat([batch.engine_logp[batch.mask] for batch in batches])
 
 
 @torch.no_grad()
 def _error(policy: Policy, samples: Sequence[Sample]) -> float:
-    batch = collate(samples, pad_id=policy.pad_id)
-    logp, _ = policy(batch)
-    return float((logp - batch.engine_logp)[batch.mask].abs().mean())
+    batches = _alone(policy, samples)
+    differences = [(policy(batch)[0] - batch.engine_logp)[batch.mask] for batch in batches]
+    return float(torch.cat(differences).abs().mean())
+
+
+def _alone(policy: Policy, samples: Sequence[Sample]) -> list[Batch]:
+    """One batch per sample: not every model takes several at once, and these are a handful."""
+    return [collate([sample]).to(policy.device) for sample in samples]

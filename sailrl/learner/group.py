@@ -11,6 +11,7 @@ import ray.exceptions
 
 from sailrl.config.schema import RlvrConfig
 from sailrl.data.batch import Sample
+from sailrl.data.pack import deal
 from sailrl.errors import LearnerError, SailError
 from sailrl.learner.actor import LearnerActor
 from sailrl.learner.objective import UpdateScope
@@ -47,14 +48,9 @@ class LearnerGroup:
         self._call("ready")
 
     def set_episode(self, samples: Sequence[Sample]) -> None:
-        """Deals the samples out, the longest first, always to the rank with the fewest tokens."""
-        self._shards: list[list[int]] = [[] for _ in self._actors]
+        """Deals the samples out over the ranks, balanced by tokens and by image tokens."""
         self._samples = samples
-        loads = [0] * len(self._actors)
-        for row in sorted(range(len(samples)), key=lambda i: (-samples[i].length, i)):
-            rank = loads.index(min(loads))
-            loads[rank] += samples[row].length
-            self._shards[rank].append(row)
+        self._shards = deal(samples, len(self._actors))
         self._wait(
             "set_episode",
             [

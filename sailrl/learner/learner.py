@@ -12,7 +12,8 @@ import torch.distributed as dist
 
 from sailrl.algos.reduce import is_max_metric, merge_metrics
 from sailrl.config.schema import LearnerConfig
-from sailrl.data.batch import Sample, collate, micro_batches
+from sailrl.data.batch import Batch, Sample, collate
+from sailrl.data.pack import micro_batches
 from sailrl.errors import LearnerError, MismatchError
 from sailrl.learner import checkpoint, diagnose, stale
 from sailrl.learner.model import Policy
@@ -54,10 +55,10 @@ class Learner:
         old: list[torch.Tensor] = [torch.empty(0)] * len(self._samples)
         for rows in self._split(range(len(self._samples))):
             batch = self._collate(rows)
-            with self.policy.routers.watch(batch.attention_mask) as routing:
+            with self.policy.routers.watch() as routing:
                 logp, _ = self.policy(batch)
             if self._config.routing_replay == "r2":
-                self._routes.keep(rows, routing)
+                self._routes.keep(rows, batch.lengths, routing)
             for row, values in zip(rows, logp, strict=True):
                 old[row] = values[: len(self._samples[row].response_ids)].clone()
         self._old_logp = old
@@ -93,8 +94,8 @@ class Learner:
             balance: load of each expert and number of tokens of the whole update; None for no balancing loss.
         """
         batch = self._collate(rows)
-        replay = self._routes.replay(rows, batch.attention_mask)
-        with self.policy.routers.watch(batch.attention_mask, replay=replay) as routing:
+        replay = self._routes.replay(rows, batch.lengths)
+        with self.policy.routers.watch(replay=replay) as routing:
             logp, entropy = self.policy(batch)
             old_logp = self._old(rows, logp)
             loss, metrics = self._objective(logp, old_logp, batch, scope)
@@ -148,8 +149,7 @@ class Learner:
             return {}
         parts = []
         for prompt in prompts:
-            everything = torch.ones(1, len(prompt.token_ids), device=self.policy.device)
-            with self.policy.routers.watch(everything) as routing:
+            with self.policy.routers.watch() as routing:
                 self.policy.prompt_logprobs(prompt)
             parts.append(routing.metrics())
         return load_metrics(merge_metrics(*parts), "router/probe/")
@@ -160,8 +160,8 @@ class Learner:
         parts = []
         for micro in self._split(rows):
             batch = self._collate(micro)
-            replay = self._routes.replay(micro, batch.attention_mask)
-            with self.policy.routers.watch(batch.attention_mask, replay=replay) as routing:
+            replay = self._routes.replay(micro, batch.lengths)
+            with self.policy.routers.watch(replay=replay) as routing:
                 self.policy(batch)
             parts.append(routing.metrics())
         counts = merge_metrics(*parts).get(COUNTS)
@@ -215,12 +215,13 @@ class Learner:
         self.updates = checkpoint.restore(Path(folder), self.policy, self.optimizer)
 
     def _split(self, rows: Sequence[int]) -> list[list[int]]:
-        lengths = [self._samples[row].length for row in rows]
-        budget = self._config.max_tokens_per_microbatch
-        return [[rows[i] for i in micro] for micro in micro_batches(lengths, budget)]
+        if not self.policy.packs:
+            return [[row] for row in rows]
+        micros = micro_batches([self._samples[row] for row in rows], self._config.max_tokens_per_microbatch)
+        return [[rows[i] for i in micro] for micro in micros]
 
-    def _collate(self, rows: Sequence[int]) -> Any:
-        return collate([self._samples[row] for row in rows], pad_id=self.policy.pad_id).to(self.policy.device)
+    def _collate(self, rows: Sequence[int]) -> Batch:
+        return collate([self._samples[row] for row in rows]).to(self.policy.device)
 
 
 def _over_ranks(metrics: dict[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:

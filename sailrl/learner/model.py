@@ -11,6 +11,8 @@ import torch
 
 from sailrl.algos.logprobs import token_logprobs
 from sailrl.data.batch import Batch, Sample, collate
+from sailrl.errors import LearnerError
+from sailrl.learner.attention import bounds, use_packed
 from sailrl.learner.moe import Routers
 from sailrl.learner.vision import Vision
 from sailrl.types import BANNED_LOGIT_BIAS, Prompt
@@ -53,11 +55,11 @@ class Policy(torch.nn.Module):
         if activation_checkpointing:
             self.model.gradient_checkpointing_enable({"use_reentrant": False})
         self.model.train()
+        self.packs = use_packed(self.model)
+        """Whether a batch may hold several samples."""
         self.routers = Routers(self.model, float32=router_float32)
         _freeze(self.model, frozen)
         self._vision, self.dtype, self.temperature = vision, DTYPES[dtype], temperature
-        pad = self.model.config.get_text_config().pad_token_id
-        self.pad_id = 0 if pad is None else int(pad)
         head = self.model.get_output_embeddings().weight
         ban = torch.zeros(head.shape[0], device=head.device)
         ban[list(banned_ids)] = BANNED_LOGIT_BIAS  # what the engine adds to these logits
@@ -71,8 +73,7 @@ class Policy(torch.nn.Module):
 
     def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns ``(logp, entropy)``, both [B, R] float32 in nats, 0 where the mask is False."""
-        rows, positions = batch.response_positions()
-        hidden = self._hidden(batch)[rows, positions]
+        hidden = self._hidden(batch)[batch.response_positions()]
         targets = batch.response_ids[batch.mask]
         weight = self._head(hidden.dtype)
         logp, entropy = token_logprobs(hidden, weight, targets, temperature=self.temperature, bias=self._ban)
@@ -81,8 +82,7 @@ class Policy(torch.nn.Module):
 
     def response_logits(self, batch: Batch) -> torch.Tensor:
         """[N, V] float32 logits of the N response tokens before temperature: for a handful of samples only."""
-        rows, positions = batch.response_positions()
-        logits = self._hidden(batch)[rows, positions].float() @ self._head(torch.float32).T
+        logits = self._hidden(batch)[batch.response_positions()].float() @ self._head(torch.float32).T
         return logits if self._ban is None else logits + self._ban
 
     @torch.no_grad()
@@ -94,7 +94,7 @@ class Policy(torch.nn.Module):
         """
         ids = np.asarray(prompt.token_ids, dtype=np.int32)
         whole = Sample(ids, ids[:0], np.zeros(0, np.float32), 0.0, tuple(prompt.images))
-        hidden = self._hidden(collate([whole], pad_id=self.pad_id))[0, :-1]
+        hidden = self._hidden(collate([whole]))[:-1]
         weight = self._head(hidden.dtype) if head is None else head.to(hidden.dtype)
         logp, _ = token_logprobs(hidden, weight, torch.from_numpy(ids[1:]).long().to(hidden.device))
         return logp.tolist()
@@ -107,12 +107,17 @@ class Policy(torch.nn.Module):
         return self.model.get_output_embeddings().weight.to(dtype)
 
     def _hidden(self, batch: Batch) -> torch.Tensor:
-        device = self.device
-        with torch.autocast(device.type, self.dtype, enabled=self.dtype != torch.float32):
-            seen = {} if self._vision is None else self._vision.inputs(self.model, batch)
-            return self.model.base_model(
-                input_ids=batch.input_ids.to(device), attention_mask=batch.attention_mask.to(device), **seen
-            ).last_hidden_state
+        """[N, H] last hidden states of the packed row."""
+        if len(batch.lengths) > 1 and not self.packs:
+            raise LearnerError(f"{type(self.model).__name__} was given {len(batch.lengths)} samples in one row")
+        batch = batch.to(self.device)
+        inputs: dict[str, Any] = bounds(batch) if self.packs else {}
+        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            if self._vision is None:
+                inputs["position_ids"] = batch.positions()[None]
+            else:
+                inputs |= self._vision.inputs(self.model, batch)
+            return self.model.base_model(input_ids=batch.input_ids[None], **inputs).last_hidden_state[0]
 
 
 def _freeze(model: Any, parts: Sequence[str]) -> None:

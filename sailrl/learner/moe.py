@@ -23,11 +23,9 @@ COUNTS, CHANGED = "router/counts", "router/changed"
 
 
 class Routing:
-    """What the routers did in one forward pass. Tokens are flat: N = rows x positions of the batch."""
+    """What the routers did in one forward pass, for the N tokens of its packed row."""
 
-    def __init__(self, mask: Tensor, replay: Tensor | None) -> None:
-        self.mask = mask
-        """[N] bool, True on tokens that are no padding."""
+    def __init__(self, replay: Tensor | None) -> None:
         self.replay = replay
         """[layers, N, K] experts to use instead of the routers' own choice; None leaves it to them."""
         self.logits: dict[int, Tensor] = {}
@@ -46,8 +44,7 @@ class Routing:
         if not self.experts:
             return {}
         counts = [
-            router.expert_counts(self.experts[layer], self.mask, self.logits[layer].shape[-1])
-            for layer in sorted(self.experts)
+            router.expert_counts(self.experts[layer], self.logits[layer].shape[-1]) for layer in sorted(self.experts)
         ]
         return {COUNTS: torch.stack(counts)} | ({} if self.replay is None else {CHANGED: self.undone})
 
@@ -59,7 +56,7 @@ class Routing:
             tokens: 0-dim, tokens of the whole update, prompts included.
         """
         parts = [
-            router.load_balancing_loss(logits, fraction[layer], self.mask, denominator=tokens)[0]
+            router.load_balancing_loss(logits, fraction[layer], denominator=tokens)[0]
             for layer, logits in self.logits.items()
         ]
         return torch.stack(parts).mean()
@@ -81,17 +78,16 @@ class Routers:
             module.register_forward_hook(partial(self._hook, layer))
 
     @contextmanager
-    def watch(self, mask: Tensor, *, replay: Tensor | None = None) -> Iterator[Routing]:
+    def watch(self, *, replay: Tensor | None = None) -> Iterator[Routing]:
         """Records one forward pass. Stay inside for the backward pass: activation checkpointing routes again there.
 
         Args:
-            mask: [B, S], 1 on tokens that are no padding.
             replay: see ``Routing``.
 
         Raises:
             LearnerError: the forward pass did not use every layer of what was to be replayed, token for token.
         """
-        self._routing = routing = Routing(mask.bool().flatten(), replay)
+        self._routing = routing = Routing(replay)
         try:
             yield routing
         finally:
@@ -123,7 +119,7 @@ class Routers:
             replay = _replayed(layer, routing, experts)
             if layer not in routing.experts:
                 kept = (experts.unsqueeze(-1) == replay.unsqueeze(-2)).any(-1)
-                routing.undone = routing.undone + (~kept & routing.mask.unsqueeze(-1)).sum().double()
+                routing.undone = routing.undone + (~kept).sum().double()
             experts = replay
         if routing is not None and layer not in routing.experts:  # not again when checkpointing recomputes
             routing.experts[layer], routing.logits[layer] = experts, logits
@@ -145,8 +141,7 @@ def _replayed(layer: int, routing: Routing, own: Tensor) -> Tensor:
             f"routing replay holds {held} (layers, tokens, experts per token), but layer {layer} asks for "
             f"{tuple(own.shape)}: recording and update do not see the same tokens"
         )
-    recorded = routing.replay[layer].to(own.device, own.dtype)
-    return torch.where(routing.mask.to(own.device).unsqueeze(-1), recorded, own)
+    return routing.replay[layer].to(own.device, own.dtype)
 
 
 class RoutingMemory:
@@ -162,31 +157,27 @@ class RoutingMemory:
         """Another episode, other samples."""
         self._rows.clear()
 
-    def keep(self, rows: Sequence[int], routing: Routing) -> None:
-        """Takes what ``routing`` used for the samples ``rows``, which were the rows of its batch in this order."""
-        mask = routing.mask.view(len(rows), -1)
-        experts = routing.stacked()
-        per_row = experts.view(len(experts), *mask.shape, -1)
-        for b, row in enumerate(rows):
-            self._rows[row] = per_row[:, b, mask[b]].cpu()
+    def keep(self, rows: Sequence[int], lengths: Sequence[int], routing: Routing) -> None:
+        """Takes what ``routing`` used for the samples ``rows``, which lay in its row in this order and so long."""
+        for row, experts in zip(rows, routing.stacked().cpu().split(list(lengths), dim=1), strict=True):
+            self._rows[row] = experts
 
-    def replay(self, rows: Sequence[int], mask: Tensor) -> Tensor | None:
-        """[layers, N, K] for a batch of these samples with this mask [B, S]; None when nothing was recorded.
+    def replay(self, rows: Sequence[int], lengths: Sequence[int]) -> Tensor | None:
+        """[layers, N, K] for these samples in this order; None when nothing was recorded.
 
         Raises:
             LearnerError: a sample was not recorded, or with another length.
         """
         if not self._rows:
             return None
-        some = next(iter(self._rows.values()))
-        out = some.new_zeros(len(some), *mask.shape, some.shape[-1])
-        for b, row in enumerate(rows):
-            recorded, length = self._rows.get(row), int(mask[b].sum())
+        parts = []
+        for row, length in zip(rows, lengths, strict=True):
+            recorded = self._rows.get(row)
             if recorded is None or recorded.shape[1] != length:
                 what = "nothing" if recorded is None else f"{recorded.shape[1]} tokens"
                 raise LearnerError(f"routing replay has {what} of sample {row}, which has {length} tokens")
-            out[:, b, mask[b].bool().cpu()] = recorded
-        return out.flatten(1, 2)
+            parts.append(recorded)
+        return torch.cat(parts, dim=1)
 
 
 def over_ranks(counts: Tensor, experts_per_token: int) -> tuple[Tensor, Tensor]:

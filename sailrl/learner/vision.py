@@ -27,13 +27,14 @@ class Vision:
         self._held = 0
 
     def inputs(self, model: Any, batch: Batch) -> dict[str, Any]:
-        """Keyword arguments for the model's forward: token types, grids, and the features of all images in order.
+        """Keyword arguments for the model's forward: positions [3, 1, N], in which every sample starts anew, and the
+        features of all images in order.
 
         The rollouts of a group share their images, so the tower runs on distinct ones only, and its features are
         repeated; gradients add up over the repetitions.
 
         Raises:
-            LearnerError: a row's placeholders do not belong to its images, or one was sampled.
+            LearnerError: a sample's placeholders do not belong to its images, or one was sampled.
             DataError: an image is not in the store.
         """
         order = [digest for row in batch.images for digest in row]
@@ -41,9 +42,10 @@ class Vision:
         loaded = self._load(distinct)
         self._check(batch, {digest: self._processor.features(grid) for digest, (_, grid) in loaded.items()})
         device = next(model.parameters()).device
-        token_types = self._processor.image_places(batch.input_ids)
+        grids = [[loaded[digest][1] for digest in row] for row in batch.images]
+        positions = self._positions(model, batch, grids).to(device)
         if not order:
-            return {"mm_token_type_ids": token_types.to(device)}
+            return {"position_ids": positions}
         features = model.get_image_features(
             torch.cat([loaded[digest][0] for digest in distinct]).to(device),
             torch.stack([loaded[digest][1] for digest in distinct]).to(device),
@@ -52,11 +54,18 @@ class Vision:
         where = [distinct.index(digest) for digest in order]
         features.pooler_output = [features.pooler_output[i] for i in where]
         features.deepstack_features = [[layer[i] for i in where] for layer in features.deepstack_features]
-        return {
-            "mm_token_type_ids": token_types.to(device),
-            "image_grid_thw": torch.stack([loaded[digest][1] for digest in order]).to(device),
-            "mm_encoder_outputs": {"image": features},
-        }
+        return {"position_ids": positions, "mm_encoder_outputs": {"image": features}}
+
+    def _positions(self, model: Any, batch: Batch, grids: Sequence[Sequence[torch.Tensor]]) -> torch.Tensor:
+        """[3, 1, N] positions on the CPU, sample by sample as the model counts them around images."""
+        parts = []
+        for ids, grid in zip(batch.input_ids.cpu().split(batch.lengths), grids, strict=True):
+            places = self._processor.image_places(ids)
+            found, _ = model.base_model.get_rope_index(
+                ids[None], places[None], image_grid_thw=torch.stack(list(grid)) if grid else None
+            )
+            parts.append(found)
+        return torch.cat(parts, dim=-1)
 
     def _load(self, digests: Sequence[str]) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
         for digest in digests:
@@ -75,12 +84,13 @@ class Vision:
     def _check(self, batch: Batch, features: dict[str, int]) -> None:
         image_id = self._processor.image_id
         assert image_id is not None  # there is no vision without images
-        lengths, prompts = batch.attention_mask.sum(dim=1).tolist(), batch.prompt_lengths.tolist()
-        for row, ids in enumerate(batch.input_ids.tolist()):
-            counts = [features[digest] for digest in (batch.images[row] if batch.images else ())]
-            fault = check_placeholders(ids[: prompts[row]], ids[prompts[row] : lengths[row]], image_id, counts)
+        prompts = batch.prompt_lengths.tolist()
+        for number, part in enumerate(batch.input_ids.split(batch.lengths)):
+            ids, prompt = part.tolist(), prompts[number]
+            counts = [features[digest] for digest in batch.images[number]]
+            fault = check_placeholders(ids[:prompt], ids[prompt:], image_id, counts)
             if fault is not None:
                 raise LearnerError(
-                    f"row {row} of a micro-batch: {fault}. Nothing was learned from it. "
+                    f"sample {number} of a micro-batch: {fault}. Nothing was learned from it. "
                     "Run `sailrl check --data` on the configuration."
                 )

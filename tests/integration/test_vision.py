@@ -123,7 +123,7 @@ def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
 def _worst(policy: Policy, prompts: Sequence[Prompt], sampled: dict[int, list[Completion]]) -> float:
     """Largest difference on any sampled token, all completions in one mixed batch of the learner, in nats."""
     samples = [Sample.of(prompts[index], done, 0.0) for index, all_done in sampled.items() for done in all_done]
-    batch = collate(samples, pad_id=policy.pad_id)
+    batch = collate(samples)
     with torch.no_grad():
         logp, _ = policy(batch)
     return float(((logp - batch.engine_logp) * batch.mask).abs().max())

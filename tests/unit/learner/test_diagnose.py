@@ -37,7 +37,7 @@ def said(policy: Policy, change: Callable[[Tensor], Tensor] = lambda logits: log
     """Samples with the log-probs of an engine that has these weights and changes its logits like this. Tokens are
     drawn from what it says, so that none is impossible."""
     samples = make_samples(8)
-    batch = collate(samples, pad_id=0)
+    batch = collate(samples)
     with torch.no_grad():
         # Responses of the same tokens throughout would not do: draw each token where the engine would be.
         logp = change(policy.response_logits(batch)).log_softmax(-1)
@@ -53,10 +53,10 @@ def last_tokens(policy: Policy, change: Callable[[Tensor], Tensor], *, likely: i
     """Responses of one token, one of the most likely ones: a truncated engine can only have said such."""
     samples = [replace(s, response_ids=s.response_ids[:1], engine_logp=s.engine_logp[:1]) for s in make_samples(12)]
     with torch.no_grad():
-        ranked = policy.response_logits(collate(samples, pad_id=0)).argsort(descending=True)
+        ranked = policy.response_logits(collate(samples)).argsort(descending=True)
     chosen = [int(ranked[i, i % likely]) for i in range(len(samples))]
     samples = [replace(s, response_ids=np.array([t], np.int32)) for s, t in zip(samples, chosen, strict=True)]
-    batch = collate(samples, pad_id=0)
+    batch = collate(samples)
     with torch.no_grad():
         logp = change(policy.response_logits(batch)).log_softmax(-1)
     return _with(samples, batch.response_ids[batch.mask], logp)
@@ -110,7 +110,7 @@ def _answering(policy: Policy, prompts: Callable[[Sample], np.ndarray]) -> list[
     """Samples whose engine read other prompts than the learner trains on."""
     samples = make_samples(8)
     read = [replace(s, prompt_ids=prompts(s)) for s in samples]
-    batch = collate(read, pad_id=0)
+    batch = collate(read)
     with torch.no_grad():
         logp, _ = policy(batch)
     return [

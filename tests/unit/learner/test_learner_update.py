@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from sailrl.config.losses import Dapo
-from sailrl.data.batch import Sample, micro_batches
+from sailrl.data.batch import Sample
+from sailrl.data.pack import micro_batches
 from sailrl.errors import LearnerError
 from sailrl.learner.learner import Learner
 from tests.fakes.tiny_learner import make_learner, make_samples, make_scope, same, weights
@@ -22,7 +23,7 @@ def _gradient(folder: Path, samples: list[Sample], budget: int, *, mean_of_means
     learner = make_learner(folder)
     learner.policy.double()  # so that only the order of additions is left to differ
     learner.set_episode(samples)
-    split = micro_batches([s.length for s in samples], budget)
+    split = micro_batches(samples, budget)
     for rows in split:
         scope = make_scope(samples)
         if mean_of_means:  # the plausible wrong formula: each micro-batch's own mean, then the mean of those
@@ -169,7 +170,7 @@ def _logp_rows(learner: Learner) -> list[np.ndarray]:
     from sailrl.data.batch import collate
 
     with torch.no_grad():
-        logp, _ = learner.policy(collate(learner._samples, pad_id=learner.policy.pad_id))
+        logp, _ = learner.policy(collate(learner._samples))
     return [row[: len(s.response_ids)].numpy() for row, s in zip(logp, learner._samples, strict=True)]
 
 

@@ -44,9 +44,9 @@ def _shake(learner: Learner, size: float) -> None:
 def _experts(learner: Learner, rows: list[int]) -> torch.Tensor:
     """[layers, N, K] what the routers choose by themselves."""
     batch = learner._collate(rows)
-    with torch.no_grad(), learner.policy.routers.watch(batch.attention_mask) as routing:
+    with torch.no_grad(), learner.policy.routers.watch() as routing:
         learner.policy(batch)
-    return routing.stacked()[:, batch.attention_mask.bool().flatten()].sort(-1).values
+    return routing.stacked().sort(-1).values
 
 
 # --- measuring -----------------------------------------------------------------------------------------------------
@@ -57,16 +57,15 @@ def test_every_layer_has_a_router_and_a_dense_model_has_none(moe_folder: Path, t
     assert Policy(str(tiny_folder)).routers.names == []
 
 
-def test_counts_leave_padding_out_and_add_up_to_tokens_times_experts_per_token(moe_folder: Path) -> None:
+def test_counts_add_up_to_tokens_times_experts_per_token(moe_folder: Path) -> None:
     samples = make_samples(5)
     learner = moe_learner(moe_folder)
     learner.set_episode(samples)
     batch = learner._collate(list(range(5)))
-    with torch.no_grad(), learner.policy.routers.watch(batch.attention_mask) as routing:
+    with torch.no_grad(), learner.policy.routers.watch() as routing:
         learner.policy(batch)
     counts = routing.metrics()[COUNTS]
     tokens = sum(sample.length for sample in samples)
-    assert batch.attention_mask.numel() > tokens  # there is padding to leave out
     assert counts.shape == (LAYERS, EXPERTS)
     assert counts.sum(1).tolist() == [tokens * TOP_K] * LAYERS
 
@@ -190,11 +189,10 @@ def test_r2_uses_the_recorded_experts_after_the_routers_have_moved(moe_folder: P
     _shake(learner, 0.2)
     assert not torch.equal(_experts(learner, rows), recorded)  # by themselves they would now choose others
     batch = learner._collate(rows)
-    replay = learner._routes.replay(rows, batch.attention_mask)
-    with torch.no_grad(), learner.policy.routers.watch(batch.attention_mask, replay=replay) as routing:
+    replay = learner._routes.replay(rows, batch.lengths)
+    with torch.no_grad(), learner.policy.routers.watch(replay=replay) as routing:
         learner.policy(batch)
-    used = routing.stacked()[:, batch.attention_mask.bool().flatten()].sort(-1).values
-    assert torch.equal(used, recorded)
+    assert torch.equal(routing.stacked().sort(-1).values, recorded)
     assert 0 < learner.update(rows, make_scope(samples))["router/changed_fraction"] < 1
 
 
@@ -229,11 +227,11 @@ def test_a_recording_of_other_tokens_is_refused(moe_folder: Path) -> None:
 
 def test_a_recording_with_another_number_of_layers_is_refused(moe_folder: Path) -> None:
     policy = Policy(str(moe_folder))
-    batch = collate(make_samples(2), pad_id=0)
-    tokens = batch.attention_mask.numel()
+    batch = collate(make_samples(2))
+    tokens = len(batch.input_ids)
     for layers, message in ((1, "layer 1 asks for"), (3, "holds 3 layers, but 2 were run")):
         replay = torch.zeros(layers, tokens, TOP_K, dtype=torch.int16)
-        with pytest.raises(LearnerError, match=message), policy.routers.watch(batch.attention_mask, replay=replay):
+        with pytest.raises(LearnerError, match=message), policy.routers.watch(replay=replay):
             policy(batch)
 
 
@@ -250,8 +248,8 @@ def test_replay_for_a_dense_model_is_refused(tiny_folder: Path) -> None:
 def test_routers_score_in_float32_under_bfloat16(moe_folder: Path) -> None:
     def logits(float32: bool) -> torch.Tensor:
         policy = Policy(str(moe_folder), dtype="bfloat16", router_float32=float32)
-        batch = collate(make_samples(3), pad_id=0)
-        with torch.no_grad(), policy.routers.watch(batch.attention_mask) as routing:
+        batch = collate(make_samples(3))
+        with torch.no_grad(), policy.routers.watch() as routing:
             policy(batch)
         return routing.logits[0]
 
@@ -297,13 +295,13 @@ def test_the_routers_of_qwen3_vl_moe_are_found_recorded_and_replayed() -> None:
         )
     )
     routers = Routers(model)
-    ids, mask = torch.arange(10)[None], torch.ones(1, 10)
+    ids = torch.arange(10)[None]
     with torch.no_grad():
-        with routers.watch(mask) as first:
+        with routers.watch() as first:
             plain = model(input_ids=ids).last_hidden_state
-        with routers.watch(mask, replay=first.stacked()) as second:
+        with routers.watch(replay=first.stacked()) as second:
             replayed = model(input_ids=ids).last_hidden_state
-        with routers.watch(mask, replay=(first.stacked() + 1) % EXPERTS):
+        with routers.watch(replay=(first.stacked() + 1) % EXPERTS):
             other = model(input_ids=ids).last_hidden_state
     assert first.stacked().shape == (2, 10, TOP_K)
     assert float(second.metrics()[CHANGED]) == 0

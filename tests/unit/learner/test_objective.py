@@ -25,10 +25,9 @@ def make_batch(
 ) -> Batch:
     """Two responses of 3 and 1 tokens; the engine's log-probs are all ``engine``; rows in ``images`` have one."""
     mask = torch.tensor([[True, True, True], [True, False, False]])
-    blank = torch.zeros(2, 5, dtype=torch.long)
     return Batch(
-        input_ids=blank,
-        attention_mask=blank,
+        input_ids=torch.zeros(8, dtype=torch.long),
+        lengths=(5, 3),
         prompt_lengths=torch.tensor([2, 2]),
         response_ids=torch.zeros(2, 3, dtype=torch.long),
         mask=mask,

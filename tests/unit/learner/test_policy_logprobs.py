@@ -29,7 +29,7 @@ def _by_transformers(folder: Path, ids: np.ndarray, temperature: float, banned: 
 def test_logprobs_and_entropy_agree_with_the_full_softmax(tiny_folder: Path, temperature: float) -> None:
     samples = make_samples(5)
     policy = Policy(str(tiny_folder), temperature=temperature, banned_ids=BANNED)
-    logp, entropy = policy(collate(samples, pad_id=policy.pad_id))
+    logp, entropy = policy(collate(samples))
     for row, sample in enumerate(samples):
         ids = np.concatenate([sample.prompt_ids, sample.response_ids])
         full = _by_transformers(tiny_folder, ids, temperature, BANNED)
@@ -44,7 +44,7 @@ def test_logprobs_and_entropy_agree_with_the_full_softmax(tiny_folder: Path, tem
 
 
 def test_without_the_temperature_the_numbers_are_others(tiny_folder: Path) -> None:
-    batch = collate(make_samples(5), pad_id=0)
+    batch = collate(make_samples(5))
     warm, cold = Policy(str(tiny_folder))(batch)[0], Policy(str(tiny_folder), temperature=0.7)(batch)[0]
     assert (warm - cold).abs().max() > 0.05
 
@@ -53,7 +53,7 @@ def test_banned_ids_have_no_probability(tiny_folder: Path) -> None:
     samples = make_samples(3)
     samples[0].response_ids[:] = BANNED[0]
     policy = Policy(str(tiny_folder), banned_ids=BANNED)
-    logp, _ = policy(collate(samples, pad_id=policy.pad_id))
+    logp, _ = policy(collate(samples))
     assert (logp[0][: len(samples[0].response_ids)].exp() == 0).all()
 
 
@@ -66,7 +66,7 @@ def test_prompt_logprobs_know_neither_temperature_nor_bans(tiny_folder: Path) ->
 
 
 def test_bfloat16_computes_roughly_the_same_and_keeps_float32_weights(tiny_folder: Path) -> None:
-    batch = collate(make_samples(5), pad_id=0)
+    batch = collate(make_samples(5))
     exact, rough = Policy(str(tiny_folder))(batch)[0], Policy(str(tiny_folder), dtype="bfloat16")
     assert {p.dtype for p in rough.parameters()} == {torch.float32}
     difference = (rough(batch)[0] - exact).abs().max()
@@ -74,7 +74,7 @@ def test_bfloat16_computes_roughly_the_same_and_keeps_float32_weights(tiny_folde
 
 
 def test_activation_checkpointing_changes_no_number(tiny_folder: Path) -> None:
-    batch = collate(make_samples(5), pad_id=0)
+    batch = collate(make_samples(5))
     gradients = []
     for checkpointing in (False, True):
         policy = Policy(str(tiny_folder), activation_checkpointing=checkpointing)

@@ -59,10 +59,11 @@ class Bench:
         response = draw.integers(20, 250, tokens).astype(np.int32)
         logp = draw.normal(-5.7, 0.3, tokens).astype(np.float32)  # log(1/300) is -5.7
         ids = np.asarray(prompt.token_ids, dtype=np.int32)
-        return Sample(ids, response, logp, advantage=1.0 if seed % 2 else -0.6, images=tuple(prompt.images))
+        images, filled = tuple(prompt.images), len(ids) - len(prompt.engine_ids) + len(prompt.images)
+        return Sample(ids, response, logp, advantage=1.0 if seed % 2 else -0.6, images=images, image_tokens=filled)
 
     def logp(self, *samples: Sample) -> torch.Tensor:
-        return self.policy(collate(samples, pad_id=self.policy.pad_id))[0]
+        return self.policy(collate(samples))[0]
 
     def pixels(self, digests: Sequence[str]) -> dict[str, torch.Tensor]:
         """What transformers' own image processor makes of the images; nothing without images."""
@@ -359,13 +360,13 @@ def test_placeholders_that_do_not_belong_to_their_images_stop_the_learner(
     bench: Bench, breaking: Callable[[Bench, Sample], Sample], says: str
 ) -> None:
     good, broken = bench.sample(1), breaking(bench, bench.sample(0))
-    with pytest.raises(LearnerError, match=f"row 1 of a micro-batch: {says}"):
+    with pytest.raises(LearnerError, match=f"sample 1 of a micro-batch: {says}"):
         bench.logp(good, broken)
     bench.logp(good)
 
 
 def test_a_placeholder_in_a_batch_without_images_stops_the_learner_too(bench: Bench) -> None:
-    with pytest.raises(LearnerError, match="row 0 of a micro-batch: sampled placeholder: token 2"):
+    with pytest.raises(LearnerError, match="sample 0 of a micro-batch: sampled placeholder: token 2"):
         bench.logp(_sampled(bench, bench.sample()))
     smuggled = bench.sample()
     smuggled.prompt_ids[1] = bench.processor.image_id

@@ -1,0 +1,91 @@
+"""Which samples go through the model together: micro-batches under a token budget, and the shares of learner ranks.
+
+Rollouts of one prompt share its images, and the vision tower runs once per distinct image of a micro-batch: so they
+stay together where they fit. Loads are balanced in two currencies, language tokens and distinct image tokens, because
+tower and language model run one after the other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from sailrl.data.batch import Sample
+
+
+def micro_batches(samples: Sequence[Sample], max_tokens: int) -> list[list[int]]:
+    """Splits samples into balanced micro-batches of at most ``max_tokens`` tokens; a longer sample goes alone.
+
+    As many as first-fit decreasing needs; longest first, so that what does not fit shows in the first pass. Returns
+    positions in ``samples``; every one appears exactly once.
+    """
+    clusters = _clusters(samples, max_tokens)
+    bins: list[list[int]] = []
+    room: list[int] = []
+    for number, rows in enumerate(clusters):
+        tokens = _load(samples, rows)[0]
+        fits = next((i for i, free in enumerate(room) if tokens <= free), len(bins))
+        if fits == len(bins):
+            bins.append([])
+            room.append(max_tokens)
+        bins[fits].append(number)
+        room[fits] -= tokens
+    balanced = _balance(samples, clusters, len(bins), max_tokens)
+    return _flatten(clusters, bins if balanced is None else balanced)
+
+
+def deal(samples: Sequence[Sample], ranks: int) -> list[list[int]]:
+    """Shares samples out over ``ranks``, balanced. Returns each rank's positions in ``samples``, some maybe none."""
+    total = sum(sample.length for sample in samples)
+    # A cluster as large as a rank's share leaves nothing to balance with.
+    clusters = _clusters(samples, total // (8 * ranks))
+    dealt = _balance(samples, clusters, ranks, total)
+    assert dealt is not None  # everything would fit in one
+    return _flatten(clusters, dealt)
+
+
+def _flatten(clusters: list[list[int]], bins: list[list[int]]) -> list[list[int]]:
+    return [[row for number in numbers for row in clusters[number]] for numbers in bins]
+
+
+def _clusters(samples: Sequence[Sample], max_tokens: int) -> list[list[int]]:
+    """Samples with the same images, as many as the budget takes; a sample without images is alone. Longest first."""
+    clusters: list[list[int]] = []
+    open_ones: dict[tuple[str, ...], tuple[list[int], int]] = {}
+    for row in sorted(range(len(samples)), key=lambda i: (-samples[i].length, i)):
+        sample = samples[row]
+        cluster, tokens = open_ones.get(sample.images, ([], 0))
+        if sample.images and cluster and tokens + sample.length <= max_tokens:
+            cluster.append(row)
+        else:
+            cluster, tokens = [row], 0
+            clusters.append(cluster)
+        open_ones[sample.images] = cluster, tokens + sample.length
+    return sorted(clusters, key=lambda rows: (-_load(samples, rows)[0], rows[0]))
+
+
+def _load(samples: Sequence[Sample], rows: Sequence[int]) -> tuple[int, int]:
+    """Language tokens, image places included, and image tokens that the tower has to make."""
+    return sum(samples[row].length for row in rows), samples[rows[0]].image_tokens
+
+
+def _balance(
+    samples: Sequence[Sample], clusters: list[list[int]], count: int, max_tokens: int
+) -> list[list[int]] | None:
+    """Clusters over ``count`` bins, the largest first, each to where it leaves the least load of what it brings; None
+    when the budget leaves no place for one. A cluster over the budget gets a bin to itself."""
+    loads = np.array([_load(samples, rows) for rows in clusters], dtype=float).reshape(-1, 2)
+    shares = loads / np.maximum(loads.sum(axis=0), 1)
+    bins: list[list[int]] = [[] for _ in range(count)]
+    tokens, held = np.zeros(count), np.zeros((count, 2))
+    for number in sorted(range(len(clusters)), key=lambda i: (-shares[i].max(), i)):
+        fits = (tokens == 0) | (tokens + loads[number, 0] <= max_tokens)
+        if not fits.any():
+            return None
+        after = np.where(shares[number] > 0, held + shares[number], 0).max(axis=1)
+        best = int(np.where(fits, after, np.inf).argmin())
+        bins[best].append(number)
+        tokens[best] += loads[number, 0]
+        held[best] += shares[number]
+    return bins
