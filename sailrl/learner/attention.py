@@ -71,16 +71,17 @@ def attend(
     kind = query.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else query.dtype
     if query.is_cuda and dtype != torch.float32 and not dropout:
-        rows = [x[0].transpose(0, 1).to(dtype) for x in (query, key, value)]  # [N, heads, D]
-        edges = (cu_seq_lens_q, cu_seq_lens_q, max_length_q, max_length_q)
-        causal = (-1, 0)
-        return varlen_attn(*rows, *edges, scale=scaling, window_size=causal, enable_gqa=True)[None], None
+        q, k, v = (x[0].transpose(0, 1).to(dtype) for x in (query, key, value))  # [N, heads, D]
+        starts, longest, causal = cu_seq_lens_q, max_length_q, (-1, 0)
+        out = varlen_attn(q, k, v, starts, starts, longest, longest, scale=scaling, window_size=causal, enable_gqa=True)
+        assert isinstance(out, Tensor)  # nothing but the output was asked for
+        return out[None], None
     lengths = cu_seq_lens_q.diff().tolist()
     parts = zip(*(x.split(lengths, dim=2) for x in (query, key, value)), strict=True)
-    out = [
+    alone = [
         torch.nn.functional.scaled_dot_product_attention(
-            *part, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=True
+            q, k, v, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=True
         )
-        for part in parts
+        for q, k, v in parts
     ]
-    return torch.cat(out, dim=2).transpose(1, 2), None
+    return torch.cat(alone, dim=2).transpose(1, 2), None
