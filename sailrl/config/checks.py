@@ -287,20 +287,36 @@ def _same_response_limit(config: RlvrConfig | FilterConfig) -> Iterator[Complain
             )
 
 
-def _ipc_pairs_up(config: RlvrConfig) -> Iterator[Complaint]:
+def _way_of_weights_fits_placement(config: RlvrConfig) -> Iterator[Complaint]:
+    method, placement = config.sync.method, config.placement
+    if (method, placement) == ("nccl", "colocated"):
+        yield Complaint(
+            ("sync", "method"),
+            "is nccl, whose group holds every GPU once, but placement is colocated, where rank i and engine i share "
+            "one. Write sync.method: disk (or ipc), or placement: split.",
+        )
+    if (method, placement) == ("ipc", "split"):
+        yield Complaint(
+            ("sync", "method"),
+            "is ipc, which hands weights over inside a GPU, but placement is split, where engines and learner ranks "
+            "have GPUs of their own. Write placement: colocated, or sync.method: nccl.",
+        )
+
+
+def _sharing_pairs_up(config: RlvrConfig) -> Iterator[Complaint]:
     workers, ranks = config.rollout.workers, config.learner.ranks
-    if config.sync.method != "ipc":
+    if config.placement != "colocated":
         return
-    why = "but sync.method is ipc, where every learner rank shares its GPU with one engine."
+    why = "but placement is colocated, where every learner rank shares its GPU with one engine."
     if workers != ranks:
         yield Complaint(
             ("rollout", "workers"),
-            f"is {workers} and learner.ranks is {ranks}, {why} Write workers: {ranks}, or sync.method: nccl.",
+            f"is {workers} and learner.ranks is {ranks}, {why} Write workers: {ranks}, or placement: split.",
         )
     if (width := config.rollout.engine.tensor_parallel) > 1:
         yield Complaint(
             ("rollout", "engine", "tensor_parallel"),
-            f"is {width}, {why} Write tensor_parallel: 1, or sync.method: nccl.",
+            f"is {width}, {why} Write tensor_parallel: 1, or placement: split.",
         )
 
 
@@ -328,7 +344,8 @@ RULES: Rules = [
     (RlvrConfig, _microbatch_holds_one),
     (RlvrConfig, _same_response_limit),
     (FilterConfig, _same_response_limit),
-    (RlvrConfig, _ipc_pairs_up),
+    (RlvrConfig, _way_of_weights_fits_placement),
+    (RlvrConfig, _sharing_pairs_up),
     (RlvrConfig, _eval_has_problems),
     *DATA_RULES,
 ]

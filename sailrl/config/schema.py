@@ -199,8 +199,8 @@ class SyncConfig(Section):
     """How new weights reach the engines, and how that is proved."""
 
     method: Literal["disk", "nccl", "ipc"] = "disk"
-    """`disk`: through a folder in shared memory; works everywhere. `nccl`: vLLM's broadcast, engines on GPUs of their
-    own. `ipc`: vLLM's transfer inside a GPU; rank i and engine i share one, so lower gpu_memory_utilization."""
+    """`disk`: through a folder in shared memory; works wherever all is on one machine. `nccl`: vLLM's broadcast, for
+    `placement: split`. `ipc`: vLLM's transfer inside a GPU, for `placement: colocated`."""
     probe_tolerance: float = Field(default=1e-4, gt=0)
     """After each publish the engine's log-probabilities of fixed prompts must agree with the learner's to this many
     nats (float32 agrees to 1e-6; bfloat16 needs about 0.1)."""
@@ -255,6 +255,9 @@ class RlvrConfig(JobConfig):
 
     kind: Literal["rlvr"]
     """The job."""
+    placement: Literal["split", "colocated"] = "split"
+    """`split`: engines and learner ranks have GPUs of their own. `colocated`: rank i and engine i share a GPU and take
+    turns; the engine sleeps while the rank learns, and gpu_memory_utilization leaves room for the rank's state."""
     model: ModelConfig
     """The policy."""
     warm_start: WarmStartConfig | None = None

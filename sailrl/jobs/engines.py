@@ -30,6 +30,7 @@ def open_pool(
     seed: int,
     places: Sequence[Mapping[str, Any]],
     transfer: str = "disk",
+    sleeps: bool = False,
 ) -> RolloutPool:
     """The rollout workers of a configuration; their engines begin to load.
 
@@ -38,9 +39,20 @@ def open_pool(
         images: folder of the image store.
         places: Ray's options for each worker.
         transfer: how weights will reach the engines (``sync.method``).
+        sleeps: whether the engines share their GPUs, and will be sent to sleep.
     """
     return RolloutPool(
-        partial(build_engine, model, data, rollout, weights=weights, images=images, seed=seed, transfer=transfer),
+        partial(
+            build_engine,
+            model,
+            data,
+            rollout,
+            weights=weights,
+            images=images,
+            seed=seed,
+            transfer=transfer,
+            sleeps=sleeps,
+        ),
         workers=rollout.workers,
         in_flight=rollout.engine.max_concurrent,
         timeout_s=rollout.timeout_s,
@@ -58,6 +70,7 @@ def build_engine(
     images: str,
     seed: int,
     transfer: str = "disk",
+    sleeps: bool = False,
 ) -> Engine:
     """Makes one engine; called in the worker's process."""
     from sailrl.rollout.vllm_engine import VllmEngine
@@ -84,6 +97,7 @@ def build_engine(
         kv_cache_gib=engine.kv_cache_gib,
         worker_extension=WORKER_EXTENSION,
         load_image=ImageStore(Path(images)).image,
+        sleeps=sleeps,
     )
 
 

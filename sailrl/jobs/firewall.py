@@ -27,6 +27,7 @@ async def diagnosed(
     error: MismatchError, config: RlvrConfig, run: Session, groups: Sequence[Group], run_dir: Path
 ) -> MismatchError:
     """``error`` with the cause found on ``groups``, once the run is saved where ``mismatch.action`` is to pause."""
+    await run.wake_engines()
     causes = await explain_weights(run) or explain_responses(run, groups)
     saved = ""
     if config.mismatch.action == "pause":

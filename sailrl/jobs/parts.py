@@ -17,7 +17,7 @@ from sailrl.jobs.run_state import RunState
 from sailrl.report.metrics import MetricsLog
 from sailrl.report.traces import RolloutLog
 from sailrl.rollout.collect import Collection, Collector
-from sailrl.rollout.engine import Pool
+from sailrl.rollout.engine import Pool, Stage
 from sailrl.sync.base import WeightSync
 from sailrl.sync.probe import Probe
 from sailrl.types import Prompt
@@ -55,6 +55,9 @@ class Learners(Protocol):
     def export(self, folder: str) -> None:
         """Writes the weights for the engines."""
 
+    def free_memory(self) -> None:
+        """Gives back what it no longer uses of its GPUs."""
+
     def save(self, folder: str) -> None:
         """Writes the learner's part of a checkpoint."""
 
@@ -76,12 +79,32 @@ class Session:
     text_probe: list[Prompt]
     """Prompts without images on which the load of experts is watched: RL on images must not starve text."""
     processor: Processor
+    colocated: bool = False
+    """Engines and learner share their GPUs. Engines then sleep from ``rest_engines`` to the next ``publish``, and
+    are asleep when the session begins."""
+
+    async def rest_engines(self) -> None:
+        """Hands shared GPUs to the learner. The engines must have nothing in flight."""
+        if self.colocated:
+            await self.pool.sleep()
+
+    async def wake_engines(self) -> None:
+        """Hands shared GPUs back to the engines, which have the weights published last."""
+        await self._wake("weights")
+        await self._wake("kv_cache")
+
+    async def _wake(self, stage: Stage) -> None:
+        if self.colocated:
+            self.learners.free_memory()
+            await self.pool.wake(stage)
 
     async def publish(self, version: int) -> float:
         """Gives the engines the learner's weights as ``version`` and proves that they took them; returns the largest
         difference in nats that the proof found."""
         previous = self.sync.current
+        await self._wake("weights")
         await self.sync.publish(version)
+        await self._wake("kv_cache")
         self.state.version = version
         try:
             return await self.probe.check(version, previous)

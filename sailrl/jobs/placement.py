@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from sailrl.config.layout import layout
 from sailrl.config.schema import RlvrConfig, SamplingConfig
 from sailrl.errors import ConfigError, RolloutError
+
+RESERVE_S = 60
+"""How long GPUs that are there may take to become free."""
 
 
 @contextmanager
@@ -36,6 +40,15 @@ def cluster() -> Iterator[None]:
 
 
 @dataclass(frozen=True, slots=True)
+class Node:
+    """One machine of the cluster that has GPUs."""
+
+    address: str
+    """Its IP address, as Ray knows it."""
+    gpus: int
+
+
+@dataclass(frozen=True, slots=True)
 class Places:
     """Ray's options for every actor of a run."""
 
@@ -45,23 +58,28 @@ class Places:
     """One per learner rank."""
 
 
-def gpus() -> int:
-    """GPUs of the cluster; 0 where this machine is all there is and its torch cannot use any."""
+def nodes() -> list[Node]:
+    """The machines with GPUs, this one first; none where this machine is all there is and its torch cannot use any."""
     import ray
     import torch
 
     if not os.environ.get("RAY_ADDRESS") and not torch.cuda.is_available():
-        return 0
-    return int(ray.cluster_resources().get("GPU", 0))
+        return []
+    here = ray.util.get_node_ip_address()
+    found = [
+        Node(node["NodeManagerAddress"], int(node["Resources"].get("GPU", 0))) for node in ray.nodes() if node["Alive"]
+    ]
+    return sorted((node for node in found if node.gpus), key=lambda node: (node.address != here, node.address))
 
 
-def worker_places(rollout: SamplingConfig, gpus: int) -> list[dict[str, Any]]:
+def worker_places(rollout: SamplingConfig, nodes: Sequence[Node]) -> list[dict[str, Any]]:
     """Ray's options for rollout workers that have all GPUs to themselves: ``tensor_parallel`` GPUs each.
 
     Raises:
         ConfigError: the cluster is smaller than the configuration.
     """
     workers, width = rollout.workers, rollout.engine.tensor_parallel
+    gpus = sum(node.gpus for node in nodes)
     if gpus and workers * width > gpus:
         raise ConfigError(
             f"{workers} rollout.workers with an engine.tensor_parallel of {width} need {workers * width} GPUs, but the "
@@ -71,37 +89,47 @@ def worker_places(rollout: SamplingConfig, gpus: int) -> list[dict[str, Any]]:
     return [{"num_gpus": width} if gpus else {} for _ in range(workers)]
 
 
-def places(config: RlvrConfig, gpus: int) -> Places:
-    """Split placement: an engine takes ``tensor_parallel`` GPUs of its own and a learner rank one. With ``sync.method:
-    ipc``, which works inside a GPU, rank i and engine i share GPU i. Without GPUs nothing is reserved.
+def places(config: RlvrConfig, nodes: Sequence[Node]) -> Places:
+    """Reserves the GPUs of ``config.layout`` in one Ray placement group: all of them, or the run does not start.
+
+    Without GPUs nothing is reserved.
 
     Raises:
-        ConfigError: the cluster is smaller than the configuration.
+        ConfigError: the cluster is smaller than the configuration, or spread too far for ``sync.method``.
+        RolloutError: somebody else has the GPUs.
     """
-    workers, ranks, width = config.rollout.workers, config.learner.ranks, config.rollout.engine.tensor_parallel
-    if not gpus:
-        return Places([{}] * workers, [{}] * ranks)
-    shared = config.sync.method == "ipc"
-    needed = ranks if shared else workers * width + ranks
-    if needed > gpus:
-        sum_ = (
-            f"{ranks} for learner.ranks, which share them with the engines"
-            if shared
-            else f"{ranks} for learner.ranks and {workers} x {width} for rollout.workers with engine.tensor_parallel"
-        )
+    if not nodes:
+        return Places([{}] * config.rollout.workers, [{}] * config.learner.ranks)
+    plan = layout(config, [node.gpus for node in nodes])
+    if config.sync.method == "disk" and len(plan.nodes) > 1:
+        other = "ipc" if plan.colocated else "nccl"
         raise ConfigError(
-            f"the run needs {needed} GPUs ({sum_}), but the cluster has {gpus}. Lower one of the numbers, or add "
-            "machines with `ray start` and name the cluster in RAY_ADDRESS."
+            f"sync.method is disk, which hands weights over in the memory of one machine, but the run takes "
+            f"{plan.gpus()} GPUs of {len(plan.nodes)} machines. Write sync.method: {other}."
         )
-    if not shared:
-        return Places([{"num_gpus": width}] * workers, [{"num_gpus": 1}] * ranks)
     from ray.util.placement_group import placement_group
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
-    # A group of bundles, since Ray would put two halves on one GPU wherever they fit.
-    group = placement_group([{"GPU": 1}] * ranks)
-    halves = [
-        {"num_gpus": 0.5, "scheduling_strategy": PlacementGroupSchedulingStrategy(group, bundle)}
-        for bundle in range(ranks)
-    ]
-    return Places(halves, halves)
+    def bundle(node: int, gpus: int) -> dict[str, float]:
+        return {"GPU": gpus, f"node:{nodes[node].address}": 0.001}
+
+    ranks = [bundle(node, 1) for node in plan.ranks]
+    engines = [] if plan.colocated else [bundle(node, plan.gpus_per_engine) for node in plan.engines]
+    group = placement_group([*ranks, *engines])
+    if not group.wait(RESERVE_S):
+        raise RolloutError(
+            f"the cluster has GPUs enough, but {plan.gpus()} of them were not free within {RESERVE_S} s. "
+            "Wait for the other jobs on it to end, or use machines of your own."
+        )
+
+    def option(number: int, gpus: float) -> dict[str, Any]:
+        return {"num_gpus": gpus, "scheduling_strategy": PlacementGroupSchedulingStrategy(group, number)}
+
+    if plan.colocated:
+        # Bundles of one GPU, since Ray would put two halves on one GPU wherever they fit.
+        halves = [option(number, 0.5) for number in range(len(ranks))]
+        return Places(halves, halves)
+    return Places(
+        [option(len(ranks) + number, plan.gpus_per_engine) for number in range(len(engines))],
+        [option(number, 1) for number in range(len(ranks))],
+    )

@@ -46,6 +46,7 @@ async def train(config: RlvrConfig, plan: BatchPlan, run: Session, run_dir: Path
 
         progress.doing("learning")
         samples, updates = _updates(episode.kept, gains, plan)
+        await run.rest_engines()
         with watch("learn"):
             run.learners.set_episode(samples)
             if len(updates) > 1:

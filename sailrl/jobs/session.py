@@ -13,7 +13,7 @@ from sailrl.jobs import run_state
 from sailrl.jobs.engines import open_pool, sampling_of, score_rollout
 from sailrl.jobs.episode import clip_controller
 from sailrl.jobs.parts import Session
-from sailrl.jobs.placement import gpus, places
+from sailrl.jobs.placement import nodes, places
 from sailrl.jobs.prepare import Prepared
 from sailrl.jobs.run_state import RunState
 from sailrl.learner.group import LearnerGroup
@@ -46,7 +46,8 @@ async def open_session(
     prompts, banned = prepared.train, prepared.processor.banned_ids
 
     progress.stage(f"starting {config.rollout.workers} engine(s) and {config.learner.ranks} learner rank(s)")
-    where = places(config, gpus())
+    where = places(config, nodes())
+    colocated = config.placement == "colocated"
     scorer = Scorer(ScoringSpec.from_config(config.rewards))
     pool = open_pool(
         config.model,
@@ -57,7 +58,12 @@ async def open_session(
         seed=config.run.seed,
         places=where.workers,
         transfer=config.sync.method,
+        sleeps=colocated,
     )
+    if colocated:  # an engine takes its share of what is free when it starts, so ranks come when it has left again
+        await pool.start()
+        if not await pool.sleep():
+            progress.message("engines cannot sleep on this machine: they keep their memory while the learner trains")
     learners = LearnerGroup(
         config,
         weights,
@@ -98,6 +104,7 @@ async def open_session(
             eval_prompts=prepared.eval,
             text_probe=[prompt for prompt in prepared.eval or prompts if not prompt.images][:TEXT_PROBE_PROMPTS],
             processor=prepared.processor,
+            colocated=colocated,
         )
         metrics.close()
         rollouts.close()

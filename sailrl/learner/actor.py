@@ -107,6 +107,9 @@ class LearnerActor:
     def send_weights(self) -> None:
         self._learner.send_weights()
 
+    def free_memory(self) -> None:
+        torch.cuda.empty_cache()  # does nothing where there is no GPU
+
     def save(self, folder: str) -> None:
         self._learner.save(folder)
 

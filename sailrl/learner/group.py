@@ -111,6 +111,10 @@ class LearnerGroup:
         """Every rank sends its weights to the engines."""
         self._wait("send_weights", [a.send_weights.remote() for a in self._actors], timeout_s, "sync.timeout_s")
 
+    def free_memory(self) -> None:
+        """Every rank gives back what it no longer uses of its GPU, for the engine that shares it."""
+        self._call("free_memory")
+
     def save(self, folder: str) -> None:
         """Writes the learner's part of a checkpoint."""
         self._wait("save", [self._actors[0].save.remote(folder)])

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from sailrl.types import Completion, Prompt
+
+Stage = Literal["weights", "kv_cache"]
+"""The two steps of waking up, in this order. Between them there is room for the learner to hand over new weights."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,13 @@ class Engine(Protocol):
     async def load_weights(self, folder: str, version: int) -> None:
         """Takes the weights exported into ``folder`` and drops every cache that the old ones filled."""
 
+    async def sleep(self) -> bool:
+        """Lends its GPU to others until it has woken up in both stages; nothing may be in flight. Returns False when
+        the engine cannot: then it keeps its memory, and sleeping and waking change nothing."""
+
+    async def wake(self, stage: Stage) -> None:
+        """Takes memory back: first the weights it fell asleep with, then, after new ones have come, its cache."""
+
     async def stop(self) -> None:
         """Frees everything; the engine cannot be used afterwards."""
 
@@ -86,6 +96,12 @@ class Pool(Protocol):
 
     async def load_weights(self, folder: str, version: int, *, timeout_s: float) -> None:
         """Every engine takes the weights exported into ``folder``."""
+
+    async def sleep(self) -> bool:
+        """Every engine lends its GPU; False when they cannot."""
+
+    async def wake(self, stage: Stage) -> None:
+        """Every engine takes memory back."""
 
     async def stop(self) -> None:
         """Frees everything."""

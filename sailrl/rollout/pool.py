@@ -11,7 +11,7 @@ import ray
 import ray.exceptions
 
 from sailrl.errors import RolloutError, SailError
-from sailrl.rollout.engine import Engine, Request, Sampling
+from sailrl.rollout.engine import Engine, Request, Sampling, Stage
 from sailrl.rollout.worker import RolloutWorker
 from sailrl.types import Completion, Prompt
 
@@ -118,6 +118,14 @@ class RolloutPool:
     async def thaw(self, version: int, *, timeout_s: float) -> None:
         """Every engine goes on with the weights it has now, as ``version``."""
         await self._all("thaw", timeout_s, lambda worker: worker.thaw.remote(version))
+
+    async def sleep(self) -> bool:
+        """Every engine lends its GPU to the learner; False when they cannot."""
+        return all(await self._all("sleep", self._timeout_s, lambda worker: worker.sleep.remote()))
+
+    async def wake(self, stage: Stage) -> None:
+        """Every engine takes memory back."""
+        await self._all("wake", self._timeout_s, lambda worker: worker.wake.remote(stage))
 
     def engine_calls(self) -> EngineCalls:
         """A way to call the engines from another process."""

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from sailrl.errors import RolloutError
-from sailrl.rollout.engine import Request, Sampling
+from sailrl.rollout.engine import Request, Sampling, Stage
 from sailrl.types import BANNED_LOGIT_BIAS, Completion, FinishReason
 
 
@@ -24,6 +24,7 @@ class VllmEngine:
         kv_cache_gib: size of the KV cache on CPU.
         worker_extension: dotted name of the class mixed into vLLM's workers (weight loading and reseeding).
         load_image: content hash to image.
+        sleeps: whether it shares its GPU and will be sent to sleep. vLLM can on GPUs only; elsewhere it stays awake.
     """
 
     def __init__(
@@ -35,10 +36,11 @@ class VllmEngine:
         kv_cache_gib: float,
         worker_extension: str,
         load_image: Callable[[str], Any],
+        sleeps: bool = False,
     ) -> None:
         self._model, self._max_tokens, self._options = model, max_tokens, options
         self._kv_cache_gib, self._worker_extension = kv_cache_gib, worker_extension
-        self._load_image = load_image
+        self._load_image, self._sleeps = load_image, sleeps
         self._numbers = itertools.count()
         self._version = 0
 
@@ -49,8 +51,10 @@ class VllmEngine:
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
         try:
             from vllm.engine.arg_utils import AsyncEngineArgs
+            from vllm.platforms import current_platform
             from vllm.v1.engine.async_llm import AsyncLLM
 
+            self._sleeps = self._sleeps and current_platform.is_sleep_mode_available()
             self._llm = AsyncLLM.from_engine_args(
                 AsyncEngineArgs(
                     model=self._model,
@@ -59,6 +63,7 @@ class VllmEngine:
                     worker_extension_cls=self._worker_extension,
                     enable_log_requests=False,
                     disable_log_stats=True,
+                    enable_sleep_mode=self._sleeps,
                     **self._options,
                 )
             )
@@ -139,6 +144,21 @@ class VllmEngine:
         await self._llm.update_weight_version(str(version))
         self._version = version
         await self._llm.resume_generation()
+
+    async def sleep(self) -> bool:
+        """Weights move to the machine's memory, the cache is dropped; see Engine.sleep.
+
+        Not vLLM's level 2, which drops the weights, too: what was published last can then still be asked, when the
+        learner refuses an update and the reason has to be found.
+        """
+        if self._sleeps:
+            await self._llm.sleep(level=1)
+        return self._sleeps
+
+    async def wake(self, stage: Stage) -> None:
+        """See Engine.wake; the scheduler goes on after the last stage."""
+        if self._sleeps:
+            await self._llm.wake_up([stage])
 
     async def stop(self) -> None:
         """Ends vLLM's processes."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import ray
 
-from sailrl.rollout.engine import DirectEngine, Request, Sampling
+from sailrl.rollout.engine import DirectEngine, Request, Sampling, Stage
 from sailrl.types import Completion
 
 
@@ -42,6 +42,12 @@ class RolloutWorker:
 
     async def thaw(self, version: int) -> None:
         await self._engine.thaw(version)
+
+    async def sleep(self) -> bool:
+        return await self._engine.sleep()
+
+    async def wake(self, stage: Stage) -> None:
+        await self._engine.wake(stage)
 
     async def stop(self) -> None:
         await self._engine.stop()

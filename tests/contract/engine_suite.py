@@ -7,13 +7,13 @@ from collections import Counter
 from collections.abc import Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sailrl.rollout.engine import Engine, Request, Sampling
+from sailrl.rollout.engine import Engine, Request, Sampling, Stage
 from sailrl.types import BANNED_LOGIT_BIAS, Completion
 
 T = TypeVar("T")
@@ -157,6 +157,15 @@ class EngineContract:
             logp = _model(bench.folder)(torch.tensor([ids])).logits[0].log_softmax(-1)
         expected = [float(logp[place, token]) for place, token in enumerate(ids[1:])]
         assert bench.prompt_logprobs(ids) == pytest.approx(expected, abs=EXACT)
+
+    def test_an_engine_wakes_up_with_the_weights_it_fell_asleep_with(self, bench: Bench) -> None:
+        """Also one that says that it cannot sleep, and stays awake."""
+        ids = [20, 21, 22, 23, 24, 25]
+        before = bench.prompt_logprobs(ids)
+        assert bench.call(bench.engine.sleep()) in (True, False)
+        for stage in get_args(Stage):
+            bench.call(bench.engine.wake(stage))
+        assert bench.prompt_logprobs(ids) == pytest.approx(before, abs=EXACT)
 
     def test_loaded_weights_are_computed_with_and_stamped_on_completions(self, bench: Bench, tmp_path: Path) -> None:
         ids = [20, 21, 22, 23, 24, 25]

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from sailrl.data.batch import Sample
 from sailrl.learner.learner import Learner
 from sailrl.learner.objective import UpdateScope
-from sailrl.rollout.engine import Engine, Request, Sampling
+from sailrl.rollout.engine import Engine, Request, Sampling, Stage
 from sailrl.types import BANNED_LOGIT_BIAS, Completion, Prompt
 
 
@@ -44,6 +44,12 @@ class LocalEngine:
     async def load_weights(self, folder: str, version: int) -> None:
         self._load(folder)
         self.version = version
+
+    async def sleep(self) -> bool:
+        return False  # there is no GPU to lend
+
+    async def wake(self, stage: Stage) -> None:
+        pass
 
     async def stop(self) -> None:
         pass
@@ -99,6 +105,12 @@ class OnePool:
     async def load_weights(self, folder: str, version: int, *, timeout_s: float) -> None:
         await self.engine.load_weights(folder, version)
 
+    async def sleep(self) -> bool:
+        return await self.engine.sleep()
+
+    async def wake(self, stage: Stage) -> None:
+        await self.engine.wake(stage)
+
     async def stop(self) -> None:
         await self.engine.stop()
 
@@ -142,6 +154,9 @@ class LocalLearners:
 
     def export(self, folder: str) -> None:
         self.learner.export(folder)
+
+    def free_memory(self) -> None:
+        pass
 
     def save(self, folder: str) -> None:
         self.learner.save(folder)

@@ -34,7 +34,7 @@ from tests.fakes.local import LocalEngine, LocalLearners, OnePool
 
 
 def make_config(**sections: Any) -> RlvrConfig:
-    """A run of a few episodes on four additions at a time; ``sections`` replace or extend whole sections."""
+    """A run of a few episodes on four additions at a time; ``sections`` extend whole sections or replace a value."""
     config: dict[str, Any] = {
         "kind": "rlvr",
         "run": {"deterministic": True},
@@ -54,7 +54,7 @@ def make_config(**sections: Any) -> RlvrConfig:
         "eval": {"every_episodes": 2, "temperature": 1.0},
     }
     for name, section in sections.items():
-        config[name] = config.get(name, {}) | section
+        config[name] = config.get(name, {}) | section if isinstance(section, dict) else section
     return RlvrConfig.model_validate(config)
 
 
@@ -131,6 +131,7 @@ class LocalRun:
             eval_prompts=make_prompts(model, eval_prompts, seed=2),
             text_probe=[],
             processor=processor,
+            colocated=config.placement == "colocated",
         )
 
     def train(self) -> LocalRun:

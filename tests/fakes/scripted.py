@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable, Sequence
 
-from sailrl.rollout.engine import Request, Sampling
+from sailrl.rollout.engine import Request, Sampling, Stage
 from sailrl.types import Completion, Problem, Prompt, Rollout, Score
 
 Script = Callable[[int, int], str]
@@ -42,6 +42,12 @@ class ScriptedPool:
         raise NotImplementedError
 
     async def load_weights(self, folder: str, version: int, *, timeout_s: float) -> None:
+        raise NotImplementedError
+
+    async def sleep(self) -> bool:
+        raise NotImplementedError
+
+    async def wake(self, stage: Stage) -> None:
         raise NotImplementedError
 
     async def stop(self) -> None:

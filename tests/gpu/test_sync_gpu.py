@@ -18,7 +18,7 @@ from sailrl.config.schema import RlvrConfig
 from sailrl.demo import tiny_text
 from sailrl.errors import WeightSyncError
 from sailrl.jobs.engines import open_pool
-from sailrl.jobs.placement import cluster, gpus, places
+from sailrl.jobs.placement import cluster, nodes, places
 from sailrl.jobs.session import build_sync
 from sailrl.learner.group import LearnerGroup
 from sailrl.rollout.engine import Request, Sampling
@@ -55,12 +55,13 @@ def _config(folder: Path, method: str, dtype: str) -> RlvrConfig:
         learner={"max_tokens_per_microbatch": 256},
         # The samples are made up, so the limit for their mismatch at the first update has to be out of the way.
         sync={"method": method, "probe_tolerance": 100.0},
+        placement="colocated" if method == "ipc" else "split",
     )
 
 
 async def _learn_and_publish(config: RlvrConfig, folder: Path) -> list[float]:
     """Publishes twice with an update in between, while a request is in flight; returns what the probe measured."""
-    where = places(config, gpus())
+    where = places(config, nodes())
     pool = open_pool(
         config.model,
         config.data,

@@ -17,7 +17,7 @@ import pytest
 
 from sailrl.demo import tiny_text
 from sailrl.errors import RolloutError
-from sailrl.jobs.placement import places
+from sailrl.jobs.placement import Node, places
 from sailrl.learner.group import LearnerGroup
 from sailrl.rollout.pool import RolloutPool
 from sailrl.sync.probe import Probe
@@ -108,7 +108,7 @@ def test_a_worker_that_is_late_is_named_across_processes(tiny_folder: Path) -> N
 
 
 @pytest.mark.usefixtures("cluster")
-def test_ipc_puts_rank_and_engine_of_a_pair_on_one_gpu_and_pairs_on_different_ones() -> None:
+def test_colocated_placement_puts_rank_and_engine_of_a_pair_on_one_gpu_and_pairs_on_different_ones() -> None:
     import ray
 
     @ray.remote(num_cpus=0)
@@ -117,8 +117,8 @@ def test_ipc_puts_rank_and_engine_of_a_pair_on_one_gpu_and_pairs_on_different_on
             (gpu,) = ray.get_gpu_ids()
             return int(gpu)
 
-    config = make_config(learner={"ranks": 2}, rollout={"workers": 2}, sync={"method": "ipc"})
-    where = places(config, 2)
+    config = make_config(learner={"ranks": 2}, rollout={"workers": 2}, placement="colocated")
+    where = places(config, [Node(ray.util.get_node_ip_address(), 2)])
     actors = [Where.options(**place).remote() for place in where.workers + where.ranks]
     engines_and_ranks = ray.get([actor.gpu.remote() for actor in actors], timeout=60)
     for actor in actors:

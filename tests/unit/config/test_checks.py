@@ -211,12 +211,22 @@ def test_without_places_the_dotted_path_alone_is_given(base: Path) -> None:
         validate(load(base, ["rollout.top_p=0.5"]).config)
 
 
-def test_ipc_pairs_every_learner_rank_with_one_engine(base: Path) -> None:
-    said = complaint(base, "sync.method=ipc", "rollout.workers=3", "learner.ranks=2")
+def test_colocated_placement_pairs_every_learner_rank_with_one_engine(base: Path) -> None:
+    said = complaint(base, "placement=colocated", "rollout.workers=3", "learner.ranks=2")
     assert "rollout.workers is 3 and learner.ranks is 2" in said
-    assert "Write workers: 2, or sync.method: nccl" in said
-    said = complaint(base, "sync.method=ipc", "rollout.engine.tensor_parallel=2")
+    assert "Write workers: 2, or placement: split" in said
+    said = complaint(base, "placement=colocated", "rollout.engine.tensor_parallel=2")
     assert "tensor_parallel is 2" in said
-    for method, workers in (("ipc", 2), ("nccl", 3)):
-        loaded = load(base, [f"sync.method={method}", f"rollout.workers={workers}", "learner.ranks=2"])
+    loaded = load(base, ["placement=split", "rollout.workers=3", "learner.ranks=2"])
+    validate(loaded.config, loaded.where)
+
+
+@pytest.mark.parametrize(("placement", "method"), [("colocated", "nccl"), ("split", "ipc")])
+def test_a_way_of_weights_that_needs_the_other_placement_is_refused(base: Path, placement: str, method: str) -> None:
+    said = complaint(base, f"placement={placement}", f"sync.method={method}")
+    assert f"sync.method is {method}" in said
+    assert f"but placement is {placement}" in said
+    assert "Write " in said
+    for fine in ("disk", "ipc" if placement == "colocated" else "nccl"):
+        loaded = load(base, [f"placement={placement}", f"sync.method={fine}"])
         validate(loaded.config, loaded.where)
