@@ -26,6 +26,10 @@ class RolloutError(SailError):
     """An engine could not start, died or did not answer in time."""
 
 
+class WorkerDied(RolloutError):
+    """A rollout worker is gone, or no longer to be trusted. It is replaced; where it cannot be, the run restarts."""
+
+
 class WeightSyncError(SailError):
     """The engine does not hold the weights that were published."""
 
@@ -36,6 +40,10 @@ class MismatchError(SailError):
 
 class LearnerError(SailError):
     """A learner rank failed, or a number that must be finite is not."""
+
+
+class LearnerDied(LearnerError):
+    """A learner rank is gone or hangs. The run restarts from its last checkpoint."""
 
 
 class CheckpointError(SailError):

@@ -151,7 +151,9 @@ class SamplingConfig(Section):
     engine: EngineConfig = EngineConfig()
     """The engine's own settings."""
     timeout_s: float = Field(default=1800.0, gt=0)
-    """Deadline for one wave of generation."""
+    """Deadline of a worker for one group, or for its share of a wave when deterministic; a late one is replaced."""
+    max_restarts: int = Field(default=3, ge=0)
+    """How often each worker may die and be replaced between two publishes, before the run stops."""
 
 
 class RolloutConfig(SamplingConfig):

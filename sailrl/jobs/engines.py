@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ def open_pool(
     places: Sequence[Mapping[str, Any]],
     transfer: str = "disk",
     sleeps: bool = False,
+    say: Callable[[str], None],
 ) -> RolloutPool:
     """The rollout workers of a configuration; their engines begin to load.
 
@@ -40,6 +41,7 @@ def open_pool(
         places: Ray's options for each worker.
         transfer: how weights will reach the engines (``sync.method``).
         sleeps: whether the engines share their GPUs, and will be sent to sleep.
+        say: told when a worker dies and is replaced.
     """
     return RolloutPool(
         partial(
@@ -57,6 +59,8 @@ def open_pool(
         in_flight=rollout.engine.max_concurrent,
         timeout_s=rollout.timeout_s,
         start_timeout_s=rollout.engine.start_timeout_s,
+        max_restarts=rollout.max_restarts,
+        say=say,
         places=places,
     )
 

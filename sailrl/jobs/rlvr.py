@@ -67,7 +67,7 @@ async def train(config: RlvrConfig, plan: BatchPlan, run: Session, run_dir: Path
                 shared |= run.learners.expert_load(run.text_probe)
             spent = watch.lap()
             speed = {"tokens/trained_per_s": learned["tokens"] / spent["time/step_s"]}
-            values = shared | update_metrics(learned, clip) | spent | speed
+            values = shared | run.pool.metrics() | update_metrics(learned, clip) | spent | speed
             run.metrics.log(state.step, values)
             progress.update(state.step, values)
 

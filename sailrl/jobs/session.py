@@ -59,6 +59,7 @@ async def open_session(
         places=where.workers,
         transfer=config.sync.method,
         sleeps=colocated,
+        say=progress.message,
     )
     if colocated:  # an engine takes its share of what is free when it starts, so ranks come when it has left again
         await pool.start()
@@ -91,6 +92,7 @@ async def open_session(
         metrics = MetricsLog(run_dir, resume_at=state.metrics or None)
         rollouts = RolloutLog(run_dir, accuracy=config.rewards.accuracy_part, resume_at=state.rollouts or None)
         probe = Probe(learners, pool, _probe_prompts(prompts), tolerance=config.sync.probe_tolerance)
+        pool.prove_with(probe.prove)
         yield Session(
             state=state,
             learners=learners,

@@ -66,6 +66,9 @@ class Engine(Protocol):
     async def wake(self, stage: Stage) -> None:
         """Takes memory back: first the weights it fell asleep with, then, after new ones have come, its cache."""
 
+    def alive(self) -> bool:
+        """False once a process of it has died: it never answers again."""
+
     async def stop(self) -> None:
         """Frees everything; the engine cannot be used afterwards."""
 
@@ -102,6 +105,9 @@ class Pool(Protocol):
 
     async def wake(self, stage: Stage) -> None:
         """Every engine takes memory back."""
+
+    def metrics(self) -> dict[str, float]:
+        """``workers/alive`` and ``workers/restarts``."""
 
     async def stop(self) -> None:
         """Frees everything."""

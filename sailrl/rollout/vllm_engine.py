@@ -160,6 +160,10 @@ class VllmEngine:
         if self._sleeps:
             await self._llm.wake_up([stage])
 
+    def alive(self) -> bool:
+        """Whether vLLM's own process lives."""
+        return not self._llm.errored
+
     async def stop(self) -> None:
         """Ends vLLM's processes."""
         self._llm.shutdown()

@@ -7,12 +7,14 @@ went through the whole forward pass shows it. In float32 both sides agree to abo
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from sailrl.errors import WeightSyncError
 from sailrl.types import Prompt
+
+Ask = Callable[[Prompt], Awaitable[list[float]]]
 
 
 class Probe:
@@ -26,6 +28,8 @@ class Probe:
         self._learners, self._pool = learners, pool
         self.prompts, self.tolerance = prompts, tolerance
         self._agreed = False
+        self._version: int | None = None
+        self._mine: list[list[float]] = []  # what the learner said of the prompts at that version
 
     async def check(self, version: int, previous: Path | None) -> float:
         """Returns the largest difference found, in nats.
@@ -37,18 +41,38 @@ class Probe:
         Raises:
             WeightSyncError: an engine's log-probabilities differ by more than the tolerance, or are not numbers.
         """
+        self._mine = [self._learners.prompt_logprobs(prompt) for prompt in self.prompts]
+        self._version = version
         worst = 0.0
-        for prompt in self.prompts:
-            mine = self._learners.prompt_logprobs(prompt)
+        for prompt, mine in zip(self.prompts, self._mine, strict=True):
             for worker, theirs in enumerate(await self._pool.prompt_logprobs(prompt)):
-                differences = [abs(a - b) for a, b in zip(mine, theirs, strict=True)]
-                # max() over numbers loses a NaN that does not come first.
-                difference = math.nan if any(map(math.isnan, differences)) else max(differences, default=0.0)
+                difference = _difference(mine, theirs)
                 if not difference <= self.tolerance:  # not "greater": NaN must fail
                     raise WeightSyncError(self._message(version, worker, difference, prompt, theirs, previous))
                 worst = max(worst, difference)
         self._agreed = True
         return worst
+
+    async def prove(self, worker: int, version: int, ask: Ask) -> bool:
+        """The same for one worker that comes later, by what the learner said then: it may have learned since.
+
+        Args:
+            ask: gives the worker's log-probabilities of a prompt.
+
+        Returns:
+            False while the learner was not asked about ``version`` yet.
+
+        Raises:
+            WeightSyncError: as above.
+        """
+        if version != self._version:
+            return False
+        for prompt, mine in zip(self.prompts, self._mine, strict=True):
+            theirs = await ask(prompt)
+            difference = _difference(mine, theirs)
+            if not difference <= self.tolerance:
+                raise WeightSyncError(self._message(version, worker, difference, prompt, theirs, None))
+        return True
 
     def _message(
         self, version: int, worker: int, difference: float, prompt: Prompt, theirs: list[float], previous: Path | None
@@ -71,3 +95,9 @@ class Probe:
         if stale:
             return text + f"It still has the previous version of: {', '.join(stale)}."
         return text + "No group of the previous version explains it: weights are permuted, renamed or altered."
+
+
+def _difference(mine: Sequence[float], theirs: Sequence[float]) -> float:
+    differences = [abs(a - b) for a, b in zip(mine, theirs, strict=True)]
+    # max() over numbers loses a NaN that does not come first.
+    return math.nan if any(map(math.isnan, differences)) else max(differences, default=0.0)

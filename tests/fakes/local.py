@@ -51,6 +51,9 @@ class LocalEngine:
     async def wake(self, stage: Stage) -> None:
         pass
 
+    def alive(self) -> bool:
+        return True
+
     async def stop(self) -> None:
         pass
 
@@ -110,6 +113,9 @@ class OnePool:
 
     async def wake(self, stage: Stage) -> None:
         await self.engine.wake(stage)
+
+    def metrics(self) -> dict[str, float]:
+        return {"workers/alive": 1.0, "workers/restarts": 0.0}
 
     async def stop(self) -> None:
         await self.engine.stop()

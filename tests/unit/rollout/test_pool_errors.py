@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from ray.exceptions import ActorDiedError, RayTaskError
 
-from sailrl.errors import DataError, RolloutError, SailError
-from sailrl.rollout.pool import _readable
+from sailrl.errors import DataError, RolloutError, SailError, WorkerDied
+from sailrl.rollout.worker import readable
 
 TRACEBACK = "Traceback (most recent call last):\n  File ...\nRuntimeError: boom"
 
@@ -17,20 +17,19 @@ def _from_worker(cause: Exception) -> RayTaskError:
 
 @pytest.mark.parametrize("cause", [RolloutError("vLLM cannot start"), DataError("no such image")])
 def test_our_own_errors_keep_their_kind_and_their_words(cause: SailError) -> None:
-    error = _readable(_from_worker(cause), "start")
+    error = readable(_from_worker(cause), "start")
     assert type(error) is type(cause)
     assert str(error) == str(cause)
 
 
-def test_other_errors_are_named_with_what_was_being_done() -> None:
-    error = _readable(_from_worker(RuntimeError("boom")), "generate")
-    assert isinstance(error, RolloutError)
-    assert str(error) == "a rollout worker failed in generate: RuntimeError: boom"
+def test_other_errors_are_the_death_of_the_worker_with_what_was_being_done() -> None:
+    error = readable(_from_worker(RuntimeError("boom")), "generate")
+    assert isinstance(error, WorkerDied)
+    assert str(error) == "it failed in generate: RuntimeError: boom"
 
 
-def test_a_dead_worker_is_named_with_the_way_on() -> None:
-    error = _readable(ActorDiedError(), "generate")
-    assert isinstance(error, RolloutError)
+def test_a_dead_actor_is_a_dead_worker_in_one_line() -> None:
+    error = readable(ActorDiedError(), "generate")
+    assert isinstance(error, WorkerDied)
     assert "died during generate" in str(error)
-    assert "Run the same command to resume" in str(error)
     assert "\n" not in str(error)

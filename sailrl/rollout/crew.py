@@ -1,0 +1,172 @@
+"""Rollout workers as one engine: prompts are dealt out, results stream back, and nothing a dead worker had is lost.
+
+Nothing here knows Ray; unit tests run it with scripted workers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any, Generic
+
+from sailrl.errors import WorkerDied
+from sailrl.rollout.engine import Request, Sampling, Stage
+from sailrl.rollout.roster import Prove, Result, Roster, W, deadline, whole
+from sailrl.types import Prompt
+
+SETTING = "rollout.timeout_s"
+
+
+class Crew(Generic[W]):
+    """N workers.
+
+    A worker that dies, fails or misses its deadline is killed and replaced. A group it was sampling goes to another
+    one; its share of a seeded wave waits for the replacement, which replays it with the same seed, so that the result
+    is the same bit for bit. The replacement takes the weights published last from their folder and proves them before
+    it gets work. Where weights travel without a folder (``freeze``) or engines share GPUs with the learner (``sleep``)
+    nobody is replaced: WorkerDied is raised.
+
+    Args:
+        hire: makes worker ``number``, which begins to start.
+        workers: how many.
+        in_flight: responses that one worker samples at the same time.
+        timeout_s: deadline of one group, of a worker's share of a seeded wave, and of the probe's question.
+        start_timeout_s: deadline for a worker to be ready.
+        max_restarts: how often each worker may be replaced between two publishes.
+        say: told of every death.
+    """
+
+    def __init__(
+        self,
+        hire: Callable[[int], W],
+        *,
+        workers: int,
+        in_flight: int,
+        timeout_s: float,
+        start_timeout_s: float,
+        max_restarts: int = 0,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self._timeout_s = timeout_s
+        self._roster = Roster(
+            hire,
+            workers=workers,
+            in_flight=in_flight,
+            start_timeout_s=start_timeout_s,
+            max_restarts=max_restarts,
+            say=say,
+        )
+
+    async def start(self) -> None:
+        """Waits until every engine is ready. Raises RolloutError with the engine's own words when one is not."""
+        await self._roster.start()
+
+    def prove_with(self, prove: Prove) -> None:
+        """From now on a replacement must pass ``prove`` before it gets work."""
+        self._roster.prove = prove
+
+    async def generate(
+        self, requests: Sequence[Request], sampling: Sampling, *, seed: int | None = None
+    ) -> AsyncIterator[Result]:
+        """Yields ``(index, completions)`` once for every request, as they finish, from whichever worker.
+
+        With a seed the requests are dealt out in a fixed order, each worker's share as one repeatable wave; without,
+        a group goes to the least busy worker as soon as one has room.
+
+        Raises:
+            RolloutError: a worker died too often.
+        """
+        results: asyncio.Queue[Result | BaseException | None] = asyncio.Queue()
+        if seed is None:
+            jobs = [self._group(request, sampling, results) for request in requests]
+        else:
+            count = len(self._roster.members)
+            shares = [(number, requests[number::count]) for number in range(count)]
+            jobs = [self._share(n, share, sampling, seed + n, results) for n, share in shares if share]
+        tasks = [asyncio.ensure_future(job) for job in jobs]
+
+        def end(work: asyncio.Future[Any]) -> None:
+            results.put_nowait(None if work.cancelled() else work.exception())
+
+        asyncio.gather(*tasks).add_done_callback(end)
+        try:
+            while (item := await results.get()) is not None:
+                if isinstance(item, BaseException):
+                    raise item
+                yield item
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def prompt_logprobs(self, prompt: Prompt) -> list[list[float]]:
+        """[workers][P-1] log-probabilities of the prompt's own tokens, from every engine at work."""
+        request = whole(prompt)
+        return await self._roster.all("prompt_logprobs", self._timeout_s, lambda w: w.prompt_logprobs(request))
+
+    async def load_weights(self, folder: str, version: int, *, timeout_s: float) -> None:
+        """Every engine takes the weights in ``folder``, which must stay until the publish after the next."""
+        self._roster.published(folder, version)
+        await self._roster.all("load_weights", timeout_s, lambda worker: worker.load_weights(folder, version))
+
+    async def freeze(self, *, timeout_s: float) -> None:
+        """Every engine stops computing, keeps its requests and drops its caches."""
+        self._roster.replaceable = False
+        await self._roster.all("freeze", timeout_s, lambda worker: worker.freeze())
+
+    async def thaw(self, version: int, *, timeout_s: float) -> None:
+        """Every engine goes on with the weights it has now, as ``version``."""
+        await self._roster.all("thaw", timeout_s, lambda worker: worker.thaw(version))
+
+    async def sleep(self) -> bool:
+        """Every engine lends its GPU to the learner; False when they cannot."""
+        asleep = all(await self._roster.all("sleep", self._timeout_s, lambda worker: worker.sleep()))
+        self._roster.replaceable = self._roster.replaceable and not asleep
+        return asleep
+
+    async def wake(self, stage: Stage) -> None:
+        """Every engine takes memory back."""
+        await self._roster.all("wake", self._timeout_s, lambda worker: worker.wake(stage))
+
+    def metrics(self) -> dict[str, float]:
+        """``workers/alive``: at work now; ``workers/restarts``: replaced since the start."""
+        alive = sum(member.ready for member in self._roster.members)
+        return {"workers/alive": float(alive), "workers/restarts": float(self._roster.restarts)}
+
+    def workers(self) -> list[W]:
+        """All, in the order of their numbers."""
+        return [member.worker for member in self._roster.members]
+
+    async def stop(self) -> None:
+        """Ends all engines and their processes."""
+        await self._roster.stop()
+
+    async def _group(self, request: Request, sampling: Sampling, results: asyncio.Queue[Any]) -> None:
+        """One group, on whoever has room, until somebody has finished it."""
+        told = False
+        while not told:
+            member = await self._roster.free(sampling.samples)
+            try:
+                async with deadline("a group", self._timeout_s, SETTING):
+                    async for result in member.worker.generate([request], sampling, seed=None):
+                        results.put_nowait(result)
+                        told = True
+            except WorkerDied as death:
+                self._roster.bury(member, death)
+            finally:
+                self._roster.give_back(member, sampling.samples)
+
+    async def _share(
+        self, number: int, requests: Sequence[Request], sampling: Sampling, seed: int, results: asyncio.Queue[Any]
+    ) -> None:
+        """A worker's share of a seeded wave; a replacement replays all of it, and says nothing twice."""
+        finished: set[int] = set()
+        while len(finished) < len(requests):
+            member = await self._roster.at(number)
+            try:
+                async with deadline("its share of a wave", self._timeout_s, SETTING):
+                    async for index, completions in member.worker.generate(requests, sampling, seed=seed):
+                        if index not in finished:
+                            finished.add(index)
+                            results.put_nowait((index, completions))
+            except WorkerDied as death:
+                self._roster.bury(member, death)

@@ -1,0 +1,293 @@
+"""Who works: workers start, get the present weights and prove them, are given work, die and are replaced."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Generic, Protocol, TypeVar
+
+from sailrl.errors import RolloutError, WorkerDied
+from sailrl.rollout.engine import Request, Sampling, Stage
+from sailrl.types import Completion, Prompt
+
+STOP_S = 10.0
+"""Given to a worker to end its engine in order, before it is killed."""
+LOOK_AGAIN_S = 0.1
+
+T = TypeVar("T")
+Result = tuple[int, list[Completion]]
+Ask = Callable[[Prompt], Awaitable[list[float]]]
+Prove = Callable[[int, int, Ask], Awaitable[bool]]
+"""``prove(worker, version, prompt_logprobs)``: raises WeightSyncError when the worker does not compute with the weights
+of ``version``; False while nothing is known of that version yet."""
+
+
+class Worker(Protocol):
+    """One rollout worker, wherever its engine runs. Every call raises WorkerDied when it is gone or has failed, and
+    other errors only where another worker would raise them, too."""
+
+    async def start(self) -> None: ...
+    def generate(
+        self, requests: Sequence[Request], sampling: Sampling, *, seed: int | None
+    ) -> AsyncIterator[Result]: ...
+    async def prompt_logprobs(self, request: Request) -> list[float]: ...
+    async def load_weights(self, folder: str, version: int) -> None: ...
+    async def freeze(self) -> None: ...
+    async def thaw(self, version: int) -> None: ...
+    async def sleep(self) -> bool: ...
+    async def wake(self, stage: Stage) -> None: ...
+    async def stop(self) -> None: ...
+    def kill(self) -> None:
+        """Ends it at once, whatever state it is in; a second call does nothing."""
+
+
+W = TypeVar("W", bound=Worker)
+
+
+@dataclass(slots=True, eq=False)
+class Member(Generic[W]):
+    """A worker and what it is doing."""
+
+    number: int
+    worker: W
+    ready: bool = False
+    load: int = 0
+    """Responses it samples now."""
+    settled: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when it is ready, and when it never will be again."""
+
+
+class Roster(Generic[W]):
+    """N workers, kept at N. A death that cannot be made good ends the roster: all who wait for a worker get the error.
+
+    Args:
+        hire: makes worker ``number``, which begins to start.
+        in_flight: responses that one worker samples at the same time.
+        start_timeout_s: deadline for a worker to be ready; a replacement also takes the weights within it.
+        max_restarts: how often each worker may be replaced between two publishes.
+        say: told of every death.
+    """
+
+    def __init__(
+        self,
+        hire: Callable[[int], W],
+        *,
+        workers: int,
+        in_flight: int,
+        start_timeout_s: float,
+        max_restarts: int,
+        say: Callable[[str], None],
+    ) -> None:
+        self._hire, self._in_flight, self._say = hire, in_flight, say
+        self._start_timeout_s, self._max_restarts = start_timeout_s, max_restarts
+        self.members = [Member(number, hire(number)) for number in range(workers)]
+        self.restarts = 0
+        """Workers replaced since the start."""
+        self.replaceable = True
+        """False where weights travel without a folder, so that a new worker could not get them, or where it would
+        start in memory that it has to share."""
+        self.prove: Prove | None = None
+        """A replacement must pass it before it gets work."""
+        self._weights: tuple[str, int] | None = None
+        self._lately: dict[int, int] = {}  # replacements of each worker since the last publish
+        self._waiting: deque[tuple[int, asyncio.Future[Member[W]]]] = deque()
+        self._failure: BaseException | None = None
+        self._joining: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> None:
+        """Waits until all are ready. Raises RolloutError with the engine's own words when one is not."""
+        members = list(self.members)
+        answers = await self._ask(members, "its start", self._start_timeout_s, lambda worker: worker.start())
+        for member, answer in zip(members, answers, strict=True):
+            if isinstance(answer, BaseException):
+                raise RolloutError(
+                    f"rollout worker {member.number} does not start: {answer} "
+                    f"(deadline: rollout.engine.start_timeout_s, {self._start_timeout_s:g} s)"
+                ) from answer
+            self._admit(member)
+
+    async def free(self, samples: int) -> Member[W]:
+        """The least busy worker with room for so many responses, first come first served; ``give_back`` it.
+
+        Raises:
+            RolloutError: a worker died too often.
+        """
+        self.check()
+        turn: asyncio.Future[Member[W]] = asyncio.get_running_loop().create_future()
+        self._waiting.append((samples, turn))
+        self._deal()
+        try:
+            return await turn
+        except asyncio.CancelledError:
+            if turn.done() and not turn.cancelled() and not turn.exception():  # it was given one in the same moment
+                self.give_back(turn.result(), samples)
+            raise
+
+    def give_back(self, member: Member[W], samples: int) -> None:
+        """Its responses are done, or lost."""
+        member.load -= samples
+        self._deal()
+
+    async def at(self, number: int) -> Member[W]:
+        """Worker ``number``, or its replacement, once it is ready."""
+        while True:
+            member = self.members[number]
+            await member.settled.wait()
+            self.check()
+            if member.ready:
+                return member
+
+    async def all(self, what: str, timeout_s: float, call: Callable[[W], Coroutine[Any, Any, T]]) -> list[T]:
+        """What all who are at work answer. One that fails or is late is replaced, and its answer left out."""
+        members = [member for member in self.members if member.ready]
+        answers: list[T] = []
+        for member, answer in zip(members, await self._ask(members, what, timeout_s, call), strict=True):
+            if isinstance(answer, WorkerDied):
+                self.bury(member, answer)
+            elif isinstance(answer, BaseException):
+                raise answer
+            else:
+                answers.append(answer)
+        self.check()
+        return answers
+
+    def published(self, folder: str, version: int) -> None:
+        """From now on a replacement takes these weights, which must stay until the publish after the next."""
+        self._weights = (folder, version)
+        self._lately.clear()
+
+    def bury(self, member: Member[W], why: WorkerDied) -> None:
+        """Kills a worker that is dead to us and hires another; the second report of the same death does nothing."""
+        if self.members[member.number] is not member or self._failure:
+            return
+        member.ready = False
+        member.settled.set()
+        member.worker.kill()
+        lost = f"rollout worker {member.number} is lost: {why}"
+        replaced = self._lately.get(member.number, 0)
+        if not self.replaceable:
+            self._fail(
+                WorkerDied(f"{lost}. Another can take its place only with sync.method: disk and GPUs of its own.")
+            )
+        elif replaced == self._max_restarts:
+            self._fail(
+                RolloutError(
+                    f"{lost}. It was replaced {replaced} times since the last publish, as often as "
+                    "rollout.max_restarts allows. Mend the cause or raise the number, and run the same command to "
+                    "resume from the last checkpoint."
+                )
+            )
+        else:
+            self._lately[member.number] = replaced + 1
+            self.restarts += 1
+            self._say(f"{lost}; starting another")
+            self._join(member.number)
+
+    def check(self) -> None:
+        """Raises what ended the roster."""
+        if self._failure:
+            raise self._failure
+
+    async def stop(self) -> None:
+        """Ends all engines and their processes."""
+        self._fail(RolloutError("the rollout workers were stopped"))
+        for task in self._joining:
+            task.cancel()
+        await self._ask(self.members, "its end", STOP_S, lambda worker: worker.stop())
+        for member in self.members:
+            member.worker.kill()
+
+    def _join(self, number: int) -> None:
+        self.members[number] = Member(number, self._hire(number))
+        task = asyncio.ensure_future(self._make_ready(self.members[number]))
+        self._joining.add(task)
+        task.add_done_callback(self._joining.discard)
+
+    async def _make_ready(self, member: Member[W]) -> None:
+        """A new worker starts, takes the present weights, proves them, and gets work."""
+        try:
+            async with deadline("its start", self._start_timeout_s, "rollout.engine.start_timeout_s"):
+                await member.worker.start()
+                while not await self._is_current(member):
+                    await asyncio.sleep(LOOK_AGAIN_S)
+        except RolloutError as error:
+            self.bury(member, WorkerDied(str(error)))
+        except Exception as error:
+            self._fail(error)
+        else:
+            self._admit(member)
+            self._say(f"rollout worker {member.number} is back at work")
+
+    async def _is_current(self, member: Member[W]) -> bool:
+        """Gives it the weights published last; True when they are proved, and still the last."""
+        weights = self._weights
+        if weights is None:  # the first publish will prove all
+            return True
+        folder, version = weights
+        try:
+            await member.worker.load_weights(folder, version)
+        except WorkerDied:
+            if self._weights == weights:
+                raise
+            return False  # the folder was removed under its hands
+
+        async def ask(prompt: Prompt) -> list[float]:
+            return await member.worker.prompt_logprobs(whole(prompt))
+
+        proved = self.prove is None or await self.prove(member.number, version, ask)
+        return proved and self._weights == weights
+
+    def _admit(self, member: Member[W]) -> None:
+        member.ready = True
+        member.settled.set()
+        self._deal()
+
+    def _deal(self) -> None:
+        while self._waiting:
+            samples, turn = self._waiting[0]
+            if not turn.done():
+                room = [m for m in self.members if m.ready and (not m.load or m.load + samples <= self._in_flight)]
+                if not room:
+                    return
+                member = min(room, key=lambda m: m.load)
+                member.load += samples
+                turn.set_result(member)
+            self._waiting.popleft()
+
+    def _fail(self, error: BaseException) -> None:
+        self._failure = self._failure or error
+        for member in self.members:
+            member.settled.set()
+        for _, turn in self._waiting:
+            if not turn.done():
+                turn.set_exception(self._failure)
+        self._waiting.clear()
+
+    @staticmethod
+    async def _ask(
+        members: Sequence[Member[W]], what: str, timeout_s: float, call: Callable[[W], Coroutine[Any, Any, T]]
+    ) -> list[T | BaseException]:
+        async def one(worker: W) -> T:
+            async with deadline(what, timeout_s):
+                return await call(worker)
+
+        return await asyncio.gather(*(one(member.worker) for member in members), return_exceptions=True)
+
+
+def whole(prompt: Prompt) -> Request:
+    """The request for a prompt's own log-probabilities."""
+    return Request(0, prompt.engine_ids, prompt.images, len(prompt.token_ids))
+
+
+@asynccontextmanager
+async def deadline(what: str, timeout_s: float, setting: str = "") -> AsyncIterator[None]:
+    """What takes longer is the death of the worker that is waited for."""
+    try:
+        async with asyncio.timeout(timeout_s):
+            yield
+    except TimeoutError:
+        named = f" ({setting})" if setting else ""
+        raise WorkerDied(f"it did not finish {what} within {timeout_s:g} s{named}") from None

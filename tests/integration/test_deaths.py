@@ -1,0 +1,58 @@
+"""Processes of a run are killed, and the run goes on as if nothing had happened."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+
+from tests.integration.conftest import SHORT, Finished, log_of, metrics, start, wait_until
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+
+OF_THE_MACHINE = ("time/", "tokens/trained_per_s", "workers/")
+
+
+def lines(folder: Path) -> list[dict[str, Any]]:
+    """The metrics without what depends on the machine and its accidents."""
+    return [{k: v for k, v in line.items() if not k.startswith(OF_THE_MACHINE)} for line in metrics(folder)]
+
+
+def process_of(run: Any, name: str) -> psutil.Process:
+    """The one process of a run whose name begins so."""
+    (found,) = (p for p in psutil.Process(run.pid).children(recursive=True) if p.name().startswith(name))
+    return found
+
+
+def test_a_run_whose_worker_and_then_engine_is_killed_is_the_run_that_was_left_alone(
+    tiny_run: Finished, fresh_folder: Callable[[], Path], stopping: list[Any]
+) -> None:
+    folder = fresh_folder()
+    run = start(folder, *SHORT)
+    stopping.append(run)
+
+    def reached(step: int) -> Callable[[], bool]:
+        def look() -> bool:
+            assert run.poll() is None, log_of(folder).read_text()
+            return any(line["step"] >= step for line in metrics(folder))
+
+        return look
+
+    wait_until("update 1", reached(1), timeout_s=480)
+    os.kill(process_of(run, "ray::RolloutWorker").pid, signal.SIGKILL)
+    wait_until("update 9", reached(9), timeout_s=480)
+    os.kill(process_of(run, "VLLM::EngineCore").pid, signal.SIGKILL)
+    assert run.wait(timeout=480) == 0, log_of(folder).read_text()
+
+    said = log_of(folder).read_text()
+    assert said.count("rollout worker 0 is lost") == 2
+    assert said.count("rollout worker 0 is back at work") == 2
+    assert metrics(folder)[-2]["workers/restarts"] == 2
+    assert lines(folder) == lines(tiny_run.folder)
+    for name in ("rollouts.jsonl", "checkpoints/episode-000004/model/model.safetensors"):
+        assert (folder / name).read_bytes() == (tiny_run.folder / name).read_bytes(), name

@@ -1,0 +1,268 @@
+"""Rollout workers die in every way they can, and nothing is lost, done twice, or waited for without an end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sailrl.errors import DataError, RolloutError, WeightSyncError, WorkerDied
+from sailrl.rollout.engine import Request, Sampling
+from sailrl.rollout.roster import Ask
+from sailrl.types import Problem, Prompt
+from tests.fakes.mortal import Fate, MortalCrew, MortalWorker
+
+T = TypeVar("T")
+FOUR = Sampling(samples=4, temperature=1.0, max_tokens=8)
+PROMPT = Prompt(Problem(prompt="?"), [1, 2], [1, 2])
+
+
+def requests(count: int) -> list[Request]:
+    return [Request(i, [100 + i]) for i in range(count)]
+
+
+async def texts(crew: MortalCrew, count: int, seed: int | None = None) -> dict[int, str]:
+    """What each request was answered; fails when one is answered twice."""
+    found: dict[int, str] = {}
+    async for index, completions in crew.generate(requests(count), FOUR, seed=seed):
+        assert index not in found
+        assert len(completions) == 4
+        found[index] = completions[0].text
+    return found
+
+
+def run(crew: MortalCrew, what: Callable[[], Awaitable[T]]) -> T:
+    async def whole() -> T:
+        await crew.start()
+        await crew.load_weights("weights-7", 7, timeout_s=5)
+        try:
+            return await asyncio.wait_for(what(), timeout=10)
+        finally:
+            await crew.stop()
+
+    return asyncio.run(whole())
+
+
+def dies(number: int, doing: str, at: int = 0, lives: int = 1) -> Fate:
+    """Worker ``number`` dies doing that, after ``at`` prompts, in so many of its lives."""
+
+    def fate(worker: MortalWorker) -> None:
+        if (worker.number, worker.doing) == (number, doing) and worker.done >= at and worker.life < lives:
+            worker.die()
+
+    return fate
+
+
+def test_groups_of_a_dead_worker_go_to_the_living() -> None:
+    crew = MortalCrew(dies(0, "generate", at=2))
+    assert run(crew, lambda: texts(crew, 12)) == {i: f"{100 + i}/None/7" for i in range(12)}
+    assert crew.metrics()["workers/restarts"] == 1
+    assert "rollout worker 0 is lost: it died during generate; starting another" in crew.said
+
+
+def test_when_nobody_lives_groups_wait_for_the_replacement() -> None:
+    crew = MortalCrew(dies(0, "generate", at=2), workers=1)
+    assert len(run(crew, lambda: texts(crew, 12))) == 12
+    assert [worker.done for worker in crew.hired][1] >= 12 - 3  # two were told before the death, one perhaps with it
+    assert crew.hired[1].folder == "weights-7"  # it had the present weights before it got work
+
+
+def test_a_seeded_wave_is_replayed_by_the_replacement_with_the_same_seeds() -> None:
+    undisturbed, crew = MortalCrew(), MortalCrew(dies(1, "generate", at=2))
+    expected = run(undisturbed, lambda: texts(undisturbed, 9, seed=50))
+    assert expected[0] == "100/50/7"
+    assert expected[1] == "101/51/7"  # the second worker's share has the next seed
+    assert run(crew, lambda: texts(crew, 9, seed=50)) == expected
+    assert [worker.number for worker in crew.hired] == [0, 1, 1]
+    assert crew.hired[2].done == 4  # the whole share of 4, of which 2 were known
+
+
+def test_the_next_wave_goes_to_the_replacement_of_a_worker_that_died_between_waves() -> None:
+    crew = MortalCrew(dies(1, "prompt_logprobs"))
+
+    async def story() -> tuple[int, dict[int, str]]:
+        answers = len(await crew.prompt_logprobs(PROMPT))
+        return answers, await texts(crew, 4, seed=50)
+
+    assert run(crew, story) == (1, {0: "100/50/7", 1: "101/51/7", 2: "102/50/7", 3: "103/51/7"})
+
+
+def test_a_hanging_worker_is_dead_at_its_deadline() -> None:
+    def fate(worker: MortalWorker) -> None:
+        if worker.doing == "generate" and worker.life == 0 and worker.number == 0:
+            worker.hang()
+
+    for seed in (None, 1):
+        crew = MortalCrew(fate, timeout_s=0.2)
+        assert len(run(crew, lambda crew=crew, seed=seed: texts(crew, 6, seed))) == 6  # type: ignore[misc]
+        assert "within 0.2 s (rollout.timeout_s)" in crew.said[0]
+        assert crew.hired[0].dead
+
+
+def test_a_worker_that_dies_loading_weights_is_replaced_by_one_that_has_them() -> None:
+    def fate(worker: MortalWorker) -> None:
+        if worker.doing == "load_weights" and worker.version == 7 and worker.number == 1:
+            worker.die()
+
+    crew = MortalCrew(fate)
+
+    async def story() -> dict[int, str]:
+        await crew.load_weights("weights-8", 8, timeout_s=5)
+        return await texts(crew, 4, seed=0)
+
+    assert set(run(crew, story).values()) == {"100/0/8", "101/1/8", "102/0/8", "103/1/8"}
+
+
+def test_weights_published_while_a_replacement_starts_reach_it_before_any_work() -> None:
+    crew = MortalCrew(dies(0, "generate"), workers=1)
+
+    async def story() -> dict[int, str]:
+        first = asyncio.ensure_future(texts(crew, 2))
+        while len(crew.hired) == 1:
+            await asyncio.sleep(0)
+        await crew.load_weights("weights-8", 8, timeout_s=5)
+        return await first
+
+    assert run(crew, story) == {0: "100/None/8", 1: "101/None/8"}
+
+
+def test_a_replacement_is_proved_before_it_gets_work() -> None:
+    asked: list[tuple[int, int, list[float]]] = []
+
+    async def prove(worker: int, version: int, ask: Ask) -> bool:
+        asked.append((worker, version, await ask(PROMPT)))
+        return len(asked) > 1  # the first time nothing is known of that version yet
+
+    crew = MortalCrew(dies(0, "generate"), workers=1)
+    crew.prove_with(prove)
+    assert len(run(crew, lambda: texts(crew, 3))) == 3
+    assert asked == [(0, 7, [7.0])] * 2
+
+
+def test_a_replacement_that_is_not_proved_ends_the_run() -> None:
+    async def prove(worker: int, version: int, ask: Ask) -> bool:
+        raise WeightSyncError("it does not compute with version 7")
+
+    for seed in (None, 1):
+        crew = MortalCrew(dies(0, "generate"), workers=1)
+        crew.prove_with(prove)
+        with pytest.raises(WeightSyncError, match="does not compute"):
+            run(crew, lambda crew=crew, seed=seed: texts(crew, 3, seed))  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("doing", ["generate", "load_weights", "start"])
+@pytest.mark.parametrize("seed", [None, 1])
+def test_a_worker_that_dies_again_and_again_ends_the_run_with_the_next_step(doing: str, seed: int | None) -> None:
+    def fate(worker: MortalWorker) -> None:
+        if worker.number == 0 and worker.doing == (doing if worker.life else "generate"):
+            worker.die()
+
+    crew = MortalCrew(fate, workers=1, max_restarts=2)
+    with pytest.raises(RolloutError, match=r"replaced 2 times .* rollout\.max_restarts .* resume") as caught:
+        run(crew, lambda: texts(crew, 4, seed))
+    assert not isinstance(caught.value, WorkerDied)  # the run must not restart for ever
+    assert len(crew.hired) == 3
+    assert all(worker.dead for worker in crew.hired)
+
+
+def test_every_publish_forgives_earlier_deaths() -> None:
+    async def deaths(crew: MortalCrew, publishes: int) -> float:
+        for version in range(8, 11):
+            await crew.prompt_logprobs(PROMPT)
+            await texts(crew, 1)  # waits for the replacement
+            if publishes:
+                await crew.load_weights(f"weights-{version}", version, timeout_s=5)
+        return crew.metrics()["workers/restarts"]
+
+    fate = dies(0, "prompt_logprobs", lives=3)
+    crew = MortalCrew(fate, workers=1, max_restarts=1)
+    assert run(crew, lambda: deaths(crew, 3)) == 3
+    other = MortalCrew(fate, workers=1, max_restarts=1)
+    with pytest.raises(RolloutError, match="replaced 1 times"):
+        run(other, lambda: deaths(other, 0))
+
+
+def test_where_weights_travel_without_a_folder_a_death_ends_the_session() -> None:
+    crew = MortalCrew(dies(0, "generate"))
+
+    async def story() -> None:
+        await crew.freeze(timeout_s=5)
+        await crew.thaw(8, timeout_s=5)
+        await texts(crew, 4)
+
+    with pytest.raises(WorkerDied, match=r"rollout worker 0 is lost: .* sync\.method: disk"):
+        run(crew, story)
+
+
+def test_an_error_of_the_data_is_no_death() -> None:
+    def fate(worker: MortalWorker) -> None:
+        if worker.doing == "generate":
+            raise DataError("no such image")
+
+    crew = MortalCrew(fate)
+    with pytest.raises(DataError, match="no such image"):
+        run(crew, lambda: texts(crew, 4))
+    assert len(crew.hired) == 2
+
+
+def test_an_engine_that_cannot_start_ends_the_run_at_once() -> None:
+    def fate(worker: MortalWorker) -> None:
+        raise RolloutError("vLLM cannot start: no such model")
+
+    crew = MortalCrew(fate)
+    with pytest.raises(RolloutError, match="rollout worker 0 does not start: vLLM cannot start: no such model"):
+        run(crew, lambda: texts(crew, 1))
+
+
+def test_a_worker_samples_no_more_than_it_may_at_once() -> None:
+    at_once, most = 0, 0
+
+    class Counting(MortalWorker):
+        async def generate(self, *args, **kwargs):  # type: ignore[no-untyped-def, override]
+            nonlocal at_once, most
+            at_once += 1
+            most = max(most, at_once)
+            async for item in super().generate(*args, **kwargs):
+                yield item
+            at_once -= 1
+
+    crew = MortalCrew(workers=1, in_flight=9)
+    crew._roster.members[0].worker.__class__ = Counting
+    assert len(run(crew, lambda: texts(crew, 20))) == 20
+    assert most == 2  # 2 groups of 4 fit into 9
+
+
+def test_a_call_that_is_given_up_gives_its_places_back() -> None:
+    crew = MortalCrew(workers=1, in_flight=4)
+
+    async def story() -> dict[int, str]:
+        stream = crew.generate(requests(6), FOUR)
+        await anext(stream)
+        await stream.aclose()  # type: ignore[attr-defined]
+        return await texts(crew, 6)
+
+    assert len(run(crew, story)) == 6
+    assert crew._roster.members[0].load == 0
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    deaths=st.lists(st.tuples(st.integers(0, 2), st.integers(0, 1), st.integers(0, 6)), max_size=6),
+    count=st.integers(0, 15),
+    seed=st.none() | st.integers(0, 5),
+)
+def test_whoever_dies_and_when_every_request_is_answered_once(
+    deaths: list[tuple[int, int, int]], count: int, seed: int | None
+) -> None:
+    """Three workers, each of which may die in its first two lives after some prompts; 3 restarts are enough."""
+
+    def fate(worker: MortalWorker) -> None:
+        if worker.doing == "generate" and (worker.number, worker.life, worker.done) in deaths:
+            worker.die()
+
+    crew, undisturbed = MortalCrew(fate, workers=3), MortalCrew(workers=3)
+    assert run(crew, lambda: texts(crew, count, seed)) == run(undisturbed, lambda: texts(undisturbed, count, seed))
