@@ -99,9 +99,12 @@ class Crew(Generic[W]):
                 task.cancel()
 
     async def prompt_logprobs(self, prompt: Prompt) -> list[list[float]]:
-        """[workers][P-1] log-probabilities of the prompt's own tokens, from every engine at work."""
-        request = whole(prompt)
-        return await self._roster.all("prompt_logprobs", self._timeout_s, lambda w: w.prompt_logprobs(request))
+        """[workers][P-1] log-probabilities of the prompt's own tokens, from every engine at work: one at least."""
+        request, answers = whole(prompt), list[list[float]]()
+        while not answers:
+            await self._roster.somebody()
+            answers = await self._roster.all("prompt_logprobs", self._timeout_s, lambda w: w.prompt_logprobs(request))
+        return answers
 
     async def load_weights(self, folder: str, version: int, *, timeout_s: float) -> None:
         """Every engine takes the weights in ``folder``, which must stay until the publish after the next."""

@@ -142,6 +142,7 @@ class Roster(Generic[W]):
 
     async def all(self, what: str, timeout_s: float, call: Callable[[W], Coroutine[Any, Any, T]]) -> list[T]:
         """What all who are at work answer. One that fails or is late is replaced, and its answer left out."""
+        self.check()
         members = [member for member in self.members if member.ready]
         answers: list[T] = []
         for member, answer in zip(members, await self._ask(members, what, timeout_s, call), strict=True):
@@ -153,6 +154,15 @@ class Roster(Generic[W]):
                 answers.append(answer)
         self.check()
         return answers
+
+    async def somebody(self) -> None:
+        """Waits until at least one is at work."""
+        while not any(member.ready for member in self.members):
+            self.check()
+            waits = [asyncio.ensure_future(member.settled.wait()) for member in self.members]
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            for wait in waits:
+                wait.cancel()
 
     def published(self, folder: str, version: int) -> None:
         """From now on a replacement takes these weights, which must stay until the publish after the next."""

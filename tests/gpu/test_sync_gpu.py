@@ -71,6 +71,7 @@ async def _learn_and_publish(config: RlvrConfig, folder: Path) -> list[float]:
         seed=config.run.seed,
         places=where.workers,
         transfer=config.sync.method,
+        say=print,
     )
     learners = LearnerGroup(config, str(folder), str(folder), state=None, places=where.ranks)
     sync: Any = build_sync(config, learners, pool)

@@ -43,9 +43,9 @@ def test_a_run_whose_worker_and_then_engine_is_killed_is_the_run_that_was_left_a
 
         return look
 
-    wait_until("update 1", reached(1), timeout_s=480)
+    wait_until("update 4", reached(4), timeout_s=480)  # its line is written when the next episode is being generated
     os.kill(process_of(run, "ray::RolloutWorker").pid, signal.SIGKILL)
-    wait_until("update 9", reached(9), timeout_s=480)
+    wait_until("update 12", reached(12), timeout_s=480)
     os.kill(process_of(run, "VLLM::EngineCore").pid, signal.SIGKILL)
     assert run.wait(timeout=480) == 0, log_of(folder).read_text()
 
