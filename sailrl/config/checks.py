@@ -320,6 +320,24 @@ def _sharing_pairs_up(config: RlvrConfig) -> Iterator[Complaint]:
         )
 
 
+def _adapters_come_alone(model: ModelConfig) -> Iterator[Complaint]:
+    if model.lora is not None and model.freeze:
+        yield Complaint(
+            ("freeze",),
+            f"is {list(model.freeze)} and lora is set, but with lora the whole model is frozen and only the adapter "
+            "learns. Remove freeze, and choose with lora.target_modules where there is an adapter.",
+        )
+
+
+def _adapters_are_merged_to_disk(config: RlvrConfig) -> Iterator[Complaint]:
+    if config.model.lora is not None and config.sync.method != "disk":
+        yield Complaint(
+            ("sync", "method"),
+            f"is {config.sync.method} and model.lora is set, but weights with an adapter are merged when they are "
+            "written. Write method: disk.",
+        )
+
+
 def _eval_has_problems(config: RlvrConfig) -> Iterator[Complaint]:
     if config.data.eval is None and config.eval != EvalConfig():
         yield Complaint(
@@ -331,6 +349,7 @@ def _eval_has_problems(config: RlvrConfig) -> Iterator[Complaint]:
 
 RULES: Rules = [
     (ModelConfig, _one_model),
+    (ModelConfig, _adapters_come_alone),
     (SourceConfig, _one_source),
     (SourceConfig, _regex_has_a_group),
     (RewardsConfig, _accuracy_is_no_penalty),
@@ -346,6 +365,7 @@ RULES: Rules = [
     (FilterConfig, _same_response_limit),
     (RlvrConfig, _way_of_weights_fits_placement),
     (RlvrConfig, _sharing_pairs_up),
+    (RlvrConfig, _adapters_are_merged_to_disk),
     (RlvrConfig, _eval_has_problems),
     *DATA_RULES,
 ]

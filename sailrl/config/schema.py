@@ -30,6 +30,20 @@ class RunConfig(Section):
     """Rollouts in fixed waves with a reseeded engine, so that a resumed run equals an uninterrupted one bit for bit."""
 
 
+class LoraConfig(Section):
+    """A low-rank addition to chosen weights is trained, the model itself rests. Engines get the merged weights."""
+
+    rank: int = Field(default=16, ge=1)
+    """Rank of the addition to each weight."""
+    alpha: float = Field(default=32.0, gt=0)
+    """The addition counts alpha / rank times. No dropout: it would make the policy another one than the engine's."""
+    target_modules: tuple[str, ...] = Field(
+        default=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"), strict=False
+    )
+    """Last names of the linear layers that get one. The default takes those of a dense Qwen's language model and
+    leaves a vision tower alone; a mixture of experts has the first four."""
+
+
 class ModelConfig(Section):
     """The policy."""
 
@@ -41,6 +55,8 @@ class ModelConfig(Section):
     """Precision of the forward pass, in the learner and in the engine; master weights stay float32."""
     freeze: tuple[Literal["vision", "projector", "language_model"], ...] = Field(default=(), strict=False)
     """Parts that are not trained (the recipe trains all)."""
+    lora: LoraConfig | None = None
+    """Train an adapter instead of the model; null trains the model."""
     trust_remote_code: bool = False
     """Run Python code that comes with the model. Say true only for a model you trust."""
 

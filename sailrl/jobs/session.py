@@ -67,7 +67,7 @@ async def open_session(
             progress.message("engines cannot sleep on this machine: they keep their memory while the learner trains")
     learners = LearnerGroup(
         config,
-        weights,
+        prepared.model if config.model.lora else weights,  # an adapter goes on upon the base it started from
         str(prepared.images),
         state=str(checkpoint) if checkpoint else None,
         places=where.ranks,

@@ -54,6 +54,7 @@ class LearnerActor:
             temperature=config.rollout.temperature,
             banned_ids=processor.banned_ids,
             frozen=config.model.freeze,
+            adapter=config.model.lora,
             trust_remote_code=config.model.trust_remote_code,
             activation_checkpointing=config.learner.activation_checkpointing,
             router_float32=config.learner.router_float32,

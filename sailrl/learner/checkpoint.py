@@ -14,11 +14,18 @@ from sailrl.learner.model import Policy
 
 STATE, TENSORS = "learner.json", "learner.safetensors"
 RNG = "rng_state"
+ADAPTER = "adapter"
 
 
 def save(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer, updates: int) -> None:
-    """Writes the model (``folder/model``, loads in transformers as is), the optimizer, the generator and the count."""
+    """Writes the model (``folder/model``, loads in transformers as is), the optimizer, the generator and the count.
+
+    With an adapter ``folder/model`` has it merged, for whoever uses the model, and ``folder/adapter`` has it as peft
+    writes it: what a resumed run goes on with, on the base that it started from.
+    """
     policy.save(folder / "model")
+    if policy.has_adapter:
+        policy.save_adapter(folder / ADAPTER)
     tensors = {RNG: torch.get_rng_state()}
     for name, parameter in policy.named_parameters():
         for key, value in optimizer.state.get(parameter, {}).items():
@@ -40,6 +47,8 @@ def restore(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer) -> i
         raise CheckpointError(
             f"{folder} cannot be resumed: {type(error).__name__}: {error}. Remove it to fall back on an older one."
         ) from error
+    if policy.has_adapter:
+        policy.load_adapter(folder / ADAPTER)
     parameters = dict(policy.named_parameters())
     for key, value in tensors.items():
         kind, _, name = key.partition("/")

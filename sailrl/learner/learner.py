@@ -15,7 +15,7 @@ from sailrl.config.schema import LearnerConfig
 from sailrl.data.batch import Batch, Sample, collate
 from sailrl.data.pack import micro_batches
 from sailrl.errors import LearnerError, MismatchError
-from sailrl.learner import checkpoint, diagnose, stale
+from sailrl.learner import checkpoint, diagnose, lora, stale
 from sailrl.learner.model import Policy
 from sailrl.learner.moe import COUNTS, RoutingMemory, load_metrics, over_ranks
 from sailrl.learner.objective import Objective, UpdateScope, summary
@@ -173,7 +173,7 @@ class Learner:
 
     def explain_stale(self, prompt: Prompt, engine: Sequence[float], previous: str) -> list[str]:
         """Parameter groups that, with their values in the folder ``previous``, explain what an engine computed."""
-        old = Policy(previous).model.state_dict()
+        old = lora.unmerged(self.policy.model, Policy(previous).model.state_dict())
         return stale.explain(self.policy, prompt, engine, old)
 
     def explain_weights(
@@ -181,7 +181,7 @@ class Learner:
     ) -> list[str]:
         """In what an engine's weights differ from these: what was published wrongly, kept, or permuted."""
         if published is not None:
-            mine = self.policy.model.state_dict()
+            mine = lora.merged(self.policy.model, self.policy.model.state_dict())
             if wrong := diagnose.compare_weights(mine, Policy(published).model.state_dict()):
                 return [f"{what} in the published folder" for what in wrong]
         if previous is not None and (old := self.explain_stale(prompt, engine, previous)):

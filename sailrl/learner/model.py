@@ -10,8 +10,10 @@ import numpy as np
 import torch
 
 from sailrl.algos.logprobs import token_logprobs
+from sailrl.config.schema import LoraConfig
 from sailrl.data.batch import Batch, Sample, collate
 from sailrl.errors import LearnerError
+from sailrl.learner import lora
 from sailrl.learner.attention import bounds, use_packed
 from sailrl.learner.moe import Routers
 from sailrl.learner.vision import Vision
@@ -30,6 +32,7 @@ class Policy(torch.nn.Module):
         vision: turns image hashes into model inputs; None for a text-only model.
         banned_ids: ids that the engine never samples; they get no probability here either.
         frozen: parts that are not trained, out of ``vision``, ``projector`` and ``language_model``.
+        adapter: train this addition to the model instead of the model.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class Policy(torch.nn.Module):
         temperature: float = 1.0,
         banned_ids: Sequence[int] = (),
         frozen: Sequence[str] = (),
+        adapter: LoraConfig | None = None,
         trust_remote_code: bool = False,
         activation_checkpointing: bool = False,
         router_float32: bool = True,
@@ -59,6 +63,9 @@ class Policy(torch.nn.Module):
         """Whether a batch may hold several samples."""
         self.routers = Routers(self.model, float32=router_float32)
         _freeze(self.model, frozen)
+        self.has_adapter = adapter is not None
+        if adapter is not None:
+            lora.add_adapter(self.model, adapter)
         self._vision, self.dtype, self.temperature = vision, DTYPES[dtype], temperature
         head = self.model.get_output_embeddings().weight
         ban = torch.zeros(head.shape[0], device=head.device)
@@ -100,8 +107,19 @@ class Policy(torch.nn.Module):
         return logp.tolist()
 
     def save(self, folder: str | Path) -> None:
-        """Writes config and safetensors weights that transformers and vLLM load as they are."""
-        self.model.save_pretrained(folder)
+        """Writes config and safetensors weights that transformers and vLLM load as they are; an adapter is merged."""
+        self.model.save_pretrained(folder, state_dict=lora.merged(self.model, self.model.state_dict()))
+
+    def save_adapter(self, folder: Path) -> None:
+        """Writes the adapter in peft's format."""
+        lora.save(self.model, self.model.state_dict(), folder)
+
+    @torch.no_grad()
+    def load_adapter(self, folder: Path) -> None:
+        """Takes the adapter that ``save_adapter`` wrote."""
+        parameters = dict(self.model.named_parameters())
+        for name, tensor in lora.load(self.model, folder).items():
+            parameters[name].copy_(tensor)
 
     def _head(self, dtype: torch.dtype) -> torch.Tensor:
         return self.model.get_output_embeddings().weight.to(dtype)

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from sailrl.config.losses import Algorithm, Dapo, MismatchConfig
-from sailrl.config.schema import LearnerConfig
+from sailrl.config.schema import LearnerConfig, LoraConfig
 from sailrl.data.batch import Sample
 from sailrl.learner.learner import Learner
 from sailrl.learner.model import Policy
@@ -25,10 +25,11 @@ def make_learner(
     mismatch: MismatchConfig | None = None,
     *,
     temperature: float = 1.0,
+    adapter: LoraConfig | None = None,
     **config: Any,
 ) -> Learner:
     """A learner on the model in ``folder``; ``config`` are fields of the learner section."""
-    policy = Policy(str(folder), temperature=temperature)
+    policy = Policy(str(folder), temperature=temperature, adapter=adapter)
     section = LearnerConfig(**({"learning_rate": 1e-2, "max_tokens_per_microbatch": 1000} | config))
     return Learner(
         policy, Objective(algorithm or Dapo(), mismatch or MismatchConfig(), max_response_tokens=12), section

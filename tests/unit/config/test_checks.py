@@ -230,3 +230,12 @@ def test_a_way_of_weights_that_needs_the_other_placement_is_refused(base: Path, 
     for fine in ("disk", "ipc" if placement == "colocated" else "nccl"):
         loaded = load(base, [f"placement={placement}", f"sync.method={fine}"])
         validate(loaded.config, loaded.where)
+
+
+def test_an_adapter_stands_alone_and_goes_by_disk(base: Path) -> None:
+    accepted(base, "model.lora={rank: 8}")
+    said = complaint(base, "model.lora={}", "model.freeze=[vision]")
+    assert "model.freeze is ['vision'] and lora is set" in said
+    said = complaint(base, "model.lora={}", "sync.method=nccl")
+    assert "sync.method is nccl and model.lora is set" in said
+    assert "Write method: disk" in said
