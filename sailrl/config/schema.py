@@ -35,7 +35,7 @@ class LoraConfig(Section):
 
     rank: int = Field(default=16, ge=1)
     """Rank of the addition to each weight."""
-    alpha: float = Field(default=32.0, gt=0)
+    alpha: int = Field(default=32, ge=1)
     """The addition counts alpha / rank times. No dropout: it would make the policy another one than the engine's."""
     target_modules: tuple[str, ...] = Field(
         default=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"), strict=False

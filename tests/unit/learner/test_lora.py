@@ -17,7 +17,7 @@ from sailrl.learner.model import Policy
 from sailrl.learner.weights import CheckpointWeights
 from tests.fakes.tiny_learner import make_learner, make_prompt, make_samples, make_scope, same
 
-SMALL = LoraConfig(rank=4, alpha=8.0)
+SMALL = LoraConfig(rank=4, alpha=8)
 PROMPT = make_prompt(range(20, 50))
 
 
