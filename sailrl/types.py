@@ -115,6 +115,9 @@ class Completion:
     finish_reason: FinishReason
     version: int
     """Number of the published weights that produced it."""
+    experts: Any = None
+    """[layers, P + T - 1, K] array of unsigned integers: the experts that the engine sent each token of prompt and
+    response to, the last one apart, which it never read. None unless the engine was asked for them."""
 
 
 @dataclass(frozen=True, slots=True)

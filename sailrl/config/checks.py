@@ -203,16 +203,6 @@ def _token_weights_fit_gspo(config: RlvrConfig) -> Iterator[Complaint]:
         )
 
 
-def _engine_returns_no_experts(config: RlvrConfig) -> Iterator[Complaint]:
-    if config.learner.routing_replay == "r3":
-        yield Complaint(
-            ("learner", "routing_replay"),
-            "is r3, but the engine does not hand over the experts it routed to: vLLM returns them with its Model "
-            "Runner V2 only, which needs Triton and a GPU, and sailrl does not read them yet. Write routing_replay: "
-            "r2, which replays the old policy's own choice, or none with GSPO, which needs no replay.",
-        )
-
-
 def _replay_has_something_to_replay(config: RlvrConfig) -> Iterator[Complaint]:
     batch = config.batch
     updates = batch.rollouts_per_episode // batch.rollouts_per_update * batch.passes_per_episode
@@ -358,7 +348,6 @@ RULES: Rules = [
     (SteeredClip, _signal_has_a_target),
     (RlvrConfig, _correction_needs_all_tokens),
     (RlvrConfig, _token_weights_fit_gspo),
-    (RlvrConfig, _engine_returns_no_experts),
     (RlvrConfig, _tolerance_fits_precision),
     (RlvrConfig, _microbatch_holds_one),
     (RlvrConfig, _same_response_limit),

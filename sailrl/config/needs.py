@@ -157,6 +157,16 @@ def _direct_sync_has_gpus(config: RlvrConfig) -> Iterator[Complaint]:
         )
 
 
+def _engines_return_their_experts(config: RlvrConfig) -> Iterator[Complaint]:
+    if config.learner.routing_replay == "r3" and not os.environ.get("RAY_ADDRESS") and not cuda_devices():
+        yield Complaint(
+            ("learner", "routing_replay"),
+            "is r3, which replays the experts that the engine chose, but this machine has no GPU that CUDA can use and "
+            "vLLM returns them on GPUs only (its Model Runner V2). Write routing_replay: r2, which replays the old "
+            "policy's own choice, or none with GSPO, which needs no replay.",
+        )
+
+
 NEEDS: Rules = [
     (ModelConfig, _model_is_whole),
     (SourceConfig, _file_exists),
@@ -165,5 +175,6 @@ NEEDS: Rules = [
     (RlvrConfig, _positions_suffice),
     (FilterConfig, _positions_suffice),
     (RlvrConfig, _direct_sync_has_gpus),
+    (RlvrConfig, _engines_return_their_experts),
     *DATA_NEEDS,
 ]

@@ -205,8 +205,8 @@ class LearnerConfig(Section):
     """Experts: weight of the load-balancing loss, over the load of the whole update and all ranks (1e-3 is common; off
     in RL). Costs one more forward pass per update, which counts the load."""
     routing_replay: Literal["none", "r2", "r3"] = "none"
-    """Experts: `r2` uses in every update the experts that the old policy chose. Token-level ratios need it, GSPO does
-    not. `r3`, those that the engine chose, is refused: no engine here hands them over."""
+    """Experts: `r2` uses in every update those that the old policy chose; `r3` (arXiv 2510.11370) those that the engine
+    chose, in the old policy too, and needs engines on GPUs. Token-level ratios need one of them, GSPO does not."""
     threads: int | None = Field(default=None, ge=1)
     """CPU threads; default all cores."""
     timeout_s: float = Field(default=1800.0, gt=0)

@@ -29,6 +29,8 @@ class Sample:
     """Content hashes into the image store."""
     image_tokens: int = 0
     """Places in the prompt that the images fill."""
+    experts: np.ndarray | None = None
+    """[layers, P + T - 1, K] experts that the engine chose (see Completion); None when it was not asked."""
 
     @classmethod
     def of(cls, prompt: Prompt, completion: Completion, advantage: float) -> Sample:
@@ -41,6 +43,7 @@ class Sample:
             images=tuple(prompt.images),
             # The engine's ids have one place per image, the learner's as many as it fills.
             image_tokens=len(prompt.token_ids) - len(prompt.engine_ids) + len(prompt.images),
+            experts=completion.experts,
         )
 
     @property

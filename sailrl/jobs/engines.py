@@ -32,6 +32,7 @@ def open_pool(
     transfer: str = "disk",
     sleeps: bool = False,
     say: Callable[[str], None],
+    experts: bool = False,
 ) -> RolloutPool:
     """The rollout workers of a configuration; their engines begin to load.
 
@@ -42,6 +43,7 @@ def open_pool(
         transfer: how weights will reach the engines (``sync.method``).
         sleeps: whether the engines share their GPUs, and will be sent to sleep.
         say: told when a worker dies and is replaced.
+        experts: whether completions bring the experts that the engine chose (vLLM can on GPUs only).
     """
     return RolloutPool(
         partial(
@@ -54,6 +56,7 @@ def open_pool(
             seed=seed,
             transfer=transfer,
             sleeps=sleeps,
+            experts=experts,
         ),
         workers=rollout.workers,
         in_flight=rollout.engine.max_concurrent,
@@ -75,6 +78,7 @@ def build_engine(
     seed: int,
     transfer: str = "disk",
     sleeps: bool = False,
+    experts: bool = False,
 ) -> Engine:
     """Makes one engine; called in the worker's process."""
     from sailrl.rollout.vllm_engine import VllmEngine
@@ -89,6 +93,8 @@ def build_engine(
         "trust_remote_code": model.trust_remote_code,
         "seed": seed,
     }
+    if experts:
+        options["enable_return_routed_experts"] = True
     if transfer != "disk":
         options["weight_transfer_config"] = {"backend": transfer}
     if transfer == "ipc":

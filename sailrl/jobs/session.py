@@ -60,6 +60,7 @@ async def open_session(
         transfer=config.sync.method,
         sleeps=colocated,
         say=progress.message,
+        experts=config.learner.routing_replay == "r3",
     )
     if colocated:  # an engine takes its share of what is free when it starts, so ranks come when it has left again
         await pool.start()

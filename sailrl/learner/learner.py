@@ -45,9 +45,16 @@ class Learner:
             )
 
     def set_episode(self, samples: Sequence[Sample]) -> None:
-        """Takes this rank's samples of an episode; old log-probabilities of the last one are forgotten."""
+        """Takes this rank's samples of an episode; old log-probabilities of the last one are forgotten.
+
+        Raises:
+            LearnerError: with ``routing_replay: r3``, a sample's experts are not those of every layer and token.
+        """
         self._samples, self._old_logp = samples, None
         self._routes.forget()
+        if self._config.routing_replay == "r3":
+            for row, sample in enumerate(samples):
+                self._routes.take(row, sample, self.policy.routers)
 
     @torch.no_grad()
     def compute_old_logprobs(self) -> None:
@@ -55,7 +62,8 @@ class Learner:
         old: list[torch.Tensor] = [torch.empty(0)] * len(self._samples)
         for rows in self._split(range(len(self._samples))):
             batch = self._collate(rows)
-            with self.policy.routers.watch() as routing:
+            replay = self._routes.replay(rows, batch.lengths) if self._config.routing_replay == "r3" else None
+            with self.policy.routers.watch(replay=replay) as routing:
                 logp, _ = self.policy(batch)
             if self._config.routing_replay == "r2":
                 self._routes.keep(rows, batch.lengths, routing)
@@ -164,8 +172,12 @@ class Learner:
             with self.policy.routers.watch(replay=replay) as routing:
                 self.policy(batch)
             parts.append(routing.metrics())
-        counts = merge_metrics(*parts).get(COUNTS)
-        return None if counts is None else over_ranks(counts, self.policy.routers.experts_per_token)
+        routers = self.policy.routers
+        if not routers.names:
+            return None
+        # A rank without rows in the update has nothing to count, but the others wait for it.
+        none = torch.zeros(len(routers.names), routers.experts, dtype=torch.float64, device=self.policy.device)
+        return over_ranks(merge_metrics(*parts).get(COUNTS, none), routers.experts_per_token)
 
     def prompt_logprobs(self, prompt: Prompt) -> list[float]:
         """[P-1] log-probabilities of a prompt's own tokens, for the probe that proves a weight sync."""

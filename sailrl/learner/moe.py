@@ -11,15 +11,19 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
 from sailrl.algos import router
+from sailrl.data.batch import Sample
 from sailrl.errors import LearnerError
 
 COUNTS, CHANGED = "router/counts", "router/changed"
 """Sums that become numbers in ``load_metrics``: choices [layers, experts], and choices undone by replay."""
+OWN_CHOICE = -1
+"""In place of a recorded expert: the router decides for itself."""
 
 
 class Routing:
@@ -27,7 +31,8 @@ class Routing:
 
     def __init__(self, replay: Tensor | None) -> None:
         self.replay = replay
-        """[layers, N, K] experts to use instead of the routers' own choice; None leaves it to them."""
+        """[layers, N, K] experts to use instead of the routers' own choice, which -1 leaves to them, as None does for
+        all tokens."""
         self.logits: dict[int, Tensor] = {}
         """By layer, [N, E] float32 with gradient."""
         self.experts: dict[int, Tensor] = {}
@@ -141,11 +146,13 @@ def _replayed(layer: int, routing: Routing, own: Tensor) -> Tensor:
             f"routing replay holds {held} (layers, tokens, experts per token), but layer {layer} asks for "
             f"{tuple(own.shape)}: recording and update do not see the same tokens"
         )
-    return routing.replay[layer].to(own.device, own.dtype)
+    recorded = routing.replay[layer].to(own.device, own.dtype)
+    return torch.where(recorded < 0, own, recorded)
 
 
 class RoutingMemory:
-    """The experts that each sample of an episode was routed to, from the pass that fixed pi_old (R2)."""
+    """The experts that each sample of an episode was routed to: by the pass that fixed pi_old (R2, ``keep``), or by the
+    engine that wrote the response (R3, arXiv 2510.11370, ``take``)."""
 
     def __init__(self) -> None:
         self._rows: dict[int, Tensor] = {}
@@ -161,6 +168,32 @@ class RoutingMemory:
         """Takes what ``routing`` used for the samples ``rows``, which lay in its row in this order and so long."""
         for row, experts in zip(rows, routing.stacked().cpu().split(list(lengths), dim=1), strict=True):
             self._rows[row] = experts
+
+    def take(self, row: int, sample: Sample, routers: Routers) -> None:
+        """Takes what the engine used for a sample: every token of it but the last, which the engine never read and on
+        which no log-probability depends, so that its router stays free.
+
+        Raises:
+            LearnerError: layers, tokens or experts per token are not the model's and the sample's own.
+        """
+        if sample.experts is None:
+            raise LearnerError(
+                f"routing replay r3 needs the experts that the engine chose, but sample {row} came without. Let the "
+                "engine return them, or write learner.routing_replay: r2."
+            )
+        held, expected = sample.experts.shape, (len(routers.names), sample.length - 1, routers.experts_per_token)
+        if held != expected:
+            raise LearnerError(
+                f"the engine returned experts of shape {held} (layers, tokens, experts per token) for sample {row}, "
+                f"where the learner needs {expected}: they do not run the same model on the same tokens"
+            )
+        experts = torch.from_numpy(sample.experts.astype(np.int16))
+        if experts.max() >= routers.experts:
+            raise LearnerError(
+                f"the engine returned expert {int(experts.max())} for sample {row}, but the learner's layers have "
+                f"{routers.experts}, numbered from 0"
+            )
+        self._rows[row] = torch.nn.functional.pad(experts, (0, 0, 0, 1), value=OWN_CHOICE)
 
     def replay(self, rows: Sequence[int], lengths: Sequence[int]) -> Tensor | None:
         """[layers, N, K] for these samples in this order; None when nothing was recorded.
@@ -192,7 +225,7 @@ def load_metrics(metrics: Mapping[str, Tensor], prefix: str = "router/") -> dict
 
     ``load_entropy/mean`` and ``load_entropy/layer_<i>``: entropy of the load over its maximum, log E; 1 is even.
     ``dead_experts``: experts that no token was sent to, over all layers. ``changed_fraction``: with replay, the share
-    of the routers' choices that differ from those recorded for pi_old. Nothing for a dense model.
+    of the routers' choices that replay replaced. Nothing for a dense model.
     """
     if COUNTS not in metrics:
         return {}

@@ -205,6 +205,7 @@ class VllmEngine:
                 text=text,
                 finish_reason=_FINISH.get(part.finish_reason, "abort"),
                 version=self._version,
+                experts=_by_layer(part.routed_experts),
             )
             for part, text in zip(parts, texts, strict=True)
         ]
@@ -215,6 +216,11 @@ class VllmEngine:
             output = queue.get_nowait() or await queue.get()
             if output.finished:
                 return output
+
+
+def _by_layer(experts: Any) -> Any:
+    """[layers, tokens, K] from vLLM's [tokens, layers, K]; None where it returned none."""
+    return None if experts is None else experts.swapaxes(0, 1).copy()
 
 
 def _check_alignment(request: Request, seen: int) -> None:

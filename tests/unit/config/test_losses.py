@@ -152,13 +152,6 @@ def test_gspo_refuses_token_weights_far_above_its_clip(base: Path) -> None:
     accepted(base, "algorithm={name: dapo}")
 
 
-def test_replaying_the_engines_experts_is_refused_with_what_to_do_instead(base: Path) -> None:
-    message = refused(base, "learner.routing_replay=r3")
-    assert "learner.routing_replay is r3, but the engine does not hand over the experts" in message
-    assert "Write routing_replay: r2, which replays" in message
-    accepted(base, "learner.routing_replay=r2")
-
-
 def test_top_p_is_refused_with_every_correction(base: Path) -> None:
     for kind in ("token_tis", "icepop", "sequence_mask", "geometric_mask"):
         message = refused(base, "rollout.top_p=0.9", f"mismatch.correction={{kind: {kind}}}")

@@ -189,6 +189,18 @@ def test_sending_weights_from_gpu_to_gpu_needs_a_gpu(base: Path, method: str, mo
     fine(base, "sync.method=disk")
 
 
+def test_replaying_the_engines_experts_needs_a_gpu(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    fine(base, "learner.routing_replay=r2")
+    if cuda_devices():
+        fine(base, "learner.routing_replay=r3")
+        return
+    said = missing(base, "learner.routing_replay=r3")
+    assert "learner.routing_replay is r3, which replays the experts that the engine chose" in said
+    assert "Write routing_replay: r2" in said
+
+
 def test_a_cluster_may_have_the_gpus_that_this_machine_has_not(base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_ADDRESS", "10.0.0.1:6379")
     fine(base, "sync.method=nccl")
+    fine(base, "learner.routing_replay=r3")

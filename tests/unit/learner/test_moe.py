@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from sailrl.config.losses import Gspo, IcePop, MismatchConfig
-from sailrl.data.batch import collate
+from sailrl.data.batch import Sample, collate
 from sailrl.errors import LearnerError
 from sailrl.learner.learner import Learner
 from sailrl.learner.model import Policy
@@ -240,6 +243,89 @@ def test_replay_for_a_dense_model_is_refused(tiny_folder: Path) -> None:
         LearnerError, match=r"routing_replay is r2, but this model has no experts.*routing_replay: none"
     ):
         make_learner(tiny_folder, routing_replay="r2")
+
+
+def _from_engine(learner: Learner, samples: list[Sample], permute: Callable[[int], int] = lambda e: e) -> list[Sample]:
+    """The samples as an engine with the same weights would return them: all choices but those for the last token."""
+    learner.set_episode([replace(sample, experts=_nowhere(sample)) for sample in samples])
+    batch = learner._collate(range(len(samples)))
+    with torch.no_grad(), learner.policy.routers.watch() as routing:
+        learner.policy(batch)
+    chosen = np.vectorize(permute)(routing.stacked().numpy()).astype(np.uint8)
+    ends = np.cumsum(batch.lengths)
+    rows = np.split(chosen, ends[:-1], axis=1)
+    return [replace(sample, experts=row[:, :-1]) for sample, row in zip(samples, rows, strict=True)]
+
+
+def _nowhere(sample: Sample) -> np.ndarray:
+    return np.zeros((LAYERS, sample.length - 1, TOP_K), np.uint8)
+
+
+def _old(learner: Learner, samples: list[Sample]) -> torch.Tensor:
+    learner.set_episode(samples)
+    learner.compute_old_logprobs()
+    assert learner._old_logp is not None
+    return torch.cat(learner._old_logp)
+
+
+@pytest.mark.parametrize("budget", [30, 10_000])
+def test_r3_with_the_learners_own_choices_gives_its_log_probs_bit_for_bit(moe_folder: Path, budget: int) -> None:
+    samples = make_samples(6)
+    free = _old(moe_learner(moe_folder, max_tokens_per_microbatch=budget), samples)
+    learner = moe_learner(moe_folder, routing_replay="r3", max_tokens_per_microbatch=budget)
+    returned = _from_engine(learner, samples)
+    assert torch.equal(_old(learner, returned), free)
+    metrics = learner.update(range(6), make_scope(samples))
+    assert metrics["ratio/max"] == pytest.approx(1.0, abs=1e-6)
+    assert metrics["router/changed_fraction"] == 0.0
+
+
+def test_r3_with_other_experts_gives_other_log_probs_in_the_old_policy_and_the_update(moe_folder: Path) -> None:
+    learner = moe_learner(moe_folder, routing_replay="r3")
+    samples = make_samples(6)
+    own = _old(learner, _from_engine(learner, samples))
+    permuted = _from_engine(learner, samples, lambda expert: (expert + 1) % EXPERTS)
+    assert (_old(learner, permuted) - own).abs().max() > 1e-3
+    metrics = learner.update(range(6), make_scope(samples))  # the same experts again: the ratio is 1
+    assert metrics["ratio/max"] == pytest.approx(1.0, abs=1e-6)
+    assert metrics["router/changed_fraction"] > 0.2
+
+
+def test_r3_holds_in_the_only_update_of_an_episode_which_has_no_pass_of_the_old_policy(moe_folder: Path) -> None:
+    learner = moe_learner(moe_folder, routing_replay="r3", router_aux_coef=0.1)
+    samples = make_samples(6)
+    learner.set_episode(_from_engine(learner, samples))
+    _shake(learner, 0.2)
+    assert 0 < learner.update(range(6), make_scope(samples))["router/changed_fraction"] < 1
+
+
+@pytest.mark.parametrize(
+    ("cut", "message"),
+    [
+        # Sample 1 of this seed has 13 tokens; the engine reads all but the last.
+        (np.s_[:, :-1], r"returned experts of shape \(2, 11, 2\) .* sample 1, where the learner needs \(2, 12, 2\)"),
+        (np.s_[:1], r"shape \(1, 12, 2\) .* needs \(2, 12, 2\)"),
+        (np.s_[:, :, :1], r"shape \(2, 12, 1\) .* needs \(2, 12, 2\)"),
+    ],
+)
+def test_r3_refuses_experts_of_other_tokens_or_layers_before_anything_runs(
+    moe_folder: Path, cut: object, message: str
+) -> None:
+    learner = moe_learner(moe_folder, routing_replay="r3")
+    samples = _from_engine(learner, make_samples(3))
+    assert samples[1].length == 13
+    samples[1] = replace(samples[1], experts=samples[1].experts[cut])
+    with pytest.raises(LearnerError, match=message):
+        learner.set_episode(samples)
+
+
+def test_r3_refuses_samples_without_experts_and_experts_that_do_not_exist(moe_folder: Path) -> None:
+    learner = moe_learner(moe_folder, routing_replay="r3")
+    with pytest.raises(LearnerError, match="sample 0 came without"):
+        learner.set_episode(make_samples(2))
+    samples = _from_engine(learner, make_samples(2), lambda expert: expert + 1)
+    with pytest.raises(LearnerError, match="returned expert 4 for sample 0, but the learner's layers have 4"):
+        learner.set_episode(samples)
 
 
 # --- precision -----------------------------------------------------------------------------------------------------
