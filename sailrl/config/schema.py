@@ -26,6 +26,8 @@ class RunConfig(Section):
     """The run folder; default `runs/<config name>`. A folder with a checkpoint is resumed."""
     seed: int = Field(default=0, ge=0)
     """Seeds the sampler, the engine and the learner."""
+    max_restarts: int = Field(default=3, ge=0)
+    """How often the run starts again by itself from its last checkpoint when a learner rank dies."""
     deterministic: bool = False
     """Rollouts in fixed waves with a reseeded engine, so that a resumed run equals an uninterrupted one bit for bit."""
 

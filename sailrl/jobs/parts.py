@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,6 +14,7 @@ from sailrl.errors import WeightSyncError
 from sailrl.jobs import run_state
 from sailrl.jobs.firewall import diagnosis, explain_weights
 from sailrl.jobs.run_state import RunState
+from sailrl.jobs.stop import Stop
 from sailrl.report.metrics import MetricsLog
 from sailrl.report.traces import RolloutLog
 from sailrl.rollout.collect import Collection, Collector
@@ -79,6 +80,8 @@ class Session:
     text_probe: list[Prompt]
     """Prompts without images on which the load of experts is watched: RL on images must not starve text."""
     processor: Processor
+    stop: Stop = field(default_factory=Stop)
+    """Says when the run was asked to end."""
     colocated: bool = False
     """Engines and learner share their GPUs. Engines then sleep from ``rest_engines`` to the next ``publish``, and
     are asleep when the session begins."""
@@ -119,9 +122,14 @@ class Session:
         for index, (group, reason) in enumerate(episode.dropped, start=len(episode.kept)):
             self.rollouts.log(group, index=index, dropped=reason, **where)
 
-    def checkpoint(self, run_dir: Path, keep: int) -> Path:
-        """Saves the whole run."""
-        self.state.collector, self.state.clip = self.collector.state_dict(), self.clip.state_dict()
+    def checkpoint(self, run_dir: Path, keep: int, *, collector: dict[str, Any] | None = None) -> Path:
+        """Saves the whole run.
+
+        Args:
+            collector: its state before an episode that was given up; its present one without.
+        """
+        self.state.collector = self.collector.state_dict() if collector is None else collector
+        self.state.clip = self.clip.state_dict()
         self.state.metrics, self.state.rollouts = self.metrics.position(), self.rollouts.position()
 
         def write(folder: Path) -> None:

@@ -19,17 +19,22 @@ from sailrl.types import Group
 
 
 async def train(config: RlvrConfig, plan: BatchPlan, run: Session, run_dir: Path, progress: Progress) -> None:
-    """Runs episodes from where ``run.state`` stands until the last one, or until the data has nothing left to teach."""
+    """Runs episodes from where ``run.state`` stands until the last one, until the data has nothing left to teach, or
+    until the run is asked to end: then generation is given up, learning goes on to the end of its episode, and that
+    is saved."""
     state, watch = run.state, Stopwatch()
     await run.publish(state.version)
     if state.episode == 0:
-        await evaluate(config, run, watch, progress)
+        await run.stop.unless(evaluate(config, run, watch, progress))
 
-    while state.episode < config.batch.episodes:
+    while True:
+        at_rest = run.collector.state_dict()
+        if run.stop.asked or state.episode >= config.batch.episodes:
+            break
         progress.doing("generating")
         with watch("generate"):
             try:
-                episode = await run.collector.collect(plan.prompts_per_episode, state.version)
+                episode = await run.stop.unless(run.collector.collect(plan.prompts_per_episode, state.version))
             except NothingToLearn as reason:
                 if state.episode == 0:
                     raise
@@ -39,6 +44,8 @@ async def train(config: RlvrConfig, plan: BatchPlan, run: Session, run_dir: Path
                 if state.episode % config.checkpoint.every_episodes:
                     run.checkpoint(run_dir, config.checkpoint.keep)
                 break
+        if episode is None:
+            break
         state.episode += 1
         shared = episode_metrics(episode, state, config.rewards)
         gains = advantages(episode.kept, config.algorithm)
@@ -77,6 +84,8 @@ async def train(config: RlvrConfig, plan: BatchPlan, run: Session, run_dir: Path
         if last or state.episode % config.checkpoint.every_episodes == 0:
             with watch("checkpoint"):
                 run.checkpoint(run_dir, config.checkpoint.keep)
+    if run.stop.asked and state.episode % config.checkpoint.every_episodes:
+        run.checkpoint(run_dir, config.checkpoint.keep, collector=at_rest)
 
 
 def _updates(groups: list[Group], gains: list[list[float]], plan: BatchPlan) -> tuple[list[Sample], list[list[int]]]:

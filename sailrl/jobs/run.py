@@ -22,6 +22,10 @@ JOBS = {
 """What runs each kind of configuration; loaded when it is needed, since most of them load torch."""
 
 
+INTERRUPTED = 130
+"""Exit code of what Ctrl-C ended, as shells have it."""
+
+
 def run_job(path: Path, overrides: Sequence[str]) -> None:
     """Runs the job that ``path`` describes; a run folder with a checkpoint is resumed.
 
@@ -36,12 +40,13 @@ def run_job(path: Path, overrides: Sequence[str]) -> None:
     command = shlex.join(["sailrl", "run", str(path), *overrides])
     try:
         run_stage(loaded.config, run_dir(loaded.config, path))
+    except SystemExit:
+        raise
     except BaseException as error:
-        if not isinstance(error, SystemExit):
-            print(
-                f"\nThe run stopped ({type(error).__name__}). To go on from where it was last saved:\n  {command}",
-                file=sys.stderr,
-            )
+        stopped = f"The run stopped ({type(error).__name__}). To go on from where it was last saved:\n  {command}"
+        print(f"\n{stopped}", file=sys.stderr)
+        if isinstance(error, KeyboardInterrupt):
+            raise SystemExit(INTERRUPTED) from None
         raise
 
 

@@ -72,8 +72,12 @@ def save(run_dir: Path, state: RunState, write: Callable[[Path], None], *, keep:
         partial.rename(final)
         _to_disk(parent)
     except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        before = latest(run_dir)
+        kept = f"The last one, {before}, is whole" if before else "There is none before it"
         raise CheckpointError(
-            f"cannot write checkpoint {final}: {error}. The one before is whole: free some space and run again."
+            f"cannot write checkpoint {final}: {error}. {kept}. Make room (a checkpoint takes about three times the "
+            "model in float32), and run the same command to resume."
         ) from error
     for old in sorted(parent.glob("episode-*"))[:-keep]:
         shutil.rmtree(old, ignore_errors=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from sailrl.jobs.parts import Session
 from sailrl.jobs.placement import nodes, places
 from sailrl.jobs.prepare import Prepared
 from sailrl.jobs.run_state import RunState
+from sailrl.jobs.stop import Stop
 from sailrl.learner.group import LearnerGroup
 from sailrl.report.metrics import MetricsLog
 from sailrl.report.progress import Progress
@@ -37,9 +38,16 @@ TEXT_PROBE_PROMPTS = 32
 
 @asynccontextmanager
 async def open_session(
-    config: RlvrConfig, run_dir: Path, prepared: Prepared, progress: Progress
+    config: RlvrConfig, run_dir: Path, prepared: Prepared, progress: Progress, stop: Stop
 ) -> AsyncIterator[Session]:
     """Starts engines, learner and scorer, restores the last checkpoint if there is one; ends them all afterwards."""
+    async with AsyncExitStack() as ending:
+        yield await _open(config, run_dir, prepared, progress, stop, ending)
+
+
+async def _open(
+    config: RlvrConfig, run_dir: Path, prepared: Prepared, progress: Progress, stop: Stop, ending: AsyncExitStack
+) -> Session:
     checkpoint = run_state.latest(run_dir)
     state = run_state.load(checkpoint) if checkpoint else RunState()
     weights = str(checkpoint / "model") if checkpoint else prepared.model
@@ -49,6 +57,7 @@ async def open_session(
     where = places(config, nodes())
     colocated = config.placement == "colocated"
     scorer = Scorer(ScoringSpec.from_config(config.rewards))
+    ending.callback(scorer.close)
     pool = open_pool(
         config.model,
         config.data,
@@ -62,6 +71,7 @@ async def open_session(
         say=progress.message,
         experts=config.learner.routing_replay == "r3",
     )
+    ending.push_async_callback(pool.stop)
     if colocated:  # an engine takes its share of what is free when it starts, so ranks come when it has left again
         await pool.start()
         if not await pool.sleep():
@@ -73,49 +83,46 @@ async def open_session(
         state=str(checkpoint) if checkpoint else None,
         places=where.ranks,
     )
+    ending.callback(learners.stop)
     sync = build_sync(config, learners, pool)
-    try:
-        await pool.start()
-        collector = Collector(
-            prompts,
-            ShufflingSampler(len(prompts), config.run.seed),
-            pool,
-            partial(score_rollout, scorer),
-            sampling=sampling_of(config.rollout, config.batch.group_size, banned),
-            settings=config.rollout.dynamic_sampling,
-            accuracy=config.rewards.accuracy_part,
-            max_unscored_rate=config.rewards.max_unscored_rate,
-            seed=config.run.seed if config.run.deterministic else None,
-        )
-        clip = clip_controller(config.algorithm, state.clip)
-        if checkpoint:
-            collector.load_state_dict(state.collector)
-        metrics = MetricsLog(run_dir, resume_at=state.metrics or None)
-        rollouts = RolloutLog(run_dir, accuracy=config.rewards.accuracy_part, resume_at=state.rollouts or None)
-        probe = Probe(learners, pool, _probe_prompts(prompts), tolerance=config.sync.probe_tolerance)
-        pool.prove_with(probe.prove)
-        yield Session(
-            state=state,
-            learners=learners,
-            pool=pool,
-            collector=collector,
-            sync=sync,
-            probe=probe,
-            metrics=metrics,
-            rollouts=rollouts,
-            clip=clip,
-            eval_prompts=prepared.eval,
-            text_probe=[prompt for prompt in prepared.eval or prompts if not prompt.images][:TEXT_PROBE_PROMPTS],
-            processor=prepared.processor,
-            colocated=colocated,
-        )
-        metrics.close()
-        rollouts.close()
-    finally:
-        sync.close()
-        scorer.close()
-        await pool.stop()
-        learners.stop()
+    ending.callback(sync.close)
+    await pool.start()
+    collector = Collector(
+        prompts,
+        ShufflingSampler(len(prompts), config.run.seed),
+        pool,
+        partial(score_rollout, scorer),
+        sampling=sampling_of(config.rollout, config.batch.group_size, banned),
+        settings=config.rollout.dynamic_sampling,
+        accuracy=config.rewards.accuracy_part,
+        max_unscored_rate=config.rewards.max_unscored_rate,
+        seed=config.run.seed if config.run.deterministic else None,
+    )
+    clip = clip_controller(config.algorithm, state.clip)
+    if checkpoint:
+        collector.load_state_dict(state.collector)
+    metrics = MetricsLog(run_dir, resume_at=state.metrics or None)
+    ending.callback(metrics.close)
+    rollouts = RolloutLog(run_dir, accuracy=config.rewards.accuracy_part, resume_at=state.rollouts or None)
+    ending.callback(rollouts.close)
+    probe = Probe(learners, pool, _probe_prompts(prompts), tolerance=config.sync.probe_tolerance)
+    pool.prove_with(probe.prove)
+    return Session(
+        state=state,
+        learners=learners,
+        pool=pool,
+        collector=collector,
+        sync=sync,
+        probe=probe,
+        metrics=metrics,
+        rollouts=rollouts,
+        clip=clip,
+        eval_prompts=prepared.eval,
+        text_probe=[prompt for prompt in prepared.eval or prompts if not prompt.images][:TEXT_PROBE_PROMPTS],
+        processor=prepared.processor,
+        stop=stop,
+        colocated=colocated,
+    )
 
 
 def build_sync(config: RlvrConfig, learners: LearnerGroup, pool: RolloutPool) -> WeightSync:

@@ -7,11 +7,13 @@ from pathlib import Path
 
 from sailrl.config.plan import batch_plan
 from sailrl.config.schema import RlvrConfig
+from sailrl.errors import LearnerDied, LearnerError, WorkerDied
 from sailrl.jobs import run_state
 from sailrl.jobs.placement import cluster
 from sailrl.jobs.prepare import prepare
 from sailrl.jobs.rlvr import train
 from sailrl.jobs.session import open_session
+from sailrl.jobs.stop import Stop
 from sailrl.report.progress import open_progress
 from sailrl.report.summary import print_summary
 
@@ -23,16 +25,31 @@ def start_rlvr(config: RlvrConfig, folder: Path) -> None:
     state = run_state.load(checkpoint) if checkpoint else run_state.RunState()
 
     async def job() -> None:
-        prepared = prepare(config, folder, progress)
-        with cluster():
-            async with open_session(config, folder, prepared, progress) as session:
-                await train(config, plan, session, folder, progress)
+        prepared, restarts = prepare(config, folder, progress), 0
+        while True:
+            try:
+                with cluster():
+                    async with open_session(config, folder, prepared, progress, stop) as session:
+                        with stop.can_save():
+                            return await train(config, plan, session, folder, progress)
+            except (LearnerDied, WorkerDied) as death:
+                if restarts == config.run.max_restarts:
+                    often = f"The run has started again {restarts} times, as often as run.max_restarts allows."
+                    raise LearnerError(f"{death} {often}") from death
+                restarts += 1
+                progress.message(f"{death}")
+                progress.message(f"starting again from the last checkpoint ({restarts} of {config.run.max_restarts})")
 
     with open_progress(folder.name, plan.updates, done=state.step) as progress:
+        stop = Stop(progress.message)
         if state.episode >= config.batch.episodes:
             progress.message(f"{folder} is finished: {state.episode} episodes. Raise batch.episodes to go on.")
         else:
             if checkpoint:
                 progress.message(f"resuming from {checkpoint}: {state.step} of {plan.updates} updates are done")
-            asyncio.run(job())
-    print_summary(folder)
+            with stop.listening():
+                asyncio.run(job())
+    if stop.asked:
+        print(f"The run was asked to end. Run the same command to go on from {run_state.latest(folder)}.")
+    else:
+        print_summary(folder)

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import torch
@@ -63,3 +67,16 @@ def restore(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer) -> i
         optimizer.state[parameters[name]][kind] = value.to(parameters[name].device) if value.dim() else value
     torch.set_rng_state(generator)
     return int(updates)
+
+
+@contextmanager
+def writing(folder: str | Path) -> Iterator[None]:
+    """What cannot be written into ``folder`` is an OSError that names it and the room left, whoever met it."""
+    try:
+        yield
+    except (OSError, SafetensorError) as error:
+        free = ""
+        with suppress(OSError):
+            free = f", {shutil.disk_usage(folder).free / 2**30:.2f} GiB free"
+        number, text = (error.errno, error.strerror) if isinstance(error, OSError) else (errno.EIO, str(error))
+        raise OSError(number, f"{text}{free}", str(getattr(error, "filename", None) or folder)) from error

@@ -12,7 +12,7 @@ import ray.exceptions
 from sailrl.config.schema import RlvrConfig
 from sailrl.data.batch import Sample
 from sailrl.data.pack import deal
-from sailrl.errors import LearnerError, SailError
+from sailrl.errors import LearnerDied, LearnerError, SailError
 from sailrl.learner.actor import LearnerActor
 from sailrl.learner.objective import UpdateScope
 from sailrl.types import Prompt
@@ -137,19 +137,19 @@ class LearnerGroup:
                 ray.get(call)
             except ray.exceptions.RayTaskError as error:
                 cause = error.cause  # as_instanceof_cause() would put Ray's traceback in place of the message
-                if isinstance(cause, SailError):
+                if isinstance(cause, SailError | OSError):  # of a full disk the caller knows more
                     raise cause from error
                 raise LearnerError(
                     f"learner rank {calls.index(call)} failed in {method}: {type(cause).__name__}: {cause}"
                 ) from error
             except ray.exceptions.RayActorError as error:
-                raise LearnerError(
+                raise LearnerDied(
                     f"learner rank {calls.index(call)} died in {method} ({error}). "
                     "If it ran out of memory, lower learner.max_tokens_per_microbatch. Run the same command to resume."
                 ) from error
         if late:
             ranks = ", ".join(str(calls.index(call)) for call in late)
-            raise LearnerError(
+            raise LearnerDied(
                 f"learner rank {ranks} did not finish {method} within {timeout_s:g} s ({setting}). "
                 "Run the same command to resume, with a longer deadline if the machine is slow."
             )

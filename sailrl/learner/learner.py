@@ -16,6 +16,7 @@ from sailrl.data.batch import Batch, Sample, collate
 from sailrl.data.pack import micro_batches
 from sailrl.errors import LearnerError, MismatchError
 from sailrl.learner import checkpoint, diagnose, lora, stale
+from sailrl.learner.checkpoint import writing
 from sailrl.learner.model import Policy
 from sailrl.learner.moe import COUNTS, RoutingMemory, load_metrics, over_ranks
 from sailrl.learner.objective import Objective, UpdateScope, summary
@@ -208,7 +209,8 @@ class Learner:
 
     def export(self, folder: str | Path) -> None:
         """Writes the weights for the engines (transformers format)."""
-        self.policy.save(folder)
+        with writing(folder):
+            self.policy.save(folder)
 
     def open_sender(self, build: Callable[[CheckpointWeights, int], Any], rank: int) -> None:
         """Makes this rank's end of a direct way to the engines (``sync.method`` nccl and ipc)."""
@@ -220,7 +222,8 @@ class Learner:
 
     def save(self, folder: str | Path) -> None:
         """Writes this rank's whole state into ``folder``; ``restore`` continues bit for bit."""
-        checkpoint.save(Path(folder), self.policy, self.optimizer, self.updates)
+        with writing(folder):
+            checkpoint.save(Path(folder), self.policy, self.optimizer, self.updates)
 
     def restore(self, folder: str | Path) -> None:
         """Takes the state that ``save`` wrote. The weights themselves come with the policy's own folder."""

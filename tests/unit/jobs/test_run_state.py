@@ -69,9 +69,10 @@ def test_a_failure_while_writing_leaves_the_checkpoint_before(tmp_path: Path, er
 def test_a_full_disk_is_an_error_for_people_and_leaves_the_checkpoint_before(tmp_path: Path) -> None:
     before = run_state.save(tmp_path, RunState(episode=1), _writes("a"), keep=1)
     full = OSError(28, "No space left on device")
-    with pytest.raises(CheckpointError, match=r"episode-000002: .*No space left.*free some space"):
+    with pytest.raises(CheckpointError, match=r"episode-000002: .*No space left.*episode-000001, is whole\. Make room"):
         run_state.save(tmp_path, RunState(episode=2), _fails(full), keep=1)
     assert run_state.latest(tmp_path) == before
+    assert _names(tmp_path) == [before.name]  # what was half written does not go on filling the disk
 
 
 def test_writing_the_same_episode_again_replaces_it(tmp_path: Path) -> None:

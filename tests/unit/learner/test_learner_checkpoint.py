@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import pickle
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors import SafetensorError
 from transformers import AutoModelForCausalLM
 
 from sailrl.errors import CheckpointError
+from sailrl.learner.checkpoint import writing
 from sailrl.learner.learner import Learner
 from tests.fakes.tiny_learner import make_learner, make_samples, make_scope, same, weights
 
@@ -108,3 +111,18 @@ def test_the_state_of_another_model_is_refused(tiny_folder: Path, tmp_path: Path
     tiny_text.build(tmp_path / "wider", hidden_size=64, layers=2)
     with pytest.raises(CheckpointError, match="shape"):
         make_learner(tmp_path / "wider").restore(tmp_path)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, a device without room")
+def test_a_full_disk_is_named_with_the_folder_and_the_room_left(tiny_folder: Path, tmp_path: Path) -> None:
+    learner = make_learner(tiny_folder)
+    (tmp_path / "learner.json").symlink_to("/dev/full")
+    with pytest.raises(OSError, match=r"No space left.* GiB free") as caught:
+        learner.save(tmp_path)
+    assert str(tmp_path) in str(caught.value)
+    assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)  # it crosses processes as it is
+
+
+def test_what_safetensors_cannot_write_is_an_error_of_the_disk(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match=r"I/O error.* GiB free"), writing(tmp_path):
+        raise SafetensorError("I/O error: no room")

@@ -1,0 +1,72 @@
+"""How a run is asked to end: SIGTERM saves and ends it, Ctrl-C ends it, a second of either ends it at once."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+_SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Stop:
+    """Whether the run was asked to end. Nobody asks one that listens to no signals."""
+
+    def __init__(self, say: Callable[[str], None] = lambda text: None) -> None:
+        self.asked = False
+        self._say = say
+        self._first: int | None = None
+        self._wake: Callable[[], Any] | None = None
+        self._event = asyncio.Event()
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """Takes over both signals; only in a process's main thread."""
+        before = {number: signal.signal(number, self._heard) for number in _SIGNALS}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)
+
+    @contextmanager
+    def can_save(self) -> Iterator[None]:
+        """Within, SIGTERM is left to whoever looks at ``asked``; outside there is nothing to save, and it ends the
+        process as Ctrl-C does."""
+        loop = asyncio.get_running_loop()
+        self._wake = lambda: loop.call_soon_threadsafe(self._event.set)
+        try:
+            yield
+        finally:
+            self._wake = None
+
+    async def unless(self, work: Coroutine[Any, Any, T]) -> T | None:
+        """What ``work`` returns; None, with the work given up, when the run is asked to end before."""
+        if self._wake is None:
+            return await work
+        task = asyncio.ensure_future(work)
+        asked = asyncio.ensure_future(self._event.wait())
+        try:
+            await asyncio.wait([task, asked], return_when=asyncio.FIRST_COMPLETED)
+            return task.result() if task.done() else None
+        finally:
+            asked.cancel()
+            task.cancel()
+
+    def _heard(self, number: int, frame: FrameType | None) -> None:
+        if self._first is not None:  # clean-up is under way, and somebody does not want to wait for it
+            os._exit(128 + number)
+        self._first = number
+        if number == signal.SIGINT:
+            raise KeyboardInterrupt
+        self.asked = True
+        if self._wake is None:
+            self._say("asked to end (SIGTERM) with nothing new to save")
+            raise SystemExit(0)
+        self._say("asked to end (SIGTERM): saving at the next safe point; a second signal ends the run at once")
+        self._wake()
