@@ -44,11 +44,19 @@ def check(
             help="Also turn every problem into tokens, and compare what processor, engine and learner make of it.",
         ),
     ] = False,
+    nodes: Annotated[int | None, typer.Option(help="Machines to plan for.", show_default="as many as needed")] = None,
+    gpus_per_node: Annotated[int | None, typer.Option(help="Their GPUs.", show_default="this machine's, or 8")] = None,
+    gpu_gib: Annotated[float | None, typer.Option(help="Memory of one.", show_default="this machine's, or 80")] = None,
+    model_config: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Where the model's config.json is, if not at model.path.")
+    ] = None,
 ) -> None:
-    """Validate a config and print what follows from it, without starting anything."""
+    """Validate a config and print what follows from it, memory and placement too, without starting anything."""
     from sailrl.jobs.check import check_job
+    from sailrl.jobs.check_memory import Machines
 
-    check_job(config, overrides or [], with_data=data)
+    machines = Machines(nodes, gpus_per_node, gpu_gib, model_config)
+    check_job(config, overrides or [], with_data=data, machines=machines)
 
 
 @app.command()

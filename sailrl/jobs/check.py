@@ -17,14 +17,23 @@ from sailrl.config.schema import ModelConfig, RlvrConfig, SourceConfig
 from sailrl.data.problems import LoadedProblems, list_bad_rows, load_problems
 from sailrl.data.rows import OnBadRow
 from sailrl.errors import ConfigError, SailError
+from sailrl.jobs.check_memory import Machines, print_memory
 from sailrl.types import Problem
 
 
-def check_job(path: Path, overrides: Sequence[str], console: Console | None = None, *, with_data: bool = False) -> None:
+def check_job(
+    path: Path,
+    overrides: Sequence[str],
+    console: Console | None = None,
+    *,
+    with_data: bool = False,
+    machines: Machines | None = None,
+) -> None:
     """Validates a configuration, prints what follows from it, and counts its data. Starts nothing.
 
     Args:
         with_data: render every problem and compare what all parts of the system make of it.
+        machines: what the plan of memory and placement is for; None for this one.
 
     Raises:
         ConfigError: something is wrong or missing; all complaints together, after the table.
@@ -39,6 +48,7 @@ def check_job(path: Path, overrides: Sequence[str], console: Console | None = No
         console.print(render(plan))
         if note := other_reading(plan):
             console.print(note, soft_wrap=True)
+        print_memory(config, machines or Machines(), console)
     for warning in warnings(config, loaded.where):
         console.print(f"warning: {warning}", soft_wrap=True)
     problems = preflight_problems(config, loaded.where)

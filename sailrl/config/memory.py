@@ -1,0 +1,239 @@
+"""Bytes that a run takes, from the shape of its model: one small formula per part, no torch.
+
+They follow what the learner does: FSDP2 over all ranks with float32 master weights, gradients and AdamW moments;
+compute copies in ``model.dtype`` gathered a layer at a time; packed micro-batches; the tiled head of
+``algos.logprobs``. Counts are upper bounds: a micro-batch at its budget, prompts at their limit and full of images.
+``c`` is bytes per number in ``model.dtype``, P the number of parameters, N that of ranks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from sailrl.config.schema import RlvrConfig
+
+Device = Literal["cuda", "cpu"]
+
+GIB = 1 << 30
+BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
+TILE: dict[Device, tuple[int, int]] = {"cuda": (4096, 16384), "cpu": (1024, 4096)}
+"""Tokens and vocabulary entries in a tile of the head."""
+RUNTIME = int(1.5 * GIB)
+"""What CUDA, NCCL and the libraries' workspaces take of a GPU, per process. Assumed, not measured."""
+
+
+@dataclass(frozen=True, slots=True)
+class VisionShape:
+    """A vision tower, as ``learner.shape`` reads it."""
+
+    layers: int
+    hidden: int
+    inner: int
+    """Width between the two matrices of its MLP."""
+    values_per_patch: int
+    """Numbers that one patch of pixels is: channels x frames x side x side."""
+    patches_per_token: int
+    pixels_per_token: int
+    outputs: int
+    """Projections into the language model: one, and one per deepstack level."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelShape:
+    """Everything about a model that memory depends on. Parameters are counted once, tied ones with the embedding."""
+
+    name: str
+    decoder: int
+    """Parameters of all decoder layers and of the last norm."""
+    embedding: int
+    head: int
+    """0 when it is tied to the embedding."""
+    tower: int
+    """Parameters of the vision tower without projections into the language model; 0 without one."""
+    projector: int
+    largest_layer: int
+    """Parameters of the largest decoder layer."""
+    layers: int
+    hidden: int
+    inner: int
+    """MLP width that one token goes through: of all its experts together."""
+    experts: int
+    experts_per_token: int
+    heads: int
+    kv_heads: int
+    head_dim: int
+    vocabulary: int
+    vision: VisionShape | None
+
+    @property
+    def parameters(self) -> int:
+        """Of the whole model."""
+        return self.decoder + self.embedding + self.head + self.tower + self.projector
+
+    def trainable(self, frozen: tuple[str, ...]) -> int:
+        """Without the parts that ``model.freeze`` names."""
+        parts = {
+            "vision": self.tower,
+            "projector": self.projector,
+            "language_model": self.decoder + self.embedding + self.head,
+        }
+        return sum(count for name, count in parts.items() if name not in frozen)
+
+
+def master_weights(shape: ModelShape, ranks: int) -> int:
+    """float32, sharded: 4 P / N."""
+    return 4 * shape.parameters // ranks
+
+
+def gradients(shape: ModelShape, config: RlvrConfig) -> int:
+    """float32, sharded: 4 P / N of what is trained."""
+    return 4 * shape.trainable(config.model.freeze) // config.learner.ranks
+
+
+def moments(shape: ModelShape, config: RlvrConfig) -> int:
+    """AdamW's two float32 moments, sharded: 8 P / N of what is trained."""
+    return 8 * shape.trainable(config.model.freeze) // config.learner.ranks
+
+
+def step_scratch(shape: ModelShape, config: RlvrConfig, device: Device = "cuda") -> int:
+    """The root of the second moment: of all parameters at once on GPUs (torch's multi-tensor AdamW), 4 P / N; on a CPU
+    of one after the other."""
+    if device == "cpu":
+        return 4 * max(shape.embedding, shape.head) // config.learner.ranks
+    return gradients(shape, config)
+
+
+def gathered(shape: ModelShape, config: RlvrConfig) -> int:
+    """Whole compute copies. Sharded: what belongs to no layer stays, two layers are there (one is fetched ahead), and
+    the gradient of one in ``c`` and, to be reduced, in float32. On one rank autocast keeps a copy of everything, which
+    float32 does without."""
+    c = BYTES[config.model.dtype]
+    if config.learner.ranks == 1:
+        return 0 if c == 4 else c * shape.parameters
+    return c * _root(shape) + (3 * c + 4) * shape.largest_layer
+
+
+def layer_activations(shape: ModelShape, c: int) -> int:
+    """Bytes per token that the backward pass of one decoder layer needs.
+
+    Two norms of the residual (input in float32, normalised, scaled: 4 + 2c each), norms and rotation of queries and
+    keys, values, the attention's output twice (as the kernel leaves it, and in the order of the projection), and four
+    widths of the MLP: gate, up, activated gate, product. Experts also keep each token's input and output once per
+    expert, and scores of all.
+    """
+    h, q, kv = shape.hidden, shape.heads * shape.head_dim, shape.kv_heads * shape.head_dim
+    attention = (4 + 2 * c) * (q + kv) + c * kv + 2 * c * q + 4 * shape.heads
+    experts = 2 * c * h * shape.experts_per_token + 12 * shape.experts
+    return 2 * (4 + 2 * c) * h + attention + 4 * c * shape.inner + experts
+
+
+def kept_activations(shape: ModelShape, config: RlvrConfig) -> int:
+    """What the forward pass leaves for the backward pass: everything, or with activation checkpointing the input of
+    each layer; of the tower likewise, for the images of one micro-batch."""
+    c, tokens = BYTES[config.model.dtype], config.learner.max_tokens_per_microbatch
+    recomputed = config.learner.activation_checkpointing
+    per_token = c * shape.hidden if recomputed else layer_activations(shape, c)
+    kept = tokens * (shape.layers * per_token + (4 + 2 * c) * shape.hidden)  # and the last norm
+    if shape.vision is not None:
+        per_patch = c * shape.vision.hidden if recomputed else _block_activations(shape.vision, c)
+        kept += patches(shape, config) * shape.vision.layers * per_patch
+        merged = 2 * shape.vision.hidden * shape.vision.patches_per_token + shape.hidden
+        kept += image_tokens(shape, config) * shape.vision.outputs * c * merged
+    return kept
+
+
+def layer_work(shape: ModelShape, config: RlvrConfig) -> int:
+    """While one layer's backward pass runs: what is recomputed of it, and gradients of three MLP widths and of two
+    residuals. The tower's layer where that is larger."""
+    c, tokens = BYTES[config.model.dtype], config.learner.max_tokens_per_microbatch
+    recomputed = config.learner.activation_checkpointing
+    here = c * (3 * shape.inner + 2 * shape.hidden) + (layer_activations(shape, c) if recomputed else 0)
+    there = 0
+    if (vision := shape.vision) is not None:
+        there = c * (2 * vision.inner + 2 * vision.hidden) + (_block_activations(vision, c) if recomputed else 0)
+    return max(tokens * here, patches(shape, config) * there)
+
+
+def head_work(shape: ModelShape, config: RlvrConfig, device: Device = "cuda") -> int:
+    """While the head's backward pass runs over a micro-batch of response tokens: hidden states and their gradient
+    (float32, then ``c``), the head's gradient likewise, and two tiles of float32 (``algos.logprobs``)."""
+    c, tokens = BYTES[config.model.dtype], config.learner.max_tokens_per_microbatch
+    copies = c + 4 + (c if c < 4 else 0)
+    weights = 4 + (c if c < 4 else 0)
+    tile = min(TILE[device][0], tokens) * min(TILE[device][1], shape.vocabulary)
+    return copies * tokens * shape.hidden + weights * shape.vocabulary * shape.hidden + 2 * 4 * tile
+
+
+def probe_work(shape: ModelShape, config: RlvrConfig) -> int:
+    """While a rank computes log-probabilities of a prompt beside an engine that is awake: whole copies of what belongs
+    to no layer and of two layers, one layer's activations for the longest prompt, and two tiles."""
+    c, tile = BYTES[config.model.dtype], TILE["cuda"]
+    copies = gathered(shape, config) if config.learner.ranks == 1 else c * (_root(shape) + 2 * shape.largest_layer)
+    return copies + config.data.max_prompt_tokens * layer_activations(shape, c) + 2 * 4 * tile[0] * tile[1]
+
+
+def image_tokens(shape: ModelShape, config: RlvrConfig) -> int:
+    """Most image tokens of a micro-batch: prompts at their limit, or as many images of ``max_pixels`` as allowed."""
+    if shape.vision is None:
+        return 0
+    longest = config.data.max_prompt_tokens
+    if config.data.max_pixels is not None:
+        each = -(-config.data.max_pixels // shape.vision.pixels_per_token)
+        longest = min(longest, config.rollout.engine.images_per_prompt * each)
+    samples = config.learner.max_tokens_per_microbatch // (
+        config.data.max_prompt_tokens + config.rollout.max_response_tokens
+    )
+    return max(1, samples) * longest
+
+
+def patches(shape: ModelShape, config: RlvrConfig) -> int:
+    """Patches behind ``image_tokens``."""
+    return image_tokens(shape, config) * shape.vision.patches_per_token if shape.vision is not None else 0
+
+
+def pixels(shape: ModelShape, config: RlvrConfig) -> int:
+    """float32 patches of a micro-batch's images."""
+    return 4 * patches(shape, config) * shape.vision.values_per_patch if shape.vision is not None else 0
+
+
+def engine_weights(shape: ModelShape, config: RlvrConfig) -> int:
+    """In ``c``, over the GPUs of one engine: c P / tensor_parallel."""
+    return BYTES[config.model.dtype] * shape.parameters // config.rollout.engine.tensor_parallel
+
+
+def engine_work(shape: ModelShape, config: RlvrConfig) -> int:
+    """What vLLM sets aside beside weights and cache: activations of 8,192 tokens (its default batch), float32 logits
+    of all sequences twice, and 1 GiB of CUDA graphs unless ``enforce_eager``."""
+    engine, c = config.rollout.engine, BYTES[config.model.dtype]
+    activations = 8192 * c * (4 * shape.inner + 4 * shape.hidden)
+    logits = 2 * 4 * engine.max_concurrent * shape.vocabulary
+    return (activations + logits) // engine.tensor_parallel + (0 if engine.enforce_eager else GIB)
+
+
+def cache_per_token(shape: ModelShape, config: RlvrConfig) -> int:
+    """Keys and values of one token on one GPU: 2 layers kv_heads head_dim c / tensor_parallel (a head is not split)."""
+    heads = max(1, shape.kv_heads // config.rollout.engine.tensor_parallel)
+    return 2 * shape.layers * heads * shape.head_dim * BYTES[config.model.dtype]
+
+
+def sync_buffers(shape: ModelShape, config: RlvrConfig) -> int:
+    """One layer whole in float32 and, sent directly, vLLM's two buffers of 1 GiB."""
+    return 4 * shape.largest_layer + (0 if config.sync.method == "disk" else 2 * GIB)
+
+
+def checkpoint_disk(shape: ModelShape, config: RlvrConfig) -> int:
+    """``keep`` checkpoints and the one being written: float32 weights and moments, 4 P and 8 P of what is trained."""
+    one = 4 * shape.parameters + 8 * shape.trainable(config.model.freeze)
+    return (config.checkpoint.keep + 1) * one
+
+
+def _root(shape: ModelShape) -> int:
+    """Parameters outside of layers, which are gathered for the whole pass."""
+    return shape.embedding + shape.head + shape.projector
+
+
+def _block_activations(vision: VisionShape, c: int) -> int:
+    """Bytes per patch for the backward pass of one layer of the tower: two layer norms (input, output), queries, keys
+    and values before and after rotation, the attention's output twice, and two widths of the MLP."""
+    return c * (11 * vision.hidden + 2 * vision.inner)
