@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from sailrl.config.schema import RlvrConfig
+from sailrl.config.schema import LoraConfig, ModelConfig, RlvrConfig
 
 Device = Literal["cuda", "cpu"]
 
@@ -71,14 +71,24 @@ class ModelShape:
         """Of the whole model."""
         return self.decoder + self.embedding + self.head + self.tower + self.projector
 
-    def trainable(self, frozen: tuple[str, ...]) -> int:
-        """Without the parts that ``model.freeze`` names."""
+    def trainable(self, model: ModelConfig) -> int:
+        """Parameters with a gradient: an adapter's, or those that ``model.freeze`` leaves."""
+        if model.lora is not None:
+            return self._adapter(model.lora)
         parts = {
             "vision": self.tower,
             "projector": self.projector,
             "language_model": self.decoder + self.embedding + self.head,
         }
-        return sum(count for name, count in parts.items() if name not in frozen)
+        return sum(count for name, count in parts.items() if name not in model.freeze)
+
+    def _adapter(self, lora: LoraConfig) -> int:
+        """rank (inputs + outputs) of every matrix with an addition; those of experts are not linear layers."""
+        h, q, kv = self.hidden, self.heads * self.head_dim, self.kv_heads * self.head_dim
+        sides = {"q_proj": h + q, "k_proj": h + kv, "v_proj": h + kv, "o_proj": q + h}
+        if not self.experts:
+            sides |= dict.fromkeys(("gate_proj", "up_proj", "down_proj"), h + self.inner)
+        return self.layers * lora.rank * sum(sides.get(name, 0) for name in lora.target_modules)
 
 
 def master_weights(shape: ModelShape, ranks: int) -> int:
@@ -88,12 +98,12 @@ def master_weights(shape: ModelShape, ranks: int) -> int:
 
 def gradients(shape: ModelShape, config: RlvrConfig) -> int:
     """float32, sharded: 4 P / N of what is trained."""
-    return 4 * shape.trainable(config.model.freeze) // config.learner.ranks
+    return 4 * shape.trainable(config.model) // config.learner.ranks
 
 
 def moments(shape: ModelShape, config: RlvrConfig) -> int:
     """AdamW's two float32 moments, sharded: 8 P / N of what is trained."""
-    return 8 * shape.trainable(config.model.freeze) // config.learner.ranks
+    return 8 * shape.trainable(config.model) // config.learner.ranks
 
 
 def step_scratch(shape: ModelShape, config: RlvrConfig, device: Device = "cuda") -> int:
@@ -224,7 +234,7 @@ def sync_buffers(shape: ModelShape, config: RlvrConfig) -> int:
 
 def checkpoint_disk(shape: ModelShape, config: RlvrConfig) -> int:
     """``keep`` checkpoints and the one being written: float32 weights and moments, 4 P and 8 P of what is trained."""
-    one = 4 * shape.parameters + 8 * shape.trainable(config.model.freeze)
+    one = 4 * shape.parameters + 8 * shape.trainable(config.model)
     return (config.checkpoint.keep + 1) * one
 
 
