@@ -55,7 +55,7 @@ class Policy(torch.nn.Module):
         config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
         auto = AutoModelForImageTextToText if hasattr(config, "vision_config") else AutoModelForCausalLM
         self.model: Any = auto.from_pretrained(path, dtype=torch.float32, trust_remote_code=trust_remote_code)
-        self.model.config.use_cache = False
+        self.model.config.get_text_config().use_cache = False
         if activation_checkpointing:
             self.model.gradient_checkpointing_enable({"use_reentrant": False})
         self.model.train()
