@@ -22,10 +22,23 @@ STATUSES: tuple[Status, ...] = ("scored", "unscorable", "failed", "timed_out")
 
 Message: TypeAlias = Mapping[str, Any]
 """One chat message: ``{"role": str, "content": str | list of parts}``; a part is ``{"type": "text", "text": str}`` or
-``{"type": "image"}``, which stands for the next image of the problem."""
+``{"type": "image"}`` or ``{"type": "video"}``, which stands for the next image or video of the problem."""
 
 ImageSource: TypeAlias = str | bytes
 """An image as a path (absolute once loaded) or as the bytes of an encoded file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One picture of a video."""
+
+    image: ImageSource
+    time_s: float
+    """Seconds from the start of the video."""
+
+
+Video: TypeAlias = Sequence[Frame]
+"""Frames in the order of their times; at least one."""
 
 BANNED_LOGIT_BIAS = -1.0e4
 """Added to the logits of ids that may not be sampled, by engine and learner alike, so that both give the
@@ -48,6 +61,8 @@ class Problem:
     response_prefix: str = ""
     """What the chat template had already written of the response, e.g. ``<think>\\n``."""
     images: Sequence[ImageSource] = ()
+    videos: Sequence[Video] = ()
+    """A model sees each as some of its frames, which are images with their times (see ``sailrl.data.videos``)."""
     choices: Sequence[str] = ()
     """The options of a multiple-choice question, in the order A, B, C, ..."""
     precision: int | None = None

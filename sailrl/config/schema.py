@@ -93,6 +93,8 @@ class PromptConfig(Section):
     """Smaller images are enlarged to this many pixels; null keeps the model's own limit."""
     max_pixels: int | None = Field(default=None, ge=1)
     """Larger images are shrunk to this many pixels; null keeps the model's own limit."""
+    frames_per_video: int = Field(default=16, ge=1)
+    """Most frames of a video that are shown, evenly spread; each is an image and counts as one for the engine."""
     on_long_prompt: Literal["drop", "error"] = "drop"
     """What happens to a problem whose prompt is longer: left out and counted, or the run stops before it starts."""
     on_bad_row: Literal["error", "skip"] = "error"

@@ -7,11 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sailrl.data.videos import IMAGE_MARK, VIDEO_MARK, parse_video
 from sailrl.errors import DataError
-from sailrl.types import ImageSource, Message, Problem
+from sailrl.types import ImageSource, Message, Problem, Video
 
-IMAGE_MARK = "<image>"
-"""In a text, stands for the next image of the problem, like a part ``{"type": "image"}`` of a chat message."""
 _ROLES = ("system", "user", "assistant", "tool")
 
 
@@ -43,8 +42,8 @@ def parse_problem(row: Any, *, where: str, need_prompt: bool, folder: Path | Non
 
     Args:
         where: ``<file>:<line>``; becomes the id when the row has none.
-        need_prompt: the row will be put to a model: it needs a prompt, and its images must exist and fit the prompt's
-            image marks. Scoring a response needs neither.
+        need_prompt: the row will be put to a model: it needs a prompt, and its images and videos must exist and fit the
+            prompt's marks. Scoring a response needs neither.
         folder: what relative image paths start from: the folder of the file.
 
     Raises:
@@ -56,14 +55,17 @@ def parse_problem(row: Any, *, where: str, need_prompt: bool, folder: Path | Non
     fields = {name: value for name, value in row.items() if value is not None}
     prompt = _prompt(fields, need_prompt)
     images = _images(fields, (folder or Path()).absolute(), must_exist=need_prompt)
+    videos = _videos(fields, (folder or Path()).absolute(), must_exist=need_prompt)
     if need_prompt:
-        _check_marks(prompt, len(images))
+        _check_marks(prompt, "image", IMAGE_MARK, len(images))
+        _check_marks(prompt, "video", VIDEO_MARK, len(videos))
     return Problem(
         prompt=prompt,
         answer=_answer(fields),
         id=_id(fields, where),
         response_prefix=_text(fields, "response_prefix") or "",
         images=images,
+        videos=videos,
         choices=_choices(fields),
         precision=_precision(fields),
         task=_text(fields, "task"),
@@ -198,15 +200,17 @@ def _part(part: Any, place: str) -> Mapping[str, Any]:
     if kind == "text":
         if not isinstance(part.get("text"), str):
             raise BrokenRow(f"{place}.text", f"must be text, this is {kind_of(part.get('text'))}")
-    elif kind != "image":
-        raise BrokenRow(f"{place}.type", f"must be text or image, this is {kind!r}")
+    elif kind not in ("image", "video"):
+        raise BrokenRow(f"{place}.type", f"must be text, image or video, this is {kind!r}")
     elif set(part) != {"type"}:
         extra = ", ".join(sorted(set(part) - {"type"}))
-        raise BrokenRow(place, f"an image part is just a mark, but it has {extra}; the image goes into `images`")
+        raise BrokenRow(
+            place, f"a part of type {kind} is just a mark, but it has {extra}; the {kind} goes into `{kind}s`"
+        )
     return part
 
 
-# --- images --------------------------------------------------------------------------------------------------------
+# --- images and videos -----------------------------------------------------------------------------------------------
 
 
 def _images(fields: Mapping[str, Any], folder: Path, must_exist: bool) -> tuple[ImageSource, ...]:
@@ -231,27 +235,36 @@ def _image(image: Any, place: str, folder: Path, must_exist: bool) -> ImageSourc
     return str(path)
 
 
+def _videos(fields: Mapping[str, Any], folder: Path, must_exist: bool) -> tuple[Video, ...]:
+    value = fields.get("videos", ())
+    if not isinstance(value, list | tuple):
+        raise BrokenRow("videos", f"must be a list of videos, each a list of frames, this is {kind_of(value)}")
+    videos = []
+    for number, video in enumerate(value):
+        place = f"videos[{number}]"
+        try:
+            videos.append(
+                parse_video(video, lambda image, at, of=place: _image(image, f"{of} {at}", folder, must_exist))
+            )
+        except ValueError as error:
+            raise BrokenRow(place, str(error)) from None
+    return tuple(videos)
+
+
 def _emptiness(value: Any) -> str:
     return "empty" if value in ("", b"") else kind_of(value)
 
 
-def _check_marks(prompt: str | Sequence[Message], images: int) -> None:
-    marks = sum(1 if part is None else part.count(IMAGE_MARK) for part in _pieces(prompt))
-    if marks == images or (marks == 0 and isinstance(prompt, str)):
-        return  # a plain text without marks has its images in front
+def _check_marks(prompt: str | Sequence[Message], kind: str, mark: str, given: int) -> None:
+    marks = sum(part["text"].count(mark) if part["type"] == "text" else part["type"] == kind for part in _parts(prompt))
+    if marks == given or (marks == 0 and isinstance(prompt, str)):
+        return  # a plain text without marks has its images and videos in front
     raise BrokenRow(
-        "images",
-        f"the prompt has {marks} image marks (`{IMAGE_MARK}` or parts of type image), but the row has {images} images",
+        f"{kind}s",
+        f"the prompt has {marks} {kind} marks (`{mark}` or parts of type {kind}), but the row has {given} {kind}s",
     )
 
 
-def _pieces(prompt: str | Sequence[Message]) -> Iterator[str | None]:
-    """The texts of a prompt; None for an image part."""
-    if isinstance(prompt, str):
-        yield prompt
-        return
-    for message in prompt:
-        if isinstance(message["content"], str):
-            yield message["content"]
-        else:
-            yield from (part["text"] if part["type"] == "text" else None for part in message["content"])
+def _parts(prompt: str | Sequence[Message]) -> Iterator[Mapping[str, Any]]:
+    for content in [prompt] if isinstance(prompt, str) else [message["content"] for message in prompt]:
+        yield from [{"type": "text", "text": content}] if isinstance(content, str) else content

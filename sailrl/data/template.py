@@ -7,11 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from sailrl.config.schema import PromptConfig
-from sailrl.data.contract import IMAGE_MARK
 from sailrl.data.images import ImageStore
 from sailrl.data.processor import Processor
+from sailrl.data.videos import IMAGE_MARK, as_images, parts_of
 from sailrl.errors import DataError
-from sailrl.types import Message, Problem, Prompt
+from sailrl.types import ImageSource, Message, Problem, Prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,19 +37,21 @@ class Template:
         """The prompt of one problem, whatever its length.
 
         Raises:
-            DataError: an image cannot be used, there are more images than the engine takes, images and places for them
-                differ in number, or a text contains a placeholder of the model.
+            DataError: an image cannot be used, there are more images than the engine takes, images or videos and places
+                for them differ in number, or a text contains a placeholder of the model.
         """
+        problem, names = as_images(problem, self._data.frames_per_video)
         limit = self._images_per_prompt
         if limit is not None and len(problem.images) > limit:
             raise DataError(
                 f"problem {problem.id} has {len(problem.images)} images, the engine takes {limit} per prompt. "
                 f"Set rollout.engine.images_per_prompt to {len(problem.images)} or more"
+                + (", or data.frames_per_video lower" if any(name.startswith("videos") for name in names) else "")
             )
         text = self.text(problem)
         # Rewards must know what the template has already written of the response.
         problem = replace(problem, response_prefix=problem.response_prefix or _opened(text))
-        images = [self._add(problem, number) for number in range(len(problem.images))]
+        images = [self._add(problem, image, name) for image, name in zip(problem.images, names, strict=True)]
         engine_ids = self._processor.encode(text)
         token_ids = self._processor.expand(engine_ids, [self._images.size(i) for i in images], problem.id)
         return Prompt(problem=problem, token_ids=token_ids, engine_ids=engine_ids, images=tuple(images))
@@ -60,6 +62,7 @@ class Template:
         Raises:
             DataError: a text of the problem contains a placeholder of the model.
         """
+        problem, _ = as_images(problem, self._data.frames_per_video)
         messages = self._messages(problem)
         self._refuse_placeholders(problem, messages)
         text = self._processor.render(messages)
@@ -109,11 +112,11 @@ class Template:
             messages = [{"role": "system", "content": self._data.system_prompt}, *messages]
         return messages
 
-    def _add(self, problem: Problem, number: int) -> str:
+    def _add(self, problem: Problem, image: ImageSource, name: str) -> str:
         try:
-            return self._images.add(problem.images[number])
+            return self._images.add(image)
         except DataError as error:
-            raise DataError(f"problem {problem.id}: images[{number}]: {error}") from error
+            raise DataError(f"problem {problem.id}: {name}: {error}") from error
 
     def _refuse_placeholders(self, problem: Problem, messages: Sequence[Message]) -> None:
         """A placeholder in a text would become a place for an image; escaping it would change what was asked."""
@@ -135,21 +138,7 @@ def _with_parts(message: Message) -> Message:
     """A chat message with the ``<image>`` marks in its texts as content parts."""
     if not any(IMAGE_MARK in text for text in _texts(message)):
         return message
-    content = message["content"]
-    parts = [{"type": "text", "text": content}] if isinstance(content, str) else content
-    return {**message, "content": [piece for part in parts for piece in _split(part)]}
-
-
-def _split(part: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    if part["type"] != "text":
-        return [part]
-    pieces: list[Mapping[str, Any]] = []
-    for number, text in enumerate(part["text"].split(IMAGE_MARK)):
-        if number:
-            pieces.append({"type": "image"})
-        if text:
-            pieces.append({"type": "text", "text": text})
-    return pieces
+    return {**message, "content": parts_of(message["content"])}
 
 
 def _placed(text: str, images: int) -> str | list[Mapping[str, Any]]:
@@ -158,7 +147,7 @@ def _placed(text: str, images: int) -> str | list[Mapping[str, Any]]:
         return text
     if IMAGE_MARK not in text:
         text = IMAGE_MARK * images + text
-    return _split({"type": "text", "text": text})
+    return parts_of(text)
 
 
 def _with_text(message: Message, text: str) -> Message:

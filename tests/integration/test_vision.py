@@ -29,7 +29,7 @@ from sailrl.learner.model import Policy
 from sailrl.learner.vision import Vision
 from sailrl.rollout.engine import Request, Sampling
 from sailrl.rollout.vllm_engine import VllmEngine
-from sailrl.types import Completion, Problem, Prompt
+from sailrl.types import Completion, Frame, Problem, Prompt
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
 
@@ -132,6 +132,13 @@ def _worst(policy: Policy, prompts: Sequence[Prompt], sampled: dict[int, list[Co
 @pytest.mark.parametrize("pictures", PICTURES)
 def test_engine_and_learner_agree_on_prompts_with_images(bench: Bench, pictures: tuple[int, ...]) -> None:
     assert bench.difference(bench.prompt(*pictures)) < EXACT
+
+
+def test_engine_and_learner_agree_on_a_prompt_with_a_video_and_an_image(bench: Bench) -> None:
+    video = [Frame(_picture(number), number / 2) for number in (0, 1, 3)]
+    prompt = bench.template.render(Problem(prompt="<video>like<image>?", images=[_picture(2)], videos=[video]))
+    assert len(prompt.images) == 4
+    assert bench.difference(prompt) < EXACT
 
 
 def test_engine_and_learner_agree_on_every_sampled_token_of_a_mixed_wave(bench: Bench) -> None:

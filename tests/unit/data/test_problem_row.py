@@ -143,10 +143,10 @@ def user(content: Any) -> dict[str, Any]:
         ({"prompt": [{"role": "user"}]}, "prompt[0].content: must be text or a list of parts, this is null"),
         (user([3]), "prompt[0].content[0]: must be an object with a type, this is the number 3"),
         (user([{"type": "text"}]), "prompt[0].content[0].text: must be text, this is null"),
-        (user([{"type": "video"}]), "prompt[0].content[0].type: must be text or image, this is 'video'"),
+        (user([{"type": "audio"}]), "prompt[0].content[0].type: must be text, image or video, this is 'audio'"),
         (
             user([{"type": "image", "image": "a.png"}]),
-            "prompt[0].content[0]: an image part is just a mark, but it has image; the image goes into `images`",
+            "prompt[0].content[0]: a part of type image is just a mark, but it has image; the image goes into `images`",
         ),
     ],
 )
