@@ -242,10 +242,12 @@ def _videos(fields: Mapping[str, Any], folder: Path, must_exist: bool) -> tuple[
     videos = []
     for number, video in enumerate(value):
         place = f"videos[{number}]"
+
+        def read(image: Any, frame: str, place: str = place) -> ImageSource:
+            return _image(image, f"{place} {frame}", folder, must_exist)
+
         try:
-            videos.append(
-                parse_video(video, lambda image, at, of=place: _image(image, f"{of} {at}", folder, must_exist))
-            )
+            videos.append(parse_video(video, read))
         except ValueError as error:
             raise BrokenRow(place, str(error)) from None
     return tuple(videos)
