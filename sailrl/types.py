@@ -129,7 +129,9 @@ class Completion:
     text: str
     finish_reason: FinishReason
     version: int
-    """Number of the published weights that produced it."""
+    """Number of the published weights that produced its first token: staleness is counted from it."""
+    switches: Sequence[tuple[int, int]] = ()
+    """``(token, version)`` for every time that newer weights took over in mid-response; that token is their first."""
     experts: Any = None
     """[layers, P + T - 1, K] array of unsigned integers: the experts that the engine sent each token of prompt and
     response to, the last one apart, which it never read. None unless the engine was asked for them."""

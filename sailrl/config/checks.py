@@ -159,6 +159,38 @@ def _correction_needs_all_tokens(config: RlvrConfig) -> Iterator[Complaint]:
         yield Complaint(("rollout", "top_k"), f"is {config.rollout.top_k}, {why} Write top_k: null, {fix}")
 
 
+def _waves_are_synchronous(config: RlvrConfig) -> Iterator[Complaint]:
+    staleness = config.rollout.max_staleness
+    if config.run.deterministic and staleness:
+        yield Complaint(
+            ("rollout", "max_staleness"),
+            f"is {staleness} and run.deterministic is true, but what is sampled while the learner learns depends on "
+            "the speed of both, so a run could not be repeated. Write deterministic: false under run.",
+        )
+
+
+def _stale_tokens_are_corrected(config: RlvrConfig) -> Iterator[Complaint]:
+    staleness = config.rollout.max_staleness
+    if staleness and config.mismatch.correction.kind == "none":
+        yield Complaint(
+            ("mismatch", "correction"),
+            f"is none and rollout.max_staleness is {staleness}, so responses of older weights are learned from as if "
+            "the present ones had written them. Write correction: {kind: token_tis}, or {kind: icepop} with GSPO.",
+        )
+
+
+def _limits_see_the_policy_move(config: RlvrConfig) -> Iterator[Complaint]:
+    staleness = config.rollout.max_staleness
+    for name in ("max_abs_dlogp", "max_k3"):
+        limit = getattr(config.mismatch, name)
+        if staleness and limit is not None:
+            yield Complaint(
+                ("mismatch", name),
+                f"is {limit:g} and rollout.max_staleness is {staleness}: with older responses the difference holds "
+                "what the policy learned since, too. Write null, or a larger number.",
+            )
+
+
 def _clip_range(clip: ClipRange) -> Iterator[Complaint]:
     low, high = clip.low, clip.high
     if low > high:
@@ -355,6 +387,7 @@ RULES: Rules = [
     (RlvrConfig, _way_of_weights_fits_placement),
     (RlvrConfig, _sharing_pairs_up),
     (RlvrConfig, _adapters_are_merged_to_disk),
+    (RlvrConfig, _waves_are_synchronous),
     (RlvrConfig, _eval_has_problems),
     *DATA_RULES,
 ]
@@ -363,5 +396,7 @@ WARNINGS: Rules = [
     (RlvrConfig, _gspo_clips),
     (RlvrConfig, _ramp_ends_within_the_run),
     (RlvrConfig, _replay_has_something_to_replay),
+    (RlvrConfig, _stale_tokens_are_corrected),
+    (RlvrConfig, _limits_see_the_policy_move),
 ]
 """Rules whose breach is allowed and said."""

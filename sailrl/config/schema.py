@@ -29,7 +29,8 @@ class RunConfig(Section):
     max_restarts: int = Field(default=3, ge=0)
     """How often the run starts again by itself from its last checkpoint when a learner rank dies."""
     deterministic: bool = False
-    """Rollouts in fixed waves with a reseeded engine, so that a resumed run equals an uninterrupted one bit for bit."""
+    """Rollouts in fixed waves with a reseeded engine, so that a resumed run equals an uninterrupted one bit for bit.
+    Only with `rollout.max_staleness: 0`; else a resumed run starts anew what was being generated, and differs."""
 
 
 class LoraConfig(Section):
@@ -131,16 +132,17 @@ class DynamicSampling(Section):
     enabled: bool = True
     """False keeps every fully scored group."""
     oversample: float = Field(default=1.0, ge=1.0, le=8.0)
-    """The first wave asks for this many times the prompts an episode needs (verl's recipe: 3)."""
+    """The first wave asks for this many times the prompts an episode needs (verl's recipe: 3). With
+    `rollout.max_staleness` there are no waves: prompts for so many more episodes are always under way."""
     max_waves: int = Field(default=10, ge=1)
-    """Waves of prompts tried before the episode is given up (verl: 10)."""
+    """Waves of prompts (or as many one by one) tried before the episode is given up (verl: 10)."""
 
 
 class EngineConfig(Section):
     """vLLM, one engine per rollout worker."""
 
     max_concurrent: int = Field(default=256, ge=1)
-    """Sequences decoded at the same time in one engine."""
+    """Sequences decoded at the same time in one engine; vLLM itself lets them wait while its KV cache is full."""
     gpu_memory_utilization: float = Field(default=0.85, gt=0, lt=1)
     """Share of the GPU that the engine takes."""
     images_per_prompt: int = Field(default=8, ge=1)
@@ -179,6 +181,9 @@ class SamplingConfig(Section):
 class RolloutConfig(SamplingConfig):
     """How the responses of an episode are sampled."""
 
+    max_staleness: int = Field(default=0, ge=0)
+    """Versions that the weights may have moved on since a response's first token when it is learned from. 0: generate,
+    then learn. More: generation goes on meanwhile, new weights take over in mid-response, older groups are dropped."""
     dynamic_sampling: DynamicSampling = DynamicSampling()
     """Which groups are admitted to an episode."""
 

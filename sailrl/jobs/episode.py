@@ -32,10 +32,11 @@ def episode_metrics(episode: Collection, state: RunState, rewards: RewardsConfig
     """What all metrics lines of an episode have in common.
 
     Rewards, accuracy and lengths are over **all** groups sampled, dropped ones too: what is kept is chosen for having
-    both right and wrong answers, and its accuracy would say nothing of the policy.
+    both right and wrong answers, and its accuracy would say nothing of the policy. Staleness is over what is kept.
     """
     groups = [*episode.kept, *(group for group, _ in episode.dropped)]
     rollouts = [rollout for group in groups for rollout in group.rollouts]
+    ages = [state.version - r.completion.version for group in episode.kept for r in group.rollouts]
     lengths = [len(r.completion.token_ids) for r in rollouts]
     values = {
         "episode": state.episode,
@@ -46,7 +47,8 @@ def episode_metrics(episode: Collection, state: RunState, rewards: RewardsConfig
         "response_tokens/max": max(lengths),
         "truncated_fraction": fmean(r.completion.finish_reason == "length" for r in rollouts),
         "unscored_fraction": fmean(r.reward is None for r in rollouts),
-        "staleness/max": max(state.version - r.completion.version for r in rollouts),
+        "staleness/max": max(ages),
+        "staleness/mean": fmean(ages),
     }
     for name in rewards.parts:
         values[f"reward/{name}"] = _mean(r.scores[name].value for r in rollouts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import to_thread
 from pathlib import Path
 
 from sailrl.config.plan import BatchPlan
@@ -21,7 +22,11 @@ from sailrl.types import Group
 async def train(config: RlvrConfig, plan: BatchPlan, run: Session, run_dir: Path, progress: Progress) -> None:
     """Runs episodes from where ``run.state`` stands until the last one, until the data has nothing left to teach, or
     until the run is asked to end: then generation is given up, learning goes on to the end of its episode, and that
-    is saved."""
+    is saved.
+
+    The learner works in a thread, so that the event loop goes on taking in and scoring what engines finish: nothing in
+    a synchronous run, the next episodes where ``rollout.max_staleness`` lets generation go on.
+    """
     state, watch = run.state, Stopwatch()
     await run.publish(state.version)
     if state.episode == 0:
@@ -55,14 +60,14 @@ async def train(config: RlvrConfig, plan: BatchPlan, run: Session, run_dir: Path
         samples, updates = _updates(episode.kept, gains, plan)
         await run.rest_engines()
         with watch("learn"):
-            run.learners.set_episode(samples)
+            await to_thread(run.learners.set_episode, samples)
             if len(updates) > 1:
-                run.learners.compute_old_logprobs()
+                await to_thread(run.learners.compute_old_logprobs)
         clip, outcomes = run.clip.range, list[dict[str, float]]()
         for number, rows in enumerate(updates, start=1):
             with watch("learn"):
                 try:
-                    learned = run.learners.update(rows, clip_low=clip.low, clip_high=clip.high)
+                    learned = await to_thread(run.learners.update, rows, clip_low=clip.low, clip_high=clip.high)
                 except MismatchError as error:
                     raise await diagnosed(error, config, run, episode.kept, run_dir) from None
             outcomes.append(learned)
@@ -71,7 +76,7 @@ async def train(config: RlvrConfig, plan: BatchPlan, run: Session, run_dir: Path
                 run.clip.update(clip_signal(run.clip.signal, outcomes))
                 with watch("sync"):
                     shared["sync/max_abs_dlogp"] = await run.publish(state.version + 1)
-                shared |= run.learners.expert_load(run.text_probe)
+                shared |= await to_thread(run.learners.expert_load, run.text_probe)
             spent = watch.lap()
             speed = {"tokens/trained_per_s": learned["tokens"] / spent["time/step_s"]}
             values = shared | run.pool.metrics() | update_metrics(learned, clip) | spent | speed

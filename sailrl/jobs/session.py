@@ -8,8 +8,8 @@ from functools import partial
 from pathlib import Path
 
 from sailrl.config.schema import RlvrConfig
-from sailrl.data.sampler import ShufflingSampler
 from sailrl.jobs import run_state
+from sailrl.jobs.collector import build_collector
 from sailrl.jobs.engines import open_pool, sampling_of, score_rollout
 from sailrl.jobs.episode import clip_controller
 from sailrl.jobs.parts import Session
@@ -21,7 +21,6 @@ from sailrl.learner.group import LearnerGroup
 from sailrl.report.metrics import MetricsLog
 from sailrl.report.progress import Progress
 from sailrl.report.traces import RolloutLog
-from sailrl.rollout.collect import Collector
 from sailrl.rollout.pool import RolloutPool
 from sailrl.scoring.scorer import Scorer
 from sailrl.scoring.spec import ScoringSpec
@@ -51,7 +50,7 @@ async def _open(
     checkpoint = run_state.latest(run_dir)
     state = run_state.load(checkpoint) if checkpoint else RunState()
     weights = str(checkpoint / "model") if checkpoint else prepared.model
-    prompts, banned = prepared.train, prepared.processor.banned_ids
+    prompts = prepared.train
 
     progress.stage(f"starting {config.rollout.workers} engine(s) and {config.learner.ranks} learner rank(s)")
     where = places(config, nodes())
@@ -87,17 +86,9 @@ async def _open(
     sync = build_sync(config, learners, pool)
     ending.callback(sync.close)
     await pool.start()
-    collector = Collector(
-        prompts,
-        ShufflingSampler(len(prompts), config.run.seed),
-        pool,
-        partial(score_rollout, scorer),
-        sampling=sampling_of(config.rollout, config.batch.group_size, banned),
-        settings=config.rollout.dynamic_sampling,
-        accuracy=config.rewards.accuracy_part,
-        max_unscored_rate=config.rewards.max_unscored_rate,
-        seed=config.run.seed if config.run.deterministic else None,
-    )
+    sampling = sampling_of(config.rollout, config.batch.group_size, prepared.processor.banned_ids)
+    collector = build_collector(config, prompts, pool, partial(score_rollout, scorer), sampling)
+    ending.push_async_callback(collector.stop)
     clip = clip_controller(config.algorithm, state.clip)
     if checkpoint:
         collector.load_state_dict(state.collector)

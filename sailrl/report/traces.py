@@ -76,6 +76,7 @@ class RolloutLog:
             "response_tokens": len(completion.token_ids),
             "finish_reason": completion.finish_reason,
             "version": completion.version,
+            "switches": [list(switch) for switch in completion.switches],
             "mean_logprob": float(sum(logprobs)) / len(logprobs) if len(logprobs) else None,
             "reward": rollout.reward,
             "reward_reason": rollout.reason,

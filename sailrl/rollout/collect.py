@@ -6,7 +6,7 @@ import asyncio
 import math
 import zlib
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -104,7 +104,7 @@ class Collector:
         ask = math.ceil(wanted * (self._settings.oversample if self._settings.enabled else 1))
         while len(done.kept) < wanted:
             if done.waves == self._settings.max_waves:
-                raise NothingToLearn(_exhausted(done, wanted, self._settings.max_waves))
+                raise NothingToLearn(exhausted(done, len(done.kept), wanted, self._settings.max_waves))
             indices = self._draw(ask)
             groups = await self.sample(
                 [self._prompts[i] for i in indices], self._sampling, self._wave(version, done.waves)
@@ -119,7 +119,7 @@ class Collector:
                     done.dropped.append((group, "surplus"))
                     self._backlog.append(index)
             done.waves += 1
-            self._check_unscored(done)
+            self._check_unscored(done.dropped, done.kept)
             tried = len(done.kept) + len(done.dropped)
             rate = max(len(done.kept) / tried, 1 / 8)  # a wave asks for what it takes, but never for a flood
             ask = min(wanted, math.ceil((wanted - len(done.kept)) / rate))
@@ -128,6 +128,9 @@ class Collector:
     async def sample(self, prompts: Sequence[Prompt], sampling: Sampling, seed: int | None) -> list[Group]:
         """One wave of groups; see ``sample_groups``."""
         return await sample_groups(self._pool, self._score, prompts, sampling, seed)
+
+    async def stop(self) -> None:
+        """Ends what is being sampled: nothing, between two calls of ``collect``."""
 
     def state_dict(self) -> dict[str, Any]:
         """JSON-able; with the same weights a restored collector collects the same episodes."""
@@ -145,8 +148,8 @@ class Collector:
     def _wave(self, version: int, wave: int) -> int | None:
         return None if self._seed is None else wave_seed(self._seed, "train", version, wave)
 
-    def _check_unscored(self, done: Collection) -> None:
-        check_unscored([*done.kept, *(group for group, _ in done.dropped)], self._max_unscored_rate)
+    def _check_unscored(self, dropped: Iterable[tuple[Group, str]], kept: Iterable[Group]) -> None:
+        check_unscored([*kept, *(group for group, _ in dropped)], self._max_unscored_rate)
 
 
 async def sample_groups(
@@ -199,10 +202,11 @@ def wave_seed(seed: int, purpose: str, version: int, wave: int) -> int:
     return zlib.crc32(f"{seed}/{purpose}/{version}/{wave}".encode()) & 0x7FFFFFFF
 
 
-def _exhausted(done: Collection, wanted: int, waves: int) -> str:
+def exhausted(done: Collection, admitted: int, wanted: int, waves: int) -> str:
+    """What is said when the data has nothing left to teach."""
     reasons = ", ".join(f"{n} {reason}" for reason, n in Counter(r for _, r in done.dropped).most_common())
     return (
-        f"{waves} waves (rollout.dynamic_sampling.max_waves) gave {len(done.kept)} of {wanted} groups that can teach; "
+        f"{waves} waves (rollout.dynamic_sampling.max_waves) gave {admitted} of {wanted} groups that can teach; "
         f"dropped: {reasons}. All correct: the data is learned, bring harder problems. All wrong: the problems are too "
         "hard or the reward never fires; look at rollouts.jsonl, and filter problems by pass@4."
     )

@@ -68,6 +68,7 @@ class VllmEngine:
                 )
             )
             self._tokenizer: Any = self._llm.get_tokenizer()
+            await self._llm.update_weight_version(str(self._version))
         except Exception as error:  # vLLM's own errors may not pickle, so their text goes into one of ours
             raise RolloutError(f"vLLM cannot start with {self._model}: {type(error).__name__}: {error}") from None
 
@@ -197,18 +198,20 @@ class VllmEngine:
         _check_alignment(request, len(output.prompt_token_ids))
         parts = sorted(output.outputs, key=lambda part: part.index)
         texts = self._tokenizer.batch_decode([p.token_ids for p in parts], skip_special_tokens=True)
-        return request.index, [
-            Completion(
-                # Arrays, not lists: they cross processes as one block of bytes.
-                token_ids=array("i", part.token_ids),
-                logprobs=array("f", part.logprobs.logprobs),
-                text=text,
-                finish_reason=_FINISH.get(part.finish_reason, "abort"),
-                version=self._version,
-                experts=_by_layer(part.routed_experts),
-            )
-            for part, text in zip(parts, texts, strict=True)
-        ]
+        return request.index, [self._completion(part, text) for part, text in zip(parts, texts, strict=True)]
+
+    def _completion(self, part: Any, text: str) -> Completion:
+        spans = [(span.start, int(span.version)) for span in part.weight_versions or ()] or [(0, self._version)]
+        return Completion(
+            # Arrays, not lists: they cross processes as one block of bytes.
+            token_ids=array("i", part.token_ids),
+            logprobs=array("f", part.logprobs.logprobs),
+            text=text,
+            finish_reason=_FINISH.get(part.finish_reason, "abort"),
+            version=spans[0][1],
+            switches=tuple(spans[1:]),
+            experts=_by_layer(part.routed_experts),
+        )
 
     @staticmethod
     async def _last(queue: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import fcntl
 import os
@@ -35,7 +36,7 @@ class DiskSync:
         """See WeightSync.publish."""
         folder = self._root / f"version-{version}"
         try:
-            self._learners.export(str(folder))
+            await asyncio.to_thread(self._learners.export, str(folder))
         except OSError as error:
             raise WeightSyncError(
                 f"cannot write weights to {folder}: {error}. Free some space there and run again to resume."

@@ -6,6 +6,7 @@ went through the whole forward pass shows it. In float32 both sides agree to abo
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -41,7 +42,7 @@ class Probe:
         Raises:
             WeightSyncError: an engine's log-probabilities differ by more than the tolerance, or are not numbers.
         """
-        self._mine = [self._learners.prompt_logprobs(prompt) for prompt in self.prompts]
+        self._mine = [await asyncio.to_thread(self._learners.prompt_logprobs, prompt) for prompt in self.prompts]
         self._version = version
         worst = 0.0
         for prompt, mine in zip(self.prompts, self._mine, strict=True):

@@ -13,9 +13,9 @@ from rich.console import Console
 from sailrl.config.plan import batch_plan
 from sailrl.config.schema import RlvrConfig
 from sailrl.data.processor import Processor
-from sailrl.data.sampler import ShufflingSampler
 from sailrl.demo.additions import rows
 from sailrl.jobs import run_state
+from sailrl.jobs.collector import build_collector
 from sailrl.jobs.episode import clip_controller
 from sailrl.jobs.parts import Session
 from sailrl.jobs.rlvr import train
@@ -26,7 +26,7 @@ from sailrl.learner.objective import Objective
 from sailrl.report.metrics import MetricsLog
 from sailrl.report.progress import PlainProgress
 from sailrl.report.traces import RolloutLog
-from sailrl.rollout.collect import Collector, ScoreFn
+from sailrl.rollout.collect import ScoreFn
 from sailrl.rollout.engine import Sampling
 from sailrl.sync.disk import DiskSync
 from sailrl.sync.probe import Probe
@@ -99,22 +99,13 @@ class LocalRun:
         )
         self.learners = LocalLearners(learner)
         prompts = make_prompts(model, 12, seed=1)
-        collector = Collector(
-            prompts,
-            ShufflingSampler(len(prompts), config.run.seed),
-            self.pool,
-            score,
-            sampling=Sampling(
-                samples=config.batch.group_size,
-                temperature=config.rollout.temperature,
-                max_tokens=config.rollout.max_response_tokens,
-                banned_ids=processor.banned_ids,
-            ),
-            settings=config.rollout.dynamic_sampling,
-            accuracy=config.rewards.accuracy_part,
-            max_unscored_rate=config.rewards.max_unscored_rate,
-            seed=config.run.seed,
+        sampling = Sampling(
+            samples=config.batch.group_size,
+            temperature=config.rollout.temperature,
+            max_tokens=config.rollout.max_response_tokens,
+            banned_ids=processor.banned_ids,
         )
+        collector = build_collector(config, prompts, self.pool, score, sampling)
         clip = clip_controller(config.algorithm, state.clip)
         if checkpoint:
             learner.restore(checkpoint)

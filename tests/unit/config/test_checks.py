@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sailrl.config.checks import validate
+from sailrl.config.checks import validate, warnings
 from sailrl.config.load import Loaded, load
 from sailrl.config.schema import BatchConfig, DataConfig, ModelConfig, RlvrConfig, SourceConfig
 from sailrl.errors import ConfigError
@@ -239,3 +239,23 @@ def test_an_adapter_stands_alone_and_goes_by_disk(base: Path) -> None:
     said = complaint(base, "model.lora={}", "sync.method=nccl")
     assert "sync.method is nccl and model.lora is set" in said
     assert "Write method: disk" in said
+
+
+def test_generation_beside_the_learner_cannot_be_repeated_bit_for_bit(base: Path) -> None:
+    said = complaint(base, "rollout.max_staleness=2", "run.deterministic=true")
+    assert "max_staleness is 2 and run.deterministic is true" in said
+    assert "Write deterministic: false" in said
+    accepted(base, "rollout.max_staleness=2")
+    accepted(base, "run.deterministic=true")
+
+
+def test_stale_responses_without_a_correction_are_allowed_and_said(base: Path) -> None:
+    def said(*overrides: str) -> list[str]:
+        loaded = accepted(base, *overrides)
+        return warnings(loaded.config, loaded.where)
+
+    assert said("rollout.max_staleness=2") == []
+    (warning,) = said("rollout.max_staleness=2", "mismatch.correction={kind: none}")
+    assert "max_staleness is 2" in warning
+    (warning,) = said("rollout.max_staleness=2", "mismatch.max_k3=0.001")
+    assert "mismatch.max_k3 is 0.001 and rollout.max_staleness is 2" in warning

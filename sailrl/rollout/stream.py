@@ -1,0 +1,97 @@
+"""Collects episodes from a stream of groups that flows on while the learner learns: staleness bounded, nothing lost."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from sailrl.rollout.collect import Collection, Collector, NothingToLearn, admit, exhausted
+from sailrl.types import Group
+
+
+class StreamCollector(Collector):
+    """A collector whose engines never wait for the learner.
+
+    A prompt is started whenever ``min(max_concurrent - running, (n + version + 1) * wanted - (accepted + running))``
+    is positive (AReaL, arXiv 2505.24298): with ``n = max_staleness`` versions of slack, no more groups are under way
+    than the next ``n`` episodes can take, one more while an episode is being collected. An episode is full as soon as
+    enough groups were admitted; a straggler does not hold it up, but goes on and serves a later one. Groups are handed
+    out in the order in which their prompts were drawn. One whose first token is older than ``n`` versions when its
+    turn comes is dropped, whole (``stale``).
+
+    Args:
+        max_staleness: n, at least 1.
+        max_concurrent: groups sampled at the same time, over all engines.
+    """
+
+    def __init__(self, *args: Any, max_staleness: int, max_concurrent: int, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._max_staleness, self._max_concurrent = max_staleness, max_concurrent
+        self._drawn: dict[int, int] = {}  # ticket -> prompt, until its group is handed out
+        self._tickets = 0
+        self._running: dict[int, asyncio.Task[None]] = {}
+        self._accepted: dict[int, Group] = {}
+        self._rejected: dict[int, tuple[Group, str]] = {}
+        self._room = 0  # groups that may be running or accepted
+
+    async def collect(self, wanted: int, version: int) -> Collection:
+        """See Collector.collect. Afterwards generation goes on, for the next ``max_staleness`` episodes."""
+        done = Collection()
+        self._room = (self._max_staleness + 1) * wanted
+        while True:
+            self._drop_stale(version)
+            self._start()
+            for ticket in sorted(self._rejected):
+                del self._drawn[ticket]
+                done.dropped.append(self._rejected.pop(ticket))
+            full = len(self._accepted) >= wanted
+            if full or len(done.dropped) >= wanted:
+                self._check_unscored(done.dropped, self._accepted.values())
+            if full:
+                break
+            taught_nothing = sum(reason != "stale" for _, reason in done.dropped)
+            if taught_nothing >= wanted * self._settings.max_waves:
+                raise NothingToLearn(exhausted(done, len(self._accepted), wanted, self._settings.max_waves))
+            finished, _ = await asyncio.wait(self._running.values(), return_when=asyncio.FIRST_COMPLETED)
+            for task in finished:
+                task.result()  # raises what went wrong
+        for ticket in sorted(self._accepted)[:wanted]:
+            del self._drawn[ticket]
+            done.kept.append(self._accepted.pop(ticket))
+        self._room = self._max_staleness * wanted
+        return done
+
+    async def stop(self) -> None:
+        """Ends what is running; a checkpoint taken before still has its prompts."""
+        for task in self._running.values():
+            task.cancel()
+        await asyncio.gather(*self._running.values(), return_exceptions=True)
+
+    def state_dict(self) -> dict[str, Any]:
+        """As Collector's. What was drawn and not handed out yet is drawn first after a resume."""
+        state = super().state_dict()
+        return {**state, "backlog": [*(self._drawn[ticket] for ticket in sorted(self._drawn)), *state["backlog"]]}
+
+    def _start(self) -> None:
+        """Starts as many prompts as there is room for."""
+        free = self._max_concurrent - len(self._running)
+        for index in self._draw(max(0, min(free, self._room - len(self._running) - len(self._accepted)))):
+            self._tickets += 1
+            self._drawn[self._tickets] = index
+            self._running[self._tickets] = asyncio.ensure_future(self._run(self._tickets, index))
+
+    async def _run(self, ticket: int, index: int) -> None:
+        """One group, from prompt to verdict. A failure is raised by ``collect``, which waits for this task."""
+        (group,) = await self.sample([self._prompts[index]], self._sampling, None)
+        verdict = admit(group, self._accuracy, self._settings)
+        if verdict.keep:
+            self._accepted[ticket] = group
+        else:
+            self._rejected[ticket] = (group, verdict.reason)
+        del self._running[ticket]
+        self._start()
+
+    def _drop_stale(self, version: int) -> None:
+        for ticket, group in list(self._accepted.items()):
+            if version - min(r.completion.version for r in group.rollouts) > self._max_staleness:
+                self._rejected[ticket] = (self._accepted.pop(ticket), "stale")
