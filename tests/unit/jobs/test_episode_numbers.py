@@ -52,8 +52,8 @@ def test_an_unscored_response_has_no_part_in_its_group() -> None:
 
 
 def test_metrics_are_over_all_groups_dropped_ones_too() -> None:
-    kept = _group(_rollout(1, 1.0, tokens=2), _rollout(0, 0.1, tokens=4))
-    dropped = _group(_rollout(0, 0.1, tokens=6), _rollout(None, None, tokens=8, version=1))
+    kept = _group(_rollout(1, 1.0, tokens=2), _rollout(0, 0.1, tokens=4, version=1))
+    dropped = _group(_rollout(0, 0.1, tokens=6), _rollout(None, None, tokens=8, version=0))
     episode = Collection(kept=[kept], dropped=[(dropped, "all_wrong")], waves=1)
     values = episode_metrics(episode, RunState(episode=2, version=3), REWARDS)
     assert values["accuracy"] == pytest.approx(1 / 3)  # one of three that have a score
@@ -64,7 +64,8 @@ def test_metrics_are_over_all_groups_dropped_ones_too() -> None:
     assert values["response_tokens/max"] == 8.0
     assert values["truncated_fraction"] == 0.5
     assert values["unscored_fraction"] == 0.25
-    assert values["staleness/max"] == 2.0  # version 3 learns from what version 1 wrote
+    assert values["staleness/max"] == 2.0  # version 3 learns from what version 1 wrote; what is dropped does not count
+    assert values["staleness/mean"] == 1.0  # (0 + 2) / 2
     assert (values["episode"], values["version"]) == (2.0, 3.0)
     assert values["groups/dropped_all_wrong"] == 1.0
 
