@@ -1,94 +1,208 @@
 """One RL step of sailrl beside one of TRL's GRPOTrainer: same model, prompts, batch, reward and loss, in turn.
 
-    python benchmarks/rl_step.py                    # 3 rounds of 12 updates each, about ten minutes on two cores
-    python benchmarks/rl_step.py --rounds 1 --updates 6
+    python benchmarks/rl_step.py                         # short answers of about equal length
+    python benchmarks/rl_step.py --lengths skewed        # answers as long as reasoning is: some ten times the median
+    python benchmarks/rl_step.py --asynchronous          # sailrl with max_staleness 1 beside sailrl with 0, no TRL
+    python benchmarks/rl_step.py --rounds 1 --updates 6 --model DIR    # shorter; DIR keeps the warm-started model
 
-Both sides start from the same warm-started tiny Qwen3 (0.86M parameters) and learn two-digit additions with 32 prompts
-x 8 responses per update, one update per batch, DAPO's loss, float32 on CPU. sailrl generates with vLLM, TRL with
-transformers (its way on CPU). Start-up is not counted, and neither are the first two updates of a round (warm-up).
-A step is everything from one update to the next; for sailrl that includes publishing the weights and proving it.
-The last line is the ratio of trained response tokens per second, sailrl over TRL; above 1 is faster.
+Both sides start from the same warm-started tiny Qwen3 (0.86M parameters) and learn with 32 prompts x 8 responses per
+update, one update per batch, DAPO's loss, float32 on CPU. sailrl generates with vLLM, TRL with transformers (its way on
+CPU). Start-up is not counted, and neither are the first two updates of a round (warm-up). A step is everything from one
+update to the next; for sailrl that includes publishing the weights and proving it.
+
+``uniform``: two-digit additions, worked out in about 24 tokens. ``skewed``: "from 231 to 245", to be listed, where
+the count is drawn from a log-normal distribution (median 14, sigma 0.8, at most 104): median 60, at most 430 tokens.
+Nothing forces a length: the model has learned to write as many numbers as the problem asks for, both sides sample until
+it ends its turn, and the table shows the lengths that came out on either side.
+
+``--asynchronous``: each round is a synchronous and an asynchronous run of the same seed. While both work, the learner
+has one core and the engine the other; the synchronous learner has both. Held-out accuracy after the last update is
+printed for either side: a ratio counts only when those agree.
+
+The last line is the ratio of trained response tokens per second, sailrl over TRL (or asynchronous over synchronous), of
+the medians over all updates; above 1 is faster.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
+import random
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "configs" / "rlvr_tiny.yaml"
-PROMPTS, GROUP, RESPONSE_TOKENS, LEARNING_RATE = 32, 8, 48, 3e-4
+PROMPTS, GROUP, LEARNING_RATE = 32, 8, 3e-4
 WARM_UP_UPDATES = 2
+STALENESS = {"asynchronous": 1, "synchronous": 0, "sailrl": 0}
+
+
+@dataclass(frozen=True)
+class Task:
+    """Problems of one kind of length."""
+
+    rows: str
+    response_tokens: int
+    warm_steps: int
+
+
+TASKS = {
+    "uniform": Task("sailrl.demo.additions:rows", 48, 180),
+    "skewed": Task("benchmarks.rl_step:counting", 448, 250),
+}
+
+
+def counting(count: int, seed: int, split: str = "train") -> Iterator[dict[str, Any]]:
+    """Yields problems whose answers are as long as they ask for: "from 231 to 245", every number between them."""
+    draw = random.Random(f"{split}-{seed}")
+    for number in range(count):
+        length = min(104, max(2, round(draw.lognormvariate(math.log(14), 0.8))))
+        first = draw.randint(100, 999 - length)
+        listed = [str(first + i) for i in range(length)]
+        yield {
+            "id": f"{split}-{seed}-{number}",
+            "prompt": f"from {first} to {listed[-1]}",
+            "answer": listed[-1],
+            "task": "math",
+            "meta": {"response": f"<think>{' '.join(listed)}</think>\\boxed{{{listed[-1]}}}"},
+        }
+
+
+@dataclass
+class Side:
+    """What was measured of one side, one entry per update."""
+
+    seconds: list[float] = field(default_factory=list)
+    tokens: list[float] = field(default_factory=list)
+    longest: list[float] = field(default_factory=list)
+    accuracies: list[float] = field(default_factory=list)
+    """Held out, after the last update of a round."""
+    other: list[float] = field(default_factory=list)
+    """Share of a step in which sailrl waited neither for generating nor for learning nor for syncing."""
+
+    @property
+    def rate(self) -> float:
+        return statistics.median(t / s for t, s in zip(self.tokens, self.seconds, strict=True))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--lengths", choices=TASKS, default="uniform")
+    parser.add_argument("--asynchronous", action="store_true")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--updates", type=int, default=12)
+    parser.add_argument("--model", type=Path, help="folder of the warm-started model; made where there is none")
     parser.add_argument("--trl-side", nargs=2, metavar=("MODEL", "OUT"), help=argparse.SUPPRESS)
     given = parser.parse_args()
+    task = TASKS[given.lengths]
     if given.trl_side:
-        _trl_side(*given.trl_side, updates=given.updates)
+        _trl_side(*given.trl_side, task=task, updates=given.updates)
         return
     with tempfile.TemporaryDirectory(prefix="sailrl-bench-") as folder:
         work = Path(folder)
-        model = _warm_model(work)
-        sides: dict[str, list[tuple[float, float]]] = {"sailrl": [], "TRL": []}
-        overheads: list[float] = []
+        model = _warm_model(task, given.model or work / "warm")
+        names = ("asynchronous", "synchronous") if given.asynchronous else ("sailrl", "TRL")
+        sides = {name: Side() for name in names}
         for number in range(given.rounds):
-            lines = _sailrl(work / f"run-{number}", model, given.updates)
-            sides["sailrl"] += [(line["time/step_s"], line["tokens/trained_per_s"]) for line in lines]
-            overheads += [line["time/other_s"] / line["time/step_s"] for line in lines]
-            sides["TRL"] += _trl(work / f"trl-{number}.json", model, given.updates)
-            print(f"round {number + 1} of {given.rounds} done", file=sys.stderr)
-    print(f"{'':8} {'updates':>8} {'step s (median)':>16} {'tokens/s (median)':>18}")
-    for name, steps in sides.items():
-        seconds, rate = (statistics.median(column) for column in zip(*steps, strict=True))
-        print(f"{name:8} {len(steps):8d} {seconds:16.2f} {rate:18,.0f}")
-    print(f"sailrl's own share of a step (not generating, learning or syncing): {statistics.median(overheads):.1%}")
-    ours, theirs = (statistics.median(rate for _, rate in sides[name]) for name in ("sailrl", "TRL"))
-    print(f"ratio {ours / theirs:.2f}")
+            for name, side in sides.items():
+                where = work / f"{name}-{number}"
+                if name == "TRL":
+                    _trl(side, where, model, given.lengths, given.updates)
+                else:
+                    _sailrl(
+                        side,
+                        where,
+                        model,
+                        task,
+                        given.updates,
+                        seed=number,
+                        staleness=int(name == names[0] == "asynchronous"),
+                    )
+            print(f"round {number + 1} of {given.rounds} done, load {os.getloadavg()[0]:.1f}", file=sys.stderr)
+    print(f"{'':13} {'updates':>8} {'step s':>8} {'tokens/s':>9} {'tokens':>7} {'longest':>8}   (medians over updates)")
+    for name, side in sides.items():
+        median = [statistics.median(v) for v in (side.seconds, side.tokens, side.longest)]
+        print(f"{name:13} {len(side.seconds):8d} {median[0]:8.2f} {side.rate:9,.0f} {median[1]:7,.0f} {median[2]:8.0f}")
+        if given.asynchronous:
+            print(f"{'':13} held-out accuracy {', '.join(f'{a:.1%}' for a in side.accuracies)}")
+        elif side.other:
+            print(f"{'':13} neither generating, learning nor syncing: {statistics.median(side.other):.1%} of a step")
+    first, second = sides.values()
+    print(f"ratio {first.rate / second.rate:.2f}")
 
 
-def _warm_model(work: Path) -> str:
-    """The tiny model after the demo's supervised stage; made by a run that stops before its first update."""
-    _run(["sailrl", "run", str(CONFIG), f"run.dir={work / 'warm'}", "batch.episodes=1", *_SAME_BATCH])
-    return str(work / "warm" / "warm_start")
+def _overrides(task: Task) -> list[str]:
+    rollouts = PROMPTS * GROUP
+    overrides = [
+        f"batch.group_size={GROUP}",
+        f"batch.rollouts_per_episode={rollouts}",
+        f"batch.rollouts_per_update={rollouts}",
+        "batch.passes_per_episode=1",
+        f"rollout.max_response_tokens={task.response_tokens}",
+        f"learner.learning_rate={LEARNING_RATE}",
+        "learner.warmup_updates=0",
+        # TRL has no dynamic sampling: without it both sides train on every response they sample.
+        "rollout.dynamic_sampling.enabled=false",
+        "run.deterministic=false",
+        "eval.every_episodes=1000",
+        "checkpoint.every_episodes=1000",
+    ]
+    for part, args in (("train", "count: 4096, seed: 2"), ("eval", "count: 256, seed: 3, split: eval")):
+        overrides.append(f"data.{part}.generate={{use: '{task.rows}', args: {{{args}}}}}")
+    return overrides
 
 
-_SAME_BATCH = [
-    f"batch.group_size={GROUP}",
-    f"batch.rollouts_per_episode={PROMPTS * GROUP}",
-    f"batch.rollouts_per_update={PROMPTS * GROUP}",
-    "batch.passes_per_episode=1",
-    f"rollout.max_response_tokens={RESPONSE_TOKENS}",
-    f"learner.learning_rate={LEARNING_RATE}",
-    # TRL has no dynamic sampling: without it both sides train on every response they sample.
-    "rollout.dynamic_sampling.enabled=false",
-    "data.eval.limit=8",
-    "eval.every_episodes=1000",
-    "checkpoint.every_episodes=1000",
-]
+def _warm_model(task: Task, folder: Path) -> str:
+    """The tiny model after a supervised stage; made, where it is not there yet, by a run of one update."""
+    if not (folder / "warm_start" / "config.json").exists():
+        stage = f"{{data: {{generate: {{use: '{task.rows}', args: {{count: {64 * task.warm_steps}, seed: 1}}}}}}, "
+        stage += f"steps: {task.warm_steps}, rows_per_step: 64, learning_rate: 2.0e-3}}"
+        _run(
+            [
+                "sailrl",
+                "run",
+                str(CONFIG),
+                f"run.dir={folder}",
+                "batch.episodes=1",
+                f"warm_start={stage}",
+                *_overrides(task),
+            ]
+        )
+    return str(folder / "warm_start")
 
 
-def _sailrl(run_dir: Path, model: str, updates: int) -> list[dict[str, Any]]:
-    overrides = [f"run.dir={run_dir}", f"model.path={model}", "model.build=null", "warm_start=null"]
-    _run(["sailrl", "run", str(CONFIG), *overrides, f"batch.episodes={updates}", *_SAME_BATCH])
-    lines = [json.loads(line) for line in (run_dir / "metrics.jsonl").read_text().splitlines()]
-    return [line for line in lines if "grad_norm" in line][WARM_UP_UPDATES:]
+def _sailrl(side: Side, folder: Path, model: str, task: Task, updates: int, *, seed: int, staleness: int) -> None:
+    overrides = [f"run.dir={folder}", f"run.seed={seed}", f"batch.episodes={updates}"]
+    overrides += [f"model.path={model}", "model.build=null", "warm_start=null"]
+    if staleness:
+        overrides += [f"rollout.max_staleness={staleness}", "learner.threads=1"]
+    _run(["sailrl", "run", str(CONFIG), *overrides, *_overrides(task)])
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    side.accuracies.append([line["eval/accuracy"] for line in lines if "eval/accuracy" in line][-1])
+    for line in [line for line in lines if "grad_norm" in line][WARM_UP_UPDATES:]:
+        side.seconds.append(line["time/step_s"])
+        side.tokens.append(line["tokens/trained_per_s"] * line["time/step_s"])
+        side.longest.append(line["response_tokens/max"])
+        side.other.append(line["time/other_s"] / line["time/step_s"])
 
 
-def _trl(out: Path, model: str, updates: int) -> list[tuple[float, float]]:
-    _run([sys.executable, __file__, "--trl-side", model, str(out), "--updates", str(updates)])
-    return [(seconds, tokens / seconds) for seconds, tokens in json.loads(out.read_text())][WARM_UP_UPDATES:]
+def _trl(side: Side, out: Path, model: str, lengths: str, updates: int) -> None:
+    options = ["--lengths", lengths, "--updates", str(updates)]
+    _run([sys.executable, __file__, "--trl-side", model, str(out), *options])
+    for seconds, tokens, longest in json.loads(out.read_text())[WARM_UP_UPDATES:]:
+        side.seconds.append(seconds)
+        side.tokens.append(tokens)
+        side.longest.append(longest)
 
 
 def _run(command: list[str]) -> None:
@@ -98,14 +212,14 @@ def _run(command: list[str]) -> None:
         sys.exit(f"{' '.join(command)} failed:\n{done.stderr[-3000:]}")
 
 
-def _trl_side(model: str, out: str, *, updates: int) -> None:
+def _trl_side(model: str, out: str, *, task: Task, updates: int) -> None:
     from datasets import Dataset
     from transformers import AutoTokenizer, TrainerCallback
     from trl import GRPOConfig, GRPOTrainer
 
     from rewards.boxed import BoxedAnswer
     from rewards.think_format import ThinkFormat
-    from sailrl.demo.additions import rows
+    from sailrl.plugins import load
     from sailrl.types import Problem
 
     answer_reward, format_reward = BoxedAnswer(), ThinkFormat()
@@ -121,7 +235,7 @@ def _trl_side(model: str, out: str, *, updates: int) -> None:
         chat = [{"role": "user", "content": text}]
         return str(tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True))
 
-    times: list[tuple[float, float]] = []
+    times: list[tuple[float, float, float]] = []
 
     class Clock(TrainerCallback):
         def on_train_begin(self, *_: Any, **__: Any) -> None:
@@ -130,7 +244,8 @@ def _trl_side(model: str, out: str, *, updates: int) -> None:
         def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **_: Any) -> None:
             if "completions/mean_length" in logs:
                 now = time.perf_counter()
-                times.append((now - self.since, logs["completions/mean_length"] * PROMPTS * GROUP))
+                tokens = logs["completions/mean_length"] * PROMPTS * GROUP
+                times.append((now - self.since, tokens, logs["completions/max_length"]))
                 self.since = now
 
     trainer = GRPOTrainer(
@@ -138,15 +253,15 @@ def _trl_side(model: str, out: str, *, updates: int) -> None:
         processing_class=tokenizer,
         reward_funcs=reward,
         train_dataset=Dataset.from_list(
-            [{"prompt": prompt(r["prompt"]), "answer": r["answer"]} for r in rows(4096, 2)]
+            [{"prompt": prompt(r["prompt"]), "answer": r["answer"]} for r in load(task.rows)(4096, 2)]
         ),
         callbacks=[Clock()],
         args=GRPOConfig(
-            output_dir=str(Path(out).with_suffix("")),
+            output_dir=str(Path(out).with_suffix(".trl")),
             max_steps=updates,
             per_device_train_batch_size=PROMPTS * GROUP,
             num_generations=GROUP,
-            max_completion_length=RESPONSE_TOKENS,
+            max_completion_length=task.response_tokens,
             temperature=1.0,
             learning_rate=LEARNING_RATE,
             lr_scheduler_type="constant",
