@@ -11,8 +11,10 @@ from sailrl.report.traces import RolloutLog, prompt_text
 from sailrl.types import Completion, Group, Problem, Prompt, Rollout, Score
 
 
-def rollout(text: str, boxed: Score, *, reward: float | None = 1.0, version: int = 3) -> Rollout:
-    completion = Completion(token_ids=[5, 6], logprobs=[-0.5, -1.5], text=text, finish_reason="stop", version=version)
+def rollout(
+    text: str, boxed: Score, *, reward: float | None = 1.0, version: int = 3, switches: tuple[tuple[int, int], ...] = ()
+) -> Rollout:
+    completion = Completion([5, 6], [-0.5, -1.5], text, "stop", version, switches)
     return Rollout(
         completion, scores={"boxed": boxed}, reward=reward, reason="" if reward is not None else "boxed:no_box"
     )
@@ -30,7 +32,8 @@ def lines(run: Path) -> list[dict]:
 
 def test_a_rollout_line_tells_the_whole_story(tmp_path: Path) -> None:
     log = RolloutLog(tmp_path, accuracy="boxed")
-    right, wrong = rollout("\\boxed{2}", Score(1.0, reason="exact")), rollout("3", Score(0.0), reward=0.1, version=4)
+    right = rollout("\\boxed{2}", Score(1.0, reason="exact"), switches=((1, 4),))
+    wrong = rollout("3", Score(0.0), reward=0.1, version=4)
     log.log(group(right, wrong), episode=2, step=6, version=5, index=9, advantages=[1.0, -1.0])
     first, second = lines(tmp_path)
     assert first == {
@@ -48,12 +51,13 @@ def test_a_rollout_line_tells_the_whole_story(tmp_path: Path) -> None:
         "response_tokens": 2,
         "finish_reason": "stop",
         "version": 3,
+        "switches": [[1, 4]],  # the second token is of version 4
         "mean_logprob": -1.0,  # (-0.5 - 1.5) / 2
         "reward": 1.0,
         "reward_reason": "",
         "accuracy": 1.0,
         "scores": {"boxed": {"value": 1.0, "status": "scored", "reason": "exact"}},
-        "staleness": 2,  # the learner held version 5
+        "staleness": 2,  # the learner held version 5, and the oldest token is of version 3
         "advantage": 1.0,
         "image_hashes": ["ab12"],
     }
