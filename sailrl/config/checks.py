@@ -159,13 +159,19 @@ def _correction_needs_all_tokens(config: RlvrConfig) -> Iterator[Complaint]:
         yield Complaint(("rollout", "top_k"), f"is {config.rollout.top_k}, {why} Write top_k: null, {fix}")
 
 
-def _waves_are_synchronous(config: RlvrConfig) -> Iterator[Complaint]:
+def _generation_can_go_on(config: RlvrConfig) -> Iterator[Complaint]:
     staleness = config.rollout.max_staleness
     if config.run.deterministic and staleness:
         yield Complaint(
             ("rollout", "max_staleness"),
             f"is {staleness} and run.deterministic is true, but what is sampled while the learner learns depends on "
             "the speed of both, so a run could not be repeated. Write deterministic: false under run.",
+        )
+    if config.placement == "colocated" and staleness:
+        yield Complaint(
+            ("rollout", "max_staleness"),
+            f"is {staleness} and placement is colocated, where engines sleep while the learner learns, so nothing can "
+            "be sampled meanwhile. Write max_staleness: 0, or placement: split.",
         )
 
 
@@ -387,7 +393,7 @@ RULES: Rules = [
     (RlvrConfig, _way_of_weights_fits_placement),
     (RlvrConfig, _sharing_pairs_up),
     (RlvrConfig, _adapters_are_merged_to_disk),
-    (RlvrConfig, _waves_are_synchronous),
+    (RlvrConfig, _generation_can_go_on),
     (RlvrConfig, _eval_has_problems),
     *DATA_RULES,
 ]

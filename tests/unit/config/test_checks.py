@@ -249,6 +249,13 @@ def test_generation_beside_the_learner_cannot_be_repeated_bit_for_bit(base: Path
     accepted(base, "run.deterministic=true")
 
 
+def test_engines_that_sleep_while_the_learner_learns_cannot_generate_meanwhile(base: Path) -> None:
+    said = complaint(base, "rollout.max_staleness=2", "placement=colocated")
+    assert "max_staleness is 2 and placement is colocated" in said
+    assert "placement: split" in said
+    accepted(base, "placement=colocated")
+
+
 def test_stale_responses_without_a_correction_are_allowed_and_said(base: Path) -> None:
     def said(*overrides: str) -> list[str]:
         loaded = accepted(base, *overrides)
