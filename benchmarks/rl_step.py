@@ -3,7 +3,7 @@
     python benchmarks/rl_step.py                         # short answers of about equal length
     python benchmarks/rl_step.py --lengths skewed        # answers as long as reasoning is: some ten times the median
     python benchmarks/rl_step.py --asynchronous          # sailrl with max_staleness 1 beside sailrl with 0, no TRL
-    python benchmarks/rl_step.py --rounds 1 --updates 6 --model DIR    # shorter; DIR keeps the warm-started model
+    python benchmarks/rl_step.py --rounds 1 --updates 6 --dir DIR      # shorter; DIR keeps the model and the runs
 
 Both sides start from the same warm-started tiny Qwen3 (0.86M parameters) and learn with 32 prompts x 8 responses per
 update, one update per batch, DAPO's loss, float32 on CPU. sailrl generates with vLLM, TRL with transformers (its way on
@@ -30,6 +30,7 @@ import json
 import math
 import os
 import random
+import shutil
 import statistics
 import subprocess
 import sys
@@ -101,7 +102,7 @@ def main() -> None:
     parser.add_argument("--asynchronous", action="store_true")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--updates", type=int, default=12)
-    parser.add_argument("--model", type=Path, help="folder of the warm-started model; made where there is none")
+    parser.add_argument("--dir", type=Path, help="keeps the warm-started model, and the runs of the last call")
     parser.add_argument("--trl-side", nargs=2, metavar=("MODEL", "OUT"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     task = TASKS[given.lengths]
@@ -109,13 +110,14 @@ def main() -> None:
         _trl_side(*given.trl_side, task=task, updates=given.updates)
         return
     with tempfile.TemporaryDirectory(prefix="sailrl-bench-") as folder:
-        work = Path(folder)
-        model = _warm_model(task, given.model or work / "warm")
+        work = given.dir or Path(folder)
+        model = _warm_model(task, work / f"warm-{given.lengths}")
         names = ("asynchronous", "synchronous") if given.asynchronous else ("sailrl", "TRL")
         sides = {name: Side() for name in names}
         for number in range(given.rounds):
             for name, side in sides.items():
-                where = work / f"{name}-{number}"
+                where = work / f"{given.lengths}-{name}-{number}"
+                shutil.rmtree(where, ignore_errors=True)
                 if name == "TRL":
                     _trl(side, where, model, given.lengths, given.updates)
                 else:

@@ -6,6 +6,11 @@ to a loss as ``weight``; the masks are 0/1 and combine with weights and with eac
 function takes ``old_logp`` (learner) and ``engine_logp`` in nats, ``[B, T]`` and with the sampler's temperature
 applied on both sides.
 
+The same weights make an asynchronous run's loss the one of decoupled PPO (Hilton et al., arXiv 2110.00641; AReaL, arXiv
+2505.24298): ``old_logp`` is the proximal policy, computed by the learner at the start of the episode, which the ratio
+clips against; ``engine_logp`` is the behaviour policy, token by token that of whichever weights sampled it; ``k_t`` is
+their quotient. What the policy learned since and what the two implementations disagree on are one number then.
+
 The loss's denominator keeps counting all tokens: dropped ones must not make the remaining ones heavier.
 """
 

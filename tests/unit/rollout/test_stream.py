@@ -203,9 +203,12 @@ def test_a_failure_in_the_background_is_raised_by_the_next_collection() -> None:
 
     async def run() -> None:
         stream = _stream(SlowPool([1]), score=broken)
-        for version in range(4):
-            await stream.collect(2, version)
-            await asyncio.sleep(0.01)
+        try:
+            for version in range(4):
+                await stream.collect(2, version)
+                await asyncio.sleep(0.01)
+        finally:
+            await stream.stop()
 
     with pytest.raises(OSError, match="no space left"):
         asyncio.run(run())
