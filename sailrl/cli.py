@@ -88,6 +88,17 @@ def score(
 
 
 @app.command()
+def workers(
+    run_dir: Annotated[Path, typer.Argument(help="The folder of a run, e.g. runs/rlvr_8b", show_default=False)],
+    count: Annotated[int, typer.Argument(help="Rollout workers from the next episode on.", show_default=False)],
+) -> None:
+    """Add or remove rollout workers while a run goes on."""
+    from sailrl.jobs.workers import workers_job
+
+    workers_job(run_dir, count)
+
+
+@app.command()
 def report(
     run_dir: Annotated[Path, typer.Argument(help="A run folder, e.g. runs/rlvr_tiny", show_default=False)],
     out: Annotated[Path | None, typer.Option(help="The file to write.", show_default="RUN_DIR/report.html")] = None,

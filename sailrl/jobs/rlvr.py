@@ -13,6 +13,7 @@ from sailrl.jobs.episode import advantages, clip_signal, episode_metrics, update
 from sailrl.jobs.evaluate import evaluate
 from sailrl.jobs.firewall import diagnosed
 from sailrl.jobs.parts import Session
+from sailrl.jobs.workers import wanted_workers
 from sailrl.report.progress import Progress
 from sailrl.report.timing import Stopwatch
 from sailrl.rollout.collect import NothingToLearn
@@ -34,6 +35,8 @@ async def train(config: RlvrConfig, plan: BatchPlan, run: Session, run_dir: Path
 
     while True:
         at_rest = run.collector.state_dict()
+        if (count := wanted_workers(run_dir)) is not None:
+            run.pool.resize(count)
         if run.stop.asked or state.episode >= config.batch.episodes:
             break
         progress.doing("generating")

@@ -130,6 +130,10 @@ class Crew(Generic[W]):
         """Every engine takes memory back."""
         await self._roster.all("wake", self._timeout_s, lambda worker: worker.wake(stage))
 
+    def resize(self, count: int) -> None:
+        """From now on ``count`` workers. New ones join when they are ready; leaving ones finish what they have."""
+        self._roster.resize(count)
+
     def metrics(self) -> dict[str, float]:
         """``workers/alive``: at work now; ``workers/restarts``: replaced since the start."""
         alive = sum(member.ready for member in self._roster.members)

@@ -106,6 +106,9 @@ class Pool(Protocol):
     async def wake(self, stage: Stage) -> None:
         """Every engine takes memory back."""
 
+    def resize(self, count: int) -> None:
+        """From now on so many engines; new ones join by themselves when they are ready."""
+
     def metrics(self) -> dict[str, float]:
         """``workers/alive`` and ``workers/restarts``."""
 

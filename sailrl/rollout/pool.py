@@ -30,8 +30,13 @@ class RolloutPool(Crew[RemoteWorker]):
         places: Sequence[Mapping[str, Any]] | None = None,
         **settings: Any,
     ) -> None:
-        where = places or [{}]
-        super().__init__(lambda number: RemoteWorker(build, where[number % len(where)]), workers=workers, **settings)
+        where = places or [{}] * workers
+        anywhere = {key: value for key, value in where[0].items() if key == "num_gpus"}  # for those added later
+
+        def hire(number: int) -> RemoteWorker:
+            return RemoteWorker(build, where[number] if number < len(where) else anywhere)
+
+        super().__init__(hire, workers=workers, **settings)
 
     def engine_calls(self) -> EngineCalls:
         """A way to call the engines from another process."""

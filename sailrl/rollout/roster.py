@@ -56,6 +56,8 @@ class Member(Generic[W]):
     ready: bool = False
     load: int = 0
     """Responses it samples now."""
+    added: bool = False
+    """It came by ``resize`` and was never at work; nobody counts on it."""
     settled: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when it is ready, and when it never will be again."""
 
@@ -95,7 +97,7 @@ class Roster(Generic[W]):
         self._lately: dict[int, int] = {}  # replacements of each worker since the last publish
         self._waiting: deque[tuple[int, asyncio.Future[Member[W]]]] = deque()
         self._failure: BaseException | None = None
-        self._joining: set[asyncio.Task[None]] = set()
+        self._background: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Waits until all are ready. Raises RolloutError with the engine's own words when one is not."""
@@ -171,11 +173,14 @@ class Roster(Generic[W]):
 
     def bury(self, member: Member[W], why: WorkerDied) -> None:
         """Kills a worker that is dead to us and hires another; the second report of the same death does nothing."""
-        if self.members[member.number] is not member or self._failure:
+        if member not in self.members or self._failure:
             return
         member.ready = False
         member.settled.set()
         member.worker.kill()
+        if member.added and member is self.members[-1]:
+            self.members.pop()
+            return self._say(f"no rollout worker {member.number} could be added: {why}")
         lost = f"rollout worker {member.number} is lost: {why}"
         replaced = self._lately.get(member.number, 0)
         if not self.replaceable:
@@ -194,7 +199,21 @@ class Roster(Generic[W]):
             self._lately[member.number] = replaced + 1
             self.restarts += 1
             self._say(f"{lost}; starting another")
-            self._join(member.number)
+            self.members[member.number] = self._join(Member(member.number, self._hire(member.number)))
+        return None
+
+    def resize(self, count: int) -> None:
+        """From now on ``count`` workers: new ones join when they are ready and proved; those with the highest numbers
+        get no more work, and end when what they have is done. Between seeded waves only."""
+        for number in range(len(self.members), count):
+            self._say(f"adding rollout worker {number}")
+            self.members.append(self._join(Member(number, self._hire(number), added=True)))
+        while len(self.members) > count:
+            leaving = self.members.pop()
+            leaving.ready = False
+            leaving.settled.set()
+            self._say(f"rollout worker {leaving.number} leaves")
+            self._in_background(self._retire(leaving))
 
     def check(self) -> None:
         """Raises what ended the roster."""
@@ -204,17 +223,28 @@ class Roster(Generic[W]):
     async def stop(self) -> None:
         """Ends all engines and their processes."""
         self._fail(RolloutError("the rollout workers were stopped"))
-        for task in self._joining:
+        for task in self._background:
             task.cancel()
         await self._ask(self.members, "its end", STOP_S, lambda worker: worker.stop())
         for member in self.members:
             member.worker.kill()
 
-    def _join(self, number: int) -> None:
-        self.members[number] = Member(number, self._hire(number))
-        task = asyncio.ensure_future(self._make_ready(self.members[number]))
-        self._joining.add(task)
-        task.add_done_callback(self._joining.discard)
+    def _join(self, member: Member[W]) -> Member[W]:
+        self._in_background(self._make_ready(member))
+        return member
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(work)
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+    async def _retire(self, member: Member[W]) -> None:
+        try:
+            while member.load:
+                await asyncio.sleep(LOOK_AGAIN_S)
+            await self._ask([member], "its end", STOP_S, lambda worker: worker.stop())
+        finally:
+            member.worker.kill()
 
     async def _make_ready(self, member: Member[W]) -> None:
         """A new worker starts, takes the present weights, proves them, and gets work."""
@@ -228,8 +258,11 @@ class Roster(Generic[W]):
         except Exception as error:
             self._fail(error)
         else:
+            if member not in self.members:  # it was sent away meanwhile
+                return
             self._admit(member)
-            self._say(f"rollout worker {member.number} is back at work")
+            self._say(f"rollout worker {member.number} is {'at work' if member.added else 'back at work'}")
+            member.added = False
 
     async def _is_current(self, member: Member[W]) -> bool:
         """Gives it the weights published last; True when they are proved, and still the last."""

@@ -114,6 +114,9 @@ class OnePool:
     async def wake(self, stage: Stage) -> None:
         await self.engine.wake(stage)
 
+    def resize(self, count: int) -> None:
+        raise NotImplementedError
+
     def metrics(self) -> dict[str, float]:
         return {"workers/alive": 1.0, "workers/restarts": 0.0}
 

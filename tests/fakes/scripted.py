@@ -50,6 +50,9 @@ class ScriptedPool:
     async def wake(self, stage: Stage) -> None:
         raise NotImplementedError
 
+    def resize(self, count: int) -> None:
+        raise NotImplementedError
+
     def metrics(self) -> dict[str, float]:
         return {"workers/alive": 1.0, "workers/restarts": 0.0}
 

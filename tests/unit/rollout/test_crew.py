@@ -274,3 +274,51 @@ def test_whoever_dies_and_when_every_request_is_answered_once(
 
     crew, undisturbed = MortalCrew(fate, workers=3), MortalCrew(workers=3)
     assert run(crew, lambda: texts(crew, count, seed)) == run(undisturbed, lambda: texts(undisturbed, count, seed))
+
+
+def test_workers_that_are_added_get_the_weights_and_then_work() -> None:
+    crew = MortalCrew(workers=1, in_flight=4)
+
+    async def story() -> dict[int, str]:
+        crew.resize(3)
+        while crew.metrics()["workers/alive"] < 3:
+            await asyncio.sleep(0.01)
+        return await texts(crew, 12)
+
+    assert set(run(crew, story)) == set(range(12))
+    assert [worker.folder for worker in crew.hired] == ["weights-7"] * 3
+    assert min(worker.done for worker in crew.hired) > 0
+    assert crew.metrics()["workers/restarts"] == 0
+
+
+def test_workers_that_leave_finish_what_they_have() -> None:
+    crew = MortalCrew(workers=3)
+
+    async def story() -> dict[int, str]:
+        sampling = asyncio.ensure_future(texts(crew, 12))
+        while crew.hired[2].doing != "generate":
+            await asyncio.sleep(0)
+        crew.resize(1)
+        found = await sampling
+        done = [worker.done for worker in crew.hired]
+        while not (crew.hired[1].stopped and crew.hired[2].stopped):
+            await asyncio.sleep(0.01)
+        assert len(await texts(crew, 3)) == 3
+        assert [worker.done for worker in crew.hired][1:] == done[1:]
+        return found
+
+    assert len(run(crew, story)) == 12
+    assert len(crew.hired) == 3  # nobody was lost, and nobody replaced
+
+
+def test_a_worker_that_cannot_be_added_costs_nothing() -> None:
+    crew = MortalCrew(dies(1, "start", lives=9), workers=1)
+
+    async def story() -> dict[int, str]:
+        crew.resize(2)
+        await asyncio.sleep(0.05)
+        return await texts(crew, 4)
+
+    assert len(run(crew, story)) == 4
+    assert crew.said[-1] == "no rollout worker 1 could be added: it died during start"
+    assert len(crew.hired) == 2
