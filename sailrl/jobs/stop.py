@@ -56,7 +56,9 @@ class Stop:
             return task.result() if task.done() else None
         finally:
             asked.cancel()
-            task.cancel()
+            if not task.done():
+                task.cancel()
+                await asyncio.wait([task])
 
     def _heard(self, number: int, frame: FrameType | None) -> None:
         if self._first is not None:  # clean-up is under way, and somebody does not want to wait for it

@@ -177,7 +177,7 @@ class Roster(Generic[W]):
             return
         member.ready = False
         member.settled.set()
-        member.worker.kill()
+        self._in_background(self._end(member))
         if member.added and member is self.members[-1]:
             self.members.pop()
             return self._say(f"no rollout worker {member.number} could be added: {why}")
@@ -239,9 +239,13 @@ class Roster(Generic[W]):
         task.add_done_callback(self._background.discard)
 
     async def _retire(self, member: Member[W]) -> None:
+        while member.load:
+            await asyncio.sleep(LOOK_AGAIN_S)
+        await self._end(member)
+
+    async def _end(self, member: Member[W]) -> None:
+        """In order as far as it can: an engine that hangs would outlive a worker that is only killed."""
         try:
-            while member.load:
-                await asyncio.sleep(LOOK_AGAIN_S)
             await self._ask([member], "its end", STOP_S, lambda worker: worker.stop())
         finally:
             member.worker.kill()
