@@ -1,7 +1,7 @@
 """What each ingredient of the recipe does on the tiny models, on the real engine: updates to a fixed accuracy, and the
 accuracy at the end.
 
-    python benchmarks/algos.py                                # 8 variants x 3 seeds: 20 to 25 minutes on two idle cores
+    python benchmarks/algos.py                                # 8 variants x 3 seeds, some 25 minutes (an estimate)
     python benchmarks/algos.py --minutes 10                   # starts no run after 10 minutes; the next call goes on
     python benchmarks/algos.py --seeds 1 --only dapo,dapo-adaptive --episodes 40
 
