@@ -19,7 +19,7 @@ IMAGE_MARK = "<image>"
 
 def prompt_messages(row: Row, instruction: str, vision: bool) -> list[dict[str, Any]]:
     """The row's prompt as chat messages, with ``instruction`` at the end of the last user turn unless it is there
-    already.
+    already; after a line break, as in training and evaluation, so that the model knows the question again.
 
     Args:
         row: a problem.
@@ -33,7 +33,7 @@ def prompt_messages(row: Row, instruction: str, vision: bool) -> list[dict[str, 
     prompt = row["prompt"]
     if isinstance(prompt, str) and not vision and not row.get("images"):  # most rows of a text set, a million times
         missing = instruction and instruction not in prompt
-        return [{"role": "user", "content": f"{prompt.rstrip()}\n\n{instruction}" if missing else prompt}]
+        return [{"role": "user", "content": f"{prompt}\n{instruction}" if missing else prompt}]
     messages: list[Mapping[str, Any]] = (
         [{"role": "user", "content": prompt}] if isinstance(prompt, str) else list(prompt)
     )
@@ -76,6 +76,6 @@ def _parts(content: str | list[dict[str, Any]], images: int) -> list[dict[str, A
 
 def _append_text(parts: list[dict[str, Any]], text: str) -> None:
     if parts and parts[-1]["type"] == "text":
-        parts[-1]["text"] = f"{parts[-1]['text'].rstrip()}\n\n{text}"
+        parts[-1]["text"] += f"\n{text}"
     else:
-        parts.append({"type": "text", "text": text})
+        parts.append({"type": "text", "text": f"\n{text}"})

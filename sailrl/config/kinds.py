@@ -5,5 +5,11 @@ from __future__ import annotations
 from sailrl.config.filtering import FilterConfig
 from sailrl.config.fusing import FuseConfig
 from sailrl.config.schema import JobConfig, RlvrConfig
+from sailrl.config.sft import SftConfig
 
-KINDS: dict[str, type[JobConfig]] = {"rlvr": RlvrConfig, "filter": FilterConfig, "fuse": FuseConfig}
+KINDS: dict[str, type[JobConfig]] = {
+    "rlvr": RlvrConfig,
+    "sft": SftConfig,
+    "filter": FilterConfig,
+    "fuse": FuseConfig,
+}

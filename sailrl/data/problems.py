@@ -54,7 +54,7 @@ def load_problems(source: SourceConfig, *, on_bad_row: OnBadRow, base_dir: Path 
         DataError: the file cannot be read, holds no usable row, or has bad rows and ``on_bad_row`` is ``error``.
         ConfigError: the generator cannot be loaded.
     """
-    name, folder, rows = _open(source, base_dir)
+    name, folder, rows = open_source(source, base_dir)
     problems: list[Problem] = []
     bad_rows: list[BadRow] = []
     lines_of_ids: dict[str, int] = {}
@@ -66,7 +66,7 @@ def load_problems(source: SourceConfig, *, on_bad_row: OnBadRow, base_dir: Path 
         try:
             if isinstance(row, UnreadableRow):
                 raise BrokenRow("", row.detail)
-            problem = parse_problem(_mapped(row, source), where=f"{name}:{line}", need_prompt=True, folder=folder)
+            problem = parse_problem(mapped(row, source), where=f"{name}:{line}", need_prompt=True, folder=folder)
             if problem.id in lines_of_ids:
                 raise BrokenRow(
                     "id", f"{problem.id!r} is already the id of row {lines_of_ids[problem.id]}; ids are unique"
@@ -96,7 +96,7 @@ def list_bad_rows(bad_rows: Sequence[BadRow]) -> str:
     return "\n".join(lines)
 
 
-def _open(source: SourceConfig, base_dir: Path | None) -> tuple[str, Path, Iterable[tuple[int, Any]]]:
+def open_source(source: SourceConfig, base_dir: Path | None = None) -> tuple[str, Path, Iterable[tuple[int, Any]]]:
     """The source's name in reports and ids, the folder its images are relative to, and its rows."""
     if source.path is not None:
         path = (base_dir or Path()) / Path(source.path).expanduser()
@@ -116,7 +116,7 @@ def _generated(use: str, args: dict[str, Any]) -> Iterator[tuple[int, Any]]:
         raise DataError(f"the generator {use!r} failed: {type(error).__name__}: {error}") from error
 
 
-def _mapped(row: Any, source: SourceConfig) -> dict[str, Any]:
+def mapped(row: Any, source: SourceConfig) -> dict[str, Any]:
     """Renames the configured fields to the contract's and cuts the answer out of a worked solution."""
     if not isinstance(row, Mapping):
         raise BrokenRow("", f"a row is an object with named fields, this is {kind_of(row)}")

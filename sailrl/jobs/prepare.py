@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from sailrl import plugins
-from sailrl.config.schema import ModelConfig, RlvrConfig, SourceConfig, WarmStartConfig
+from sailrl.config.schema import ModelConfig, RlvrConfig, SourceConfig
+from sailrl.config.sft import SftData, SftTraining
 from sailrl.data.images import FOLDER, ImageStore
 from sailrl.data.problems import load_problems
 from sailrl.data.processor import Processor, load_processor
 from sailrl.data.template import Template
-from sailrl.errors import DataError
-from sailrl.jobs.sft import run_sft
+from sailrl.jobs.run_folder import write_whole
+from sailrl.jobs.sft_data import imitation_sample, load_imitations
 from sailrl.report.progress import Progress
 from sailrl.types import Problem, Prompt
 
@@ -72,8 +71,8 @@ def prepare(config: RlvrConfig, run_dir: Path, progress: Progress) -> Prepared:
         warm = run_dir / "warm_start"
         if not warm.is_dir():
             progress.stage(f"warm start: {config.warm_start.steps} supervised steps")
-            start, first = config.warm_start, model
-            _whole(warm, lambda out: _warm_start(start, first, out, processor, store, template, config.run.seed))
+            first = model
+            write_whole(warm, lambda out: _warm_start(config, first, out, processor, store, template))
         model = str(warm)
     return Prepared(model, processor, run_dir / FOLDER, train_prompts, eval_prompts)
 
@@ -86,32 +85,25 @@ def model_folder(model: ModelConfig, run_dir: Path, progress: Progress) -> str:
     assert build is not None  # the checks have seen to it that one of the two is given
     if not folder.is_dir():
         progress.stage("building the model")
-        _whole(folder, lambda out: plugins.load(build.use)(out, **build.args))
+        write_whole(folder, lambda out: plugins.load(build.use)(out, **build.args))
     return str(folder)
 
 
 def _warm_start(
-    start: WarmStartConfig,
-    model: str,
-    out: Path,
-    processor: Processor,
-    store: ImageStore,
-    template: Template,
-    seed: int,
+    config: RlvrConfig, model: str, out: Path, processor: Processor, store: ImageStore, template: Template
 ) -> None:
-    rows = []
-    for problem in load_problems(start.data, on_bad_row="error").problems:
-        response = problem.meta.get("response")
-        if not isinstance(response, str):
-            raise DataError(f"warm_start.data: problem {problem.id} has no text under meta.response to imitate")
-        rows.append((template.render(problem), response))
-    run_sft(model, out, rows, processor, store, start, seed)
+    from sailrl.jobs.sft import supervised_policy, train_sft  # loads TRL, which a run without a warm start is spared
 
-
-def _whole(folder: Path, write: Callable[[Path], object]) -> None:
-    """Lets ``write`` fill a folder that gets its name only when it is whole."""
-    partial = folder.with_name(f".writing-{folder.name}")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    write(partial)
-    partial.rename(folder)
+    start = config.warm_start
+    assert start is not None
+    rows = load_imitations(SftData(train=start.data)).rows
+    samples = [imitation_sample(row, template, processor) for row in rows]
+    training = SftTraining(
+        rows_per_step=start.rows_per_step, steps=start.steps, learning_rate=start.learning_rate, schedule="constant"
+    )
+    policy = supervised_policy(model, config.model, processor, store)
+    trained = train_sft(
+        policy, samples, training, tokenizer=processor.tokenizer, scratch=out / "trainer", seed=config.run.seed
+    )
+    trained.save_pretrained(out)
+    processor.save(out)

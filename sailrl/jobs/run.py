@@ -16,6 +16,7 @@ from sailrl.plugins import load as load_object
 
 JOBS = {
     "rlvr": "sailrl.jobs.start:start_rlvr",
+    "sft": "sailrl.jobs.start_sft:start_sft",
     "filter": "sailrl.jobs.filter:start_filter",
     "fuse": "sailrl.jobs.fuse:start_fuse",
 }

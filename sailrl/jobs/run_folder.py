@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+import shutil
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -47,6 +48,15 @@ def claimed(folder: Path, config: Section) -> Iterator[None]:
         yield
     finally:
         os.close(handle)
+
+
+def write_whole(folder: Path, write: Callable[[Path], object]) -> None:
+    """Lets ``write`` fill a folder that gets its name only when it is whole."""
+    partial = folder.with_name(f".writing-{folder.name}")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    write(partial)
+    partial.rename(folder)
 
 
 def _unwritable(folder: Path, error: OSError) -> ConfigError:

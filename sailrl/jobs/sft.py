@@ -1,105 +1,247 @@
-"""Supervised fine-tuning on TRL's SFTTrainer, on the same token ids and pixels that RL uses."""
+"""Supervised fine-tuning on TRL's SFTTrainer, with the token ids, pixels and log-probabilities that RL uses.
+
+TRL and transformers give the data order, optimizer, schedule, adapters and checkpoints. The loss is ours: the learner's
+own policy computes it, so that it falls on response tokens only, is divided by the count of the whole step, and does
+not depend on how a step is split into micro-batches.
+"""
 
 from __future__ import annotations
 
+import gc
+import json
+import math
+import shutil
 from collections.abc import Sequence
-from functools import partial
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from datasets import Dataset
+from transformers import PrinterCallback, TrainerCallback
+from transformers.utils.logging import disable_progress_bar
+from trl import SFTConfig as TrlConfig
+from trl import SFTTrainer
 
-from sailrl.config.schema import WarmStartConfig
-from sailrl.data.alignment import check_placeholders
+from sailrl.algos.nll import nll_loss
+from sailrl.config.schema import ModelConfig
+from sailrl.config.sft import LoraConfig, SftCheckpoints, SftTraining
+from sailrl.data.batch import Sample, collate
 from sailrl.data.images import ImageStore
+from sailrl.data.pack import micro_batches
 from sailrl.data.processor import Processor
-from sailrl.errors import DataError
-from sailrl.types import Prompt
+from sailrl.errors import CheckpointError, LearnerError
+from sailrl.learner.model import Policy
+from sailrl.learner.vision import Vision
+from sailrl.report.metrics import MetricsLog
+from sailrl.report.progress import Progress
 
-IGNORED = -100  # transformers' label for tokens without loss
+CHECKPOINTS = "checkpoints"
+POSITION = "sailrl.json"
+"""Written last into a checkpoint: one that lacks it was cut off while it was written."""
+SFT_KEYS = ("step", "loss", "nll", "learning_rate", "grad_norm", "tokens")
+"""What every line of an SFT run's metrics has."""
 
 
-def run_sft(
-    model: str,
-    out: Path,
-    rows: Sequence[tuple[Prompt, str]],
-    processor: Processor,
-    images: ImageStore,
-    config: WarmStartConfig,
+@dataclass(frozen=True, slots=True)
+class Logging:
+    """Where a stage is saved and followed; a warm start has none."""
+
+    folder: Path
+    checkpoints: SftCheckpoints
+    progress: Progress
+
+
+def supervised_policy(
+    path: str, model: ModelConfig, processor: Processor, store: ImageStore, *, activation_checkpointing: bool = False
+) -> Policy:
+    """The model in ``path`` as the learner holds it, on this machine's accelerator if there is one."""
+    return Policy(
+        path,
+        vision=None if processor.image_id is None else Vision(processor, store),
+        dtype=model.dtype,
+        frozen=model.freeze,
+        trust_remote_code=model.trust_remote_code,
+        activation_checkpointing=activation_checkpointing,
+    )
+
+
+def train_sft(
+    policy: Policy,
+    samples: Sequence[Sample],
+    training: SftTraining,
+    *,
+    tokenizer: Any,
+    scratch: Path,
     seed: int,
-) -> None:
-    """Trains ``model`` on ``(prompt, response)`` rows and writes the result to ``out``.
+    lora: LoraConfig | None = None,
+    logging: Logging | None = None,
+) -> Any:
+    """Trains the policy on ``samples``, or goes on from the last checkpoint in ``logging.folder``.
 
-    Loss falls on response tokens only, end of turn included.
+    Args:
+        scratch: a folder for the trainer's own files, where there is no run folder.
+
+    Returns:
+        The trained transformers model; with ``lora`` a peft model.
+
+    Raises:
+        LearnerError: a loss is not finite; nothing was learned from that step.
+        CheckpointError: the last checkpoint cannot be read.
     """
-    from datasets import Dataset
-    from transformers.utils.logging import disable_progress_bar
-    from trl import SFTConfig, SFTTrainer
-
     disable_progress_bar()
-    trainer: Any = SFTTrainer(
-        model=model,
-        processing_class=processor.tokenizer,
-        train_dataset=Dataset.from_list([_example(prompt, response, processor) for prompt, response in rows]),
-        data_collator=partial(_collate, processor=processor, images=images),
-        args=SFTConfig(
-            output_dir=str(out / "trainer"),
-            max_steps=config.steps,
-            per_device_train_batch_size=config.rows_per_step,
-            learning_rate=config.learning_rate,
-            lr_scheduler_type="constant",
+    last = None if logging is None else _last_checkpoint(logging.folder)
+    trainer = SupervisedTrainer(policy, samples, training, tokenizer, scratch, seed, lora, logging)
+    follow = None if logging is None else _Follow(trainer, logging, last)
+    if follow is not None:
+        trainer.add_callback(follow)
+    try:
+        trainer.train(resume_from_checkpoint=None if last is None else str(last))
+    except (OSError, ValueError, RuntimeError) as error:
+        if last is None or trainer.state.global_step > _step(last):
+            raise
+        raise CheckpointError(
+            f"{last} cannot be resumed: {type(error).__name__}: {error}. Remove it to fall back on an older one, or "
+            "start anew with another run.dir."
+        ) from error
+    finally:
+        if follow is not None:
+            follow.metrics.close()
+    trained = trainer.model
+    trainer.optimizer = trainer.lr_scheduler = None
+    trainer.accelerator.free_memory()
+    del trainer
+    gc.collect()
+    return trained
+
+
+class SupervisedTrainer(SFTTrainer):
+    """The batches of the data loader are whole steps, as row numbers; ``training_step`` splits them by tokens."""
+
+    def __init__(
+        self,
+        policy: Policy,
+        samples: Sequence[Sample],
+        training: SftTraining,
+        tokenizer: Any,
+        scratch: Path,
+        seed: int,
+        lora: LoraConfig | None = None,
+        logging: Logging | None = None,
+    ) -> None:
+        self._policy, self._samples, self._training = policy, samples, training
+        self.row_count = len(samples)
+        self.measured: dict[str, float] = {}
+        """Of the last step: ``nll`` per token in nats, and ``tokens`` with loss."""
+        args = TrlConfig(
+            output_dir=str(scratch if logging is None else logging.folder / CHECKPOINTS),
+            max_steps=training.steps or -1,
+            num_train_epochs=training.epochs,
+            per_device_train_batch_size=training.rows_per_step,
+            learning_rate=training.learning_rate,
+            lr_scheduler_type="constant_with_warmup" if training.schedule == "constant" else "cosine",
+            warmup_steps=training.warmup_steps,
+            adam_beta1=training.betas[0],
+            adam_beta2=training.betas[1],
+            weight_decay=training.weight_decay,
+            max_grad_norm=training.grad_clip,
             max_length=None,
-            gradient_checkpointing=False,
-            bf16=False,
+            gradient_checkpointing=False,  # the policy does it
+            bf16=False,  # the policy casts; master weights stay float32
             use_cpu=not torch.cuda.is_available(),
             seed=seed,
             data_seed=seed,
-            save_strategy="no",
-            logging_strategy="no",
+            save_strategy="no" if logging is None else "steps",
+            save_steps=500 if logging is None else logging.checkpoints.every_steps,
+            save_total_limit=None if logging is None else logging.checkpoints.keep,
+            logging_strategy="no" if logging is None else "steps",
+            logging_steps=1,
+            logging_nan_inf_filter=False,
             report_to="none",
             disable_tqdm=True,
             remove_unused_columns=False,
             dataloader_pin_memory=False,
             dataset_kwargs={"skip_prepare_dataset": True},
-            model_init_kwargs={"dtype": "float32"},
-        ),
-    )
-    trainer.train()
-    trainer.model.save_pretrained(out)
-    processor.save(out)
+        )
+        args._n_gpu = min(1, args.n_gpu)  # one process trains on one GPU, however many there are
+        super().__init__(
+            model=policy.model,
+            processing_class=tokenizer,
+            train_dataset=Dataset.from_dict({"row": list(range(len(samples)))}),
+            data_collator=lambda rows: {"rows": torch.tensor([row["row"] for row in rows])},
+            peft_config=None if lora is None else _peft(lora),
+            args=args,
+        )
+        self.remove_callback(PrinterCallback)
+
+    def create_model_card(self, *_: Any, **__: Any) -> None:
+        """None: a checkpoint is for going on from, not for publishing."""
+
+    def training_step(self, model: Any, inputs: dict[str, torch.Tensor], num_items_in_batch: Any = None) -> Any:
+        """Forward and backward over the rows of one step; the loss is divided by the count of the whole step."""
+        model.train()
+        rows = [self._samples[row] for row in inputs["rows"].tolist()]
+        tokens = sum(len(row.response_ids) for row in rows)
+        denominator = float(tokens if self._training.loss_reduction == "token_mean" else len(rows))
+        loss, total = torch.zeros(()), 0.0
+        budget = self._training.max_tokens_per_microbatch
+        for micro in micro_batches(rows, budget) if self._policy.packs else [[i] for i in range(len(rows))]:
+            batch = collate([rows[i] for i in micro]).to(self._policy.device)
+            logp, _ = self._policy(batch)
+            part, sums = nll_loss(logp, batch.mask, denominator=denominator)
+            self.accelerator.backward(part)
+            loss, total = loss + part.detach().cpu(), total + float(sums["nll/sum"])
+        if not math.isfinite(total):
+            raise LearnerError(
+                f"the loss of step {self.state.global_step + 1} is {total}; nothing was learned from it. "
+                "Lower training.learning_rate, and run the same command to go on from the last checkpoint."
+            )
+        self.measured = {"nll": total / tokens, "tokens": float(tokens)}
+        return loss
 
 
-def _example(prompt: Prompt, response: str, processor: Processor) -> dict[str, Any]:
-    answer = [*processor.encode(response), processor.tokenizer.eos_token_id]
-    if processor.image_id is not None:
-        fault = check_placeholders([], answer, processor.image_id, [])
-        if fault is not None:
-            raise DataError(f"problem {prompt.problem.id}: its response cannot be imitated: {fault}")
-    return {
-        "input_ids": [*prompt.token_ids, *answer],
-        "prompt_tokens": len(prompt.token_ids),
-        "image_hashes": list(prompt.images),
-    }
+def _peft(lora: LoraConfig) -> Any:
+    from peft import LoraConfig as PeftLora
+
+    return PeftLora(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules="all-linear")
 
 
-def _collate(examples: list[dict[str, Any]], *, processor: Processor, images: ImageStore) -> dict[str, torch.Tensor]:
-    ids = [torch.tensor(example["input_ids"]) for example in examples]
-    labels = [row.clone() for row in ids]
-    for row, example in zip(labels, examples, strict=True):
-        row[: example["prompt_tokens"]] = IGNORED
+class _Follow(TrainerCallback):
+    """Writes metrics, shows progress, and marks a checkpoint as whole."""
 
-    def pad(rows: list[torch.Tensor], value: int) -> torch.Tensor:
-        return torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=value)
+    def __init__(self, trainer: SupervisedTrainer, logging: Logging, last: Path | None) -> None:
+        self._trainer, self._logging = trainer, logging
+        saved = {} if last is None else json.loads((last / POSITION).read_text())
+        if saved and saved["rows"] != trainer.row_count:
+            raise CheckpointError(
+                f"{last} was made with {saved['rows']} rows and there are {trainer.row_count} now, so going on would "
+                "skip the wrong ones. Bring the old rows back, or start anew with another run.dir."
+            )
+        self.metrics = MetricsLog(logging.folder, resume_at=saved.get("metrics"), required=SFT_KEYS)
 
-    batch = {
-        "input_ids": pad(ids, processor.tokenizer.pad_token_id),
-        "attention_mask": pad([torch.ones_like(row) for row in ids], 0),
-        "labels": pad(labels, IGNORED),
-    }
-    if processor.image_id is not None:
-        batch["mm_token_type_ids"] = processor.image_places(batch["input_ids"])
-    digests = [digest for example in examples for digest in example["image_hashes"]]
-    if digests:
-        pixels, grids = zip(*processor.pixels([images.image(digest) for digest in digests]), strict=True)
-        batch["pixel_values"], batch["image_grid_thw"] = torch.cat(pixels), torch.stack(grids)
-    return batch
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
+        if logs is None or "loss" not in logs:
+            return
+        values = {key: float(logs[key]) for key in ("loss", "learning_rate", "grad_norm")} | self._trainer.measured
+        self.metrics.log(state.global_step, values)
+        self._logging.progress.update(state.global_step, values)
+
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        folder = self._logging.folder / CHECKPOINTS / f"checkpoint-{state.global_step}"
+        saved = {"metrics": self.metrics.position(), "rows": self._trainer.row_count}
+        (folder / POSITION).write_text(json.dumps(saved))
+
+
+def _last_checkpoint(folder: Path) -> Path | None:
+    """The newest whole checkpoint; those that were cut off while they were written are removed."""
+    whole = []
+    for found in (folder / CHECKPOINTS).glob("checkpoint-*"):
+        if (found / POSITION).is_file():
+            whole.append(found)
+        else:
+            shutil.rmtree(found)
+    return max(whole, key=_step, default=None)
+
+
+def _step(checkpoint: Path) -> int:
+    return int(checkpoint.name.rpartition("-")[2])

@@ -77,6 +77,10 @@ class Progress(ABC):
     ) -> None:
         self.close()
 
+    def expect(self, total_updates: int) -> None:
+        """So many updates there will be, where it was not known at first."""
+        self._total = total_updates
+
     @abstractmethod
     def stage(self, text: str) -> None:
         """A stage of the start-up begins (``starting 1 engine (vLLM)``); the one before it has ended."""
@@ -234,6 +238,7 @@ def readings(values: Values) -> list[tuple[str, str]]:
     formats: tuple[tuple[str, str, Callable[[float], str]], ...] = (
         ("reward/mean", "reward", lambda v: f"{v:.3f}"),
         ("accuracy", "acc", percent),
+        ("nll", "nll", lambda v: f"{v:.3f}"),
         ("response_tokens/mean", "len", lambda v: f"{v:.0f}"),
         ("tokens/trained_per_s", "tok/s", lambda v: f"{v:,.0f}"),
         ("groups/kept", "kept", lambda v: f"{v:.0f}"),

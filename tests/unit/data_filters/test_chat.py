@@ -34,7 +34,7 @@ def test_chat_prompts_keep_their_turns_and_the_instruction_ends_the_last_user_tu
     messages = prompt_messages({"prompt": prompt, "images": ["a"]}, "Think.", True)
     assert [m["role"] for m in messages] == ["system", "user", "assistant", "user"]
     assert messages[1]["content"] == [IMAGE, text("one")]
-    assert messages[3]["content"] == [text("three\n\nThink.")]
+    assert messages[3]["content"] == [text("three\nThink.")]
     assert prompt[1]["content"][1]["text"] == "one"  # the input is left as it was
 
 
@@ -48,7 +48,7 @@ def test_plain_text_comes_out_the_same_as_a_string_and_as_a_chat(instruction):
 
 def test_an_instruction_after_a_last_image_becomes_its_own_part():
     row = {"prompt": [{"role": "user", "content": [text("q"), IMAGE]}], "images": ["a"]}
-    assert prompt_messages(row, "Think.", True)[0]["content"] == [text("q"), IMAGE, text("Think.")]
+    assert prompt_messages(row, "Think.", True)[0]["content"] == [text("q"), IMAGE, text("\nThink.")]
 
 
 @pytest.mark.parametrize(

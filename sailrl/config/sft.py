@@ -1,0 +1,92 @@
+"""The configuration of a supervised stage: LongCoT (SAIL-VL2, arXiv 2509.14033, section 4.2.2) and Think-Fusion
+(4.2.4). Numbers without a remark are the paper's."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from sailrl.config.base import Plugin, Section
+from sailrl.config.schema import JobConfig, ModelConfig, PromptConfig, SourceConfig
+
+
+class SftData(PromptConfig):
+    """Rows to imitate: problems with a `response`, or with the `completion` that `sailrl fuse` writes."""
+
+    train: SourceConfig
+    """The rows."""
+    steps: dict[str, Plugin] = Field(default_factory=dict)
+    """Filters that every row passes, in this order (`data_filters.tags:NormaliseTags`, ...)."""
+    balance: Plugin | None = None
+    """Evens out the lengths of what is left (`data_filters.length:BalanceLengths`)."""
+    max_tokens: int = Field(default=20480, ge=2)
+    """Longest prompt and response together, image tokens included. A longer row is treated like a prompt that is too
+    long; nothing is cut."""
+
+
+class LoraConfig(Section):
+    """Low-rank adapters on all linear layers but the output layer; the result is merged into plain weights."""
+
+    rank: int = Field(default=32, ge=1)
+    """Rank of every adapter."""
+    alpha: int = Field(default=64, ge=1)
+    """Adapters count alpha / rank times."""
+    dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Dropout in front of the adapters."""
+
+
+class SftTraining(Section):
+    """How the rows are learned."""
+
+    rows_per_step: int = Field(default=1024, ge=1)
+    """Rows behind one optimizer step. The last step of an epoch takes what is left."""
+    epochs: int = Field(default=1, ge=1)
+    """How often all rows are gone over."""
+    steps: int | None = Field(default=None, ge=1)
+    """Optimizer steps, instead of whole epochs."""
+    learning_rate: float = Field(default=1e-6, gt=0)
+    """Peak learning rate."""
+    schedule: Literal["cosine", "constant"] = "cosine"
+    """After the warm-up the rate falls to 0 along a cosine, or stays."""
+    warmup_steps: int = Field(default=0, ge=0)
+    """Steps over which the rate rises linearly (paper silent)."""
+    loss_reduction: Literal["token_mean", "sample_sum"] = "token_mean"
+    """`token_mean` weighs every response token of a step alike, as trainers do. `sample_sum` is equation 3 to the
+    letter: the mean over rows of unnormalised sums, where a long chain outweighs a short answer by its length."""
+    betas: tuple[float, float] = Field(default=(0.9, 0.999), strict=False)
+    """AdamW's decay rates."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    """AdamW's weight decay (paper silent)."""
+    grad_clip: float = Field(default=1.0, gt=0)
+    """Largest global gradient norm."""
+    max_tokens_per_microbatch: int = Field(default=20480, ge=1)
+    """Token budget of one forward and backward pass; samples share it unpadded, and it never changes the gradient."""
+    activation_checkpointing: bool = False
+    """Recompute activations in the backward pass: less memory, a third more compute."""
+
+
+class SftCheckpoints(Section):
+    """When a stage is saved."""
+
+    every_steps: int = Field(default=100, ge=1)
+    """Steps between checkpoints."""
+    keep: int = Field(default=1, ge=1)
+    """Older checkpoints beyond this many are removed."""
+
+
+class SftConfig(JobConfig):
+    """A supervised stage."""
+
+    kind: Literal["sft"]
+    """The job."""
+    model: ModelConfig
+    """What is trained; the result lies in `model/` of the run folder."""
+    data: SftData
+    """What it imitates."""
+    training: SftTraining = SftTraining()
+    """How."""
+    lora: LoraConfig | None = None
+    """Train adapters instead of all weights (the paper trains all)."""
+    checkpoint: SftCheckpoints = SftCheckpoints()
+    """When state is saved."""

@@ -1,0 +1,205 @@
+"""Rows to imitate: from a file to the very token ids and images that RL would see, filters of the recipe in between."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from data_filters.pipeline import Pipeline
+from sailrl import plugins
+from sailrl.config.schema import SourceConfig
+from sailrl.config.sft import SftData
+from sailrl.data.alignment import check_placeholders
+from sailrl.data.batch import Sample
+from sailrl.data.contract import BrokenRow, parse_problem
+from sailrl.data.problems import BadRow, list_bad_rows, mapped, open_source
+from sailrl.data.processor import Processor
+from sailrl.data.rows import BadRow as UnreadableRow
+from sailrl.data.rows import OnBadRow
+from sailrl.data.template import Template
+from sailrl.errors import DataError
+from sailrl.types import Problem, Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Imitation:
+    """What to say to a problem."""
+
+    problem: Problem
+    response: str
+
+
+@dataclass(slots=True)
+class Imitations:
+    """The rows of a source, and what became of the others."""
+
+    rows: list[Imitation]
+    bad_rows: list[BadRow] = field(default_factory=list)
+    dropped: dict[str, dict[str, int]] = field(default_factory=dict)
+    """Per filter step, how many rows ended with each reason."""
+
+
+def load_imitations(data: SftData) -> Imitations:
+    """Reads, checks and filters all rows.
+
+    Raises:
+        DataError: a row breaks a rule and ``on_bad_row`` is ``error``, or no row is left; with the counted reasons.
+    """
+    steps = Pipeline({name: plugins.build(step.use, step.args) for name, step in data.steps.items()})
+    loaded = _read(data.train, steps, data.on_bad_row)
+    loaded.dropped = {name: dict(counts) for name, counts in steps.counts.items()}
+    if data.balance is not None and loaded.rows:
+        balanced = plugins.build(data.balance.use, data.balance.args).select(
+            {"response": row.response, "prompt": row.problem.prompt} for row in loaded.rows
+        )
+        loaded.dropped["balance"] = {"kept": len(balanced.indexes), "cut": len(loaded.rows) - len(balanced.indexes)}
+        loaded.rows = [loaded.rows[index] for index in balanced.indexes]
+    if not loaded.rows:
+        raise DataError(
+            f"{data.train.path or 'data.train'}: no row is left to imitate ({len(loaded.bad_rows)} bad rows; "
+            f"filters: {loaded.dropped or 'none'}). Loosen the filter that drops most, or bring other rows."
+        )
+    return loaded
+
+
+def _read(source: SourceConfig, steps: Pipeline, on_bad_row: OnBadRow) -> Imitations:
+    name, folder, rows = open_source(source)
+    done = Imitations([])
+    for line, raw in rows:
+        if source.limit is not None and len(done.rows) == source.limit:
+            break
+        where = f"{name}:{line}"
+        try:
+            if isinstance(raw, UnreadableRow):
+                raise BrokenRow("", raw.detail)
+            row = mapped(raw, source)
+            row["response"] = imitated(row)
+            parse_problem(row, where=where, need_prompt=True, folder=folder)  # filters may rely on the contract
+            kept = steps.convert(row).row
+            if kept is None:
+                continue
+            problem = parse_problem(kept, where=where, need_prompt=True, folder=folder)
+        except BrokenRow as broken:
+            done.bad_rows.append(BadRow(name, line, broken.field, broken.rule))
+        else:
+            done.rows.append(Imitation(problem, str(kept["response"])))
+    if done.bad_rows and on_bad_row == "error":
+        raise DataError(
+            f"{source.path or name}: {len(done.bad_rows)} rows break a rule.\n{list_bad_rows(done.bad_rows)}\n"
+            "Repair them, or leave them out with data.on_bad_row=skip."
+        )
+    return done
+
+
+def imitated(row: Mapping[str, Any]) -> str:
+    """The text to imitate: ``completion`` (one assistant message), ``response``, or ``meta.response``.
+
+    Raises:
+        BrokenRow: there is none.
+    """
+    completion = row.get("completion")
+    if completion is not None:
+        return _assistant_text(completion)
+    meta = row.get("meta")
+    response = row.get("response", meta.get("response") if isinstance(meta, Mapping) else None)
+    if not isinstance(response, str) or not response:
+        raise BrokenRow("response", "is missing or no text; a row to imitate has `response` or `completion`")
+    return response
+
+
+def _assistant_text(completion: Any) -> str:
+    messages = completion if isinstance(completion, Sequence) and not isinstance(completion, str) else []
+    if len(messages) != 1 or not isinstance(messages[0], Mapping) or messages[0].get("role") != "assistant":
+        raise BrokenRow("completion", "must be a list of one assistant message")
+    content = messages[0].get("content")
+    if isinstance(content, str):
+        return content
+    parts = content if isinstance(content, Sequence) else []
+    if not parts or any(not isinstance(part, Mapping) or part.get("type") != "text" for part in parts):
+        raise BrokenRow("completion", "must hold text, or a list of text parts")
+    return "".join(part["text"] for part in parts)
+
+
+def imitation_sample(row: Imitation, template: Template, processor: Processor) -> Sample:
+    """The row as ids: the prompt as RL renders it, then the response and the end of the turn, which carry the loss.
+
+    Raises:
+        DataError: an image is unusable, or the response contains a placeholder of the model.
+    """
+    return prompt_sample(template.render(row.problem), row.response, processor)
+
+
+def prompt_sample(prompt: Prompt, response: str, processor: Processor) -> Sample:
+    """A rendered prompt and the text to imitate after it.
+
+    Raises:
+        DataError: the response contains a placeholder of the model, or does not begin as the chat template has it.
+    """
+    prefix = prompt.problem.response_prefix
+    if prefix:  # what the template has already written of the response is not written again
+        if not response.startswith(prefix.strip()):
+            raise DataError(
+                f"problem {prompt.problem.id}: the chat template opens every response with {prefix!r}, and this one "
+                f"starts with {response[:20]!r}. Use a template that leaves it to the model whether to think"
+            )
+        response = response.removeprefix(prefix) if response.startswith(prefix) else response[len(prefix.strip()) :]
+    answer = [*processor.encode(response), processor.tokenizer.eos_token_id]
+    if processor.image_id is not None:
+        fault = check_placeholders([], answer, processor.image_id, [])
+        if fault is not None:
+            raise DataError(f"problem {prompt.problem.id}: its response cannot be imitated: {fault}")
+    ids = np.asarray(answer, dtype=np.int32)
+    return Sample(
+        prompt_ids=np.asarray(prompt.token_ids, dtype=np.int32),
+        response_ids=ids,
+        engine_logp=np.zeros(len(ids), np.float32),
+        advantage=0.0,
+        images=tuple(prompt.images),
+        image_tokens=len(prompt.token_ids) - len(prompt.engine_ids) + len(prompt.images),
+    )
+
+
+@dataclass(slots=True)
+class Prepared:
+    """Samples to learn from, and what was left out."""
+
+    samples: list[Sample]
+    too_long: int = 0
+    unusable: list[str] = field(default_factory=list)
+
+
+def prepare_samples(rows: Sequence[Imitation], template: Template, processor: Processor, data: SftData) -> Prepared:
+    """All rows that fit ``max_tokens``.
+
+    Raises:
+        DataError: a row is too long or its image unusable and the configuration says that this is an error, or none
+            is left.
+    """
+    done = Prepared([])
+    for row in rows:
+        try:
+            sample = imitation_sample(row, template, processor)
+        except DataError as error:
+            if data.on_bad_row == "error":
+                raise DataError(f"{error}. Repair it, or leave it out with data.on_bad_row=skip.") from error
+            done.unusable.append(str(error))
+            continue
+        if sample.length <= data.max_tokens and len(sample.prompt_ids) <= data.max_prompt_tokens:
+            done.samples.append(sample)
+        elif data.on_long_prompt == "drop":
+            done.too_long += 1
+        else:
+            raise DataError(
+                f"row {row.problem.id} has {sample.length} tokens, {len(sample.prompt_ids)} of them in its prompt; "
+                f"data.max_tokens is {data.max_tokens}, data.max_prompt_tokens {data.max_prompt_tokens}. "
+                "Raise them, or set data.on_long_prompt: drop."
+            )
+    if not done.samples:
+        raise DataError(
+            f"none of {len(rows)} rows has at most data.max_tokens = {data.max_tokens} tokens "
+            f"({done.too_long} too long, {len(done.unusable)} unusable)."
+        )
+    return done
