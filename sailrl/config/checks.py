@@ -9,12 +9,14 @@ import re
 from collections.abc import Iterator
 
 from sailrl.config.base import Section
-from sailrl.config.complaint import Complaint, Rules, ask
+from sailrl.config.complaint import Complaint, Rule, Rules, ask
 from sailrl.config.data_checks import DATA_RULES
 from sailrl.config.filtering import FilterConfig
 from sailrl.config.load import join
 from sailrl.config.losses import GSPO_CLIP_SCALE, ClipRange, Gspo, GspoToken, ScheduleClip, SteeredClip, TokenTis
 from sailrl.config.needs import NEEDS
+from sailrl.config.recipe import RECIPE_RULES
+from sailrl.config.references import refers
 from sailrl.config.rewards import RewardsConfig
 from sailrl.config.schema import BatchConfig, EvalConfig, ModelConfig, RlvrConfig, SourceConfig
 from sailrl.config.yaml_text import Where
@@ -40,8 +42,13 @@ def preflight(config: Section, where: Where | None = None) -> None:
 
 
 def preflight_problems(config: Section, where: Where) -> list[str]:
-    """What ``preflight`` would raise, as paragraphs."""
-    return ask(NEEDS, config, where)
+    """What ``preflight`` would raise, as paragraphs. What refers to an earlier stage of a recipe is asked about when
+    that stage has run."""
+    return ask([(kind, _when_known(rule)) for kind, rule in NEEDS], config, where)
+
+
+def _when_known(rule: Rule) -> Rule:
+    return lambda section: iter(()) if refers(section) else rule(section)
 
 
 def warnings(config: Section, where: Where | None = None) -> list[str]:
@@ -396,6 +403,7 @@ RULES: Rules = [
     (RlvrConfig, _generation_can_go_on),
     (RlvrConfig, _eval_has_problems),
     *DATA_RULES,
+    *RECIPE_RULES,
 ]
 
 WARNINGS: Rules = [

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from sailrl.config.evaluation import EvaluateConfig
 from sailrl.config.filtering import FilterConfig
 from sailrl.config.fusing import FuseConfig
+from sailrl.config.recipe import RecipeConfig
 from sailrl.config.schema import JobConfig, RlvrConfig
 from sailrl.config.sft import SftConfig
 
@@ -12,4 +14,6 @@ KINDS: dict[str, type[JobConfig]] = {
     "sft": SftConfig,
     "filter": FilterConfig,
     "fuse": FuseConfig,
+    "eval": EvaluateConfig,
+    "recipe": RecipeConfig,
 }

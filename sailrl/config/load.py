@@ -15,6 +15,8 @@ from pydantic import ValidationError
 from sailrl.config.base import Section
 from sailrl.config.kinds import KINDS
 from sailrl.config.messages import explain, show
+from sailrl.config.recipe import RecipeConfig
+from sailrl.config.references import references
 from sailrl.config.schema import JobConfig
 from sailrl.config.yaml_text import Dumper, Keys, Where, dotted, parse
 from sailrl.errors import ConfigError
@@ -52,6 +54,8 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Loaded:
     where = Where(file, places)
     model = _kind(data, where)
     problems = list(_secrets(data, where, ()))
+    if model is not RecipeConfig:
+        problems += [_no_reference(keys, f"${{{name}.{output}}}", where) for keys, name, output in references(data)]
     try:
         config = model.model_validate(data)
     except ValidationError as error:
@@ -138,6 +142,13 @@ def _apply(override: str, data: dict[str, Any], places: dict[Keys, str]) -> None
         del places[old]
     places[tuple(keys)] = place
     places |= {(*keys, *rest): place for rest in inner}
+
+
+def _no_reference(keys: Keys, text: str, where: Where) -> str:
+    return (
+        f"{where.of(keys)}: {dotted(keys)} refers to {text}, but only the stages of a `kind: recipe` refer to one "
+        "another. Write the path itself."
+    )
 
 
 _SECRET_KEY = re.compile(

@@ -6,7 +6,7 @@ A row that breaks a rule is reported with file, line, field and rule; ``on_bad_r
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -54,19 +54,41 @@ def load_problems(source: SourceConfig, *, on_bad_row: OnBadRow, base_dir: Path 
         DataError: the file cannot be read, holds no usable row, or has bad rows and ``on_bad_row`` is ``error``.
         ConfigError: the generator cannot be loaded.
     """
-    name, folder, rows = open_source(source, base_dir)
-    problems: list[Problem] = []
     bad_rows: list[BadRow] = []
+    problems = [problem for _, problem in read_problems(source, bad_rows, base_dir=base_dir)]
+    check_rows(source, len(problems), bad_rows, on_bad_row)
+    return LoadedProblems(problems, bad_rows)
+
+
+def read_problems(
+    source: SourceConfig,
+    bad_rows: list[BadRow],
+    *,
+    base_dir: Path | None = None,
+    rule: Callable[[dict[str, Any]], None] = lambda row: None,
+) -> Iterator[tuple[dict[str, Any], Problem]]:
+    """Yields every usable row of ``source``, its fields named as in the contract, with the problem in it.
+
+    Rows that break a rule are put into ``bad_rows`` as they come by. Paths of images are absolute in the problem only.
+
+    Args:
+        rule: what the caller asks of a row beyond the contract; raises BrokenRow.
+
+    Raises:
+        DataError: the file cannot be read.
+        ConfigError: the generator cannot be loaded.
+    """
+    name, folder, rows = _open(source, base_dir)
     lines_of_ids: dict[str, int] = {}
-    count = 0
     for line, row in rows:
-        if source.limit is not None and len(problems) == source.limit:
+        if source.limit is not None and len(lines_of_ids) == source.limit:
             break
-        count += 1
         try:
             if isinstance(row, UnreadableRow):
                 raise BrokenRow("", row.detail)
-            problem = parse_problem(mapped(row, source), where=f"{name}:{line}", need_prompt=True, folder=folder)
+            mapped = _mapped(row, source)
+            problem = parse_problem(mapped, where=f"{name}:{line}", need_prompt=True, folder=folder)
+            rule(mapped)
             if problem.id in lines_of_ids:
                 raise BrokenRow(
                     "id", f"{problem.id!r} is already the id of row {lines_of_ids[problem.id]}; ids are unique"
@@ -75,17 +97,25 @@ def load_problems(source: SourceConfig, *, on_bad_row: OnBadRow, base_dir: Path 
             bad_rows.append(BadRow(name, line, broken.field, broken.rule))
         else:
             lines_of_ids[problem.id] = line
-            problems.append(problem)
-    where = source.path or name
+            yield mapped, problem
+
+
+def check_rows(source: SourceConfig, good: int, bad_rows: Sequence[BadRow], on_bad_row: OnBadRow) -> None:
+    """What a source that was read amounts to.
+
+    Raises:
+        DataError: it has no usable row, or has bad rows and ``on_bad_row`` is ``error``.
+    """
+    where = source.path or (source.generate.use if source.generate else "")
+    count = good + len(bad_rows)
     if bad_rows and on_bad_row == "error":
         raise DataError(
             f"{where}: {len(bad_rows)} of {count} rows break a rule.\n{list_bad_rows(bad_rows)}\n"
             "Repair them, or leave them out with data.on_bad_row=skip."
         )
-    if not problems:
+    if not good:
         details = f" All {count} rows break a rule:\n{list_bad_rows(bad_rows)}" if bad_rows else " It is empty."
         raise DataError(f"{where}: there is no problem in it.{details}")
-    return LoadedProblems(problems, bad_rows)
 
 
 def list_bad_rows(bad_rows: Sequence[BadRow]) -> str:
@@ -96,7 +126,7 @@ def list_bad_rows(bad_rows: Sequence[BadRow]) -> str:
     return "\n".join(lines)
 
 
-def open_source(source: SourceConfig, base_dir: Path | None = None) -> tuple[str, Path, Iterable[tuple[int, Any]]]:
+def _open(source: SourceConfig, base_dir: Path | None) -> tuple[str, Path, Iterable[tuple[int, Any]]]:
     """The source's name in reports and ids, the folder its images are relative to, and its rows."""
     if source.path is not None:
         path = (base_dir or Path()) / Path(source.path).expanduser()
@@ -116,7 +146,7 @@ def _generated(use: str, args: dict[str, Any]) -> Iterator[tuple[int, Any]]:
         raise DataError(f"the generator {use!r} failed: {type(error).__name__}: {error}") from error
 
 
-def mapped(row: Any, source: SourceConfig) -> dict[str, Any]:
+def _mapped(row: Any, source: SourceConfig) -> dict[str, Any]:
     """Renames the configured fields to the contract's and cuts the answer out of a worked solution."""
     if not isinstance(row, Mapping):
         raise BrokenRow("", f"a row is an object with named fields, this is {kind_of(row)}")

@@ -19,6 +19,8 @@ JOBS = {
     "sft": "sailrl.jobs.start_sft:start_sft",
     "filter": "sailrl.jobs.filter:start_filter",
     "fuse": "sailrl.jobs.fuse:start_fuse",
+    "eval": "sailrl.jobs.start_eval:start_eval",
+    "recipe": "sailrl.jobs.recipe:start_recipe",
 }
 """What runs each kind of configuration; loaded when it is needed, since most of them load torch."""
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,10 +14,9 @@ from sailrl.config.schema import SourceConfig
 from sailrl.config.sft import SftData
 from sailrl.data.alignment import check_placeholders
 from sailrl.data.batch import Sample
-from sailrl.data.contract import BrokenRow, parse_problem
-from sailrl.data.problems import BadRow, list_bad_rows, mapped, open_source
+from sailrl.data.contract import BrokenRow
+from sailrl.data.problems import BadRow, check_rows, read_problems
 from sailrl.data.processor import Processor
-from sailrl.data.rows import BadRow as UnreadableRow
 from sailrl.data.rows import OnBadRow
 from sailrl.data.template import Template
 from sailrl.errors import DataError
@@ -66,31 +65,16 @@ def load_imitations(data: SftData) -> Imitations:
 
 
 def _read(source: SourceConfig, steps: Pipeline, on_bad_row: OnBadRow) -> Imitations:
-    name, folder, rows = open_source(source)
-    done = Imitations([])
-    for line, raw in rows:
-        if source.limit is not None and len(done.rows) == source.limit:
-            break
-        where = f"{name}:{line}"
-        try:
-            if isinstance(raw, UnreadableRow):
-                raise BrokenRow("", raw.detail)
-            row = mapped(raw, source)
-            row["response"] = imitated(row)
-            parse_problem(row, where=where, need_prompt=True, folder=folder)  # filters may rely on the contract
-            kept = steps.convert(row).row
-            if kept is None:
-                continue
-            problem = parse_problem(kept, where=where, need_prompt=True, folder=folder)
-        except BrokenRow as broken:
-            done.bad_rows.append(BadRow(name, line, broken.field, broken.rule))
-        else:
-            done.rows.append(Imitation(problem, str(kept["response"])))
-    if done.bad_rows and on_bad_row == "error":
-        raise DataError(
-            f"{source.path or name}: {len(done.bad_rows)} rows break a rule.\n{list_bad_rows(done.bad_rows)}\n"
-            "Repair them, or leave them out with data.on_bad_row=skip."
-        )
+    def with_response(row: dict[str, Any]) -> None:
+        row["response"] = imitated(row)
+
+    done, read = Imitations([]), 0
+    for row, problem in read_problems(source, done.bad_rows, rule=with_response):
+        read += 1
+        kept = steps.convert({**row, "images": problem.images}).row
+        if kept is not None:
+            done.rows.append(Imitation(replace(problem, prompt=kept["prompt"]), str(kept["response"])))
+    check_rows(source, read, done.bad_rows, on_bad_row)
     return done
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from torch.nn.functional import log_softmax
+from transformers import AutoModelForCausalLM
 
 from sailrl.config.schema import ModelConfig
 from sailrl.config.sft import SftConfig, SftTraining
@@ -68,11 +69,11 @@ def test_loss_and_gradient_are_equation_3_whatever_the_micro_batches(
     loss = trainer.training_step(policy.model, {"rows": torch.tensor([0, 1])})
 
     # By hand: one row at a time, transformers' own logits, -log P of every token of the response and its end of turn.
-    by_hand = supervised_policy(str(tiny_folder), ModelConfig(path="x", dtype="float32"), processor, store).double()
+    by_hand = AutoModelForCausalLM.from_pretrained(tiny_folder, dtype=torch.float64)
     sums, counts = [], []
     for sample in samples:
         ids = torch.tensor([[*sample.prompt_ids, *sample.response_ids]])
-        logits = by_hand.model(ids).logits[0]
+        logits = by_hand(ids).logits[0]
         first = len(sample.prompt_ids)
         logp = log_softmax(logits[first - 1 : -1], dim=-1)
         sums.append(-logp[range(len(sample.response_ids)), sample.response_ids].sum())
@@ -81,11 +82,11 @@ def test_loss_and_gradient_are_equation_3_whatever_the_micro_batches(
     expected = (sums[0] + sums[1]) / (2 if reduction == "sample_sum" else sum(counts))
     expected.backward()
     assert float(loss) == pytest.approx(float(expected.detach()), abs=1e-6)
-    for mine, theirs in zip(policy.model.parameters(), by_hand.model.parameters(), strict=True):
+    for mine, theirs in zip(policy.model.parameters(), by_hand.parameters(), strict=True):
         assert torch.allclose(mine.grad, theirs.grad, rtol=1e-9, atol=1e-12)
     # A mean of the two rows' means is another number: the direct answer would weigh as much per row as the thought.
     naive = (sums[0] / counts[0] + sums[1] / counts[1]) / 2
-    assert abs(float(naive) - float(expected)) > 1e-6
+    assert abs(naive.item() - expected.item()) > 1e-6
 
 
 def test_loss_falls_on_thought_answer_and_end_of_turn_and_on_nothing_before(tiny_folder: Path, tmp_path: Path) -> None:

@@ -1,0 +1,32 @@
+"""The configuration of ``sailrl eval``: models side by side on held-out problems."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field
+
+from sailrl.config.filtering import ProblemsConfig
+from sailrl.config.rewards import RewardsConfig
+from sailrl.config.schema import SAIL_INSTRUCTION, JobConfig, ModelConfig, SamplingConfig
+
+
+class EvaluateConfig(JobConfig):
+    """Accuracy and response length of several models, each asked in several ways."""
+
+    kind: Literal["eval"]
+    """The job."""
+    models: dict[str, ModelConfig] = Field(min_length=1)
+    """The models, by the name they get in the table."""
+    data: ProblemsConfig
+    """The held-out problems."""
+    instructions: dict[str, str] = Field(default={"thinking": SAIL_INSTRUCTION, "direct": ""}, min_length=1)
+    """Ways to ask, by name: each takes the place of `data.instruction`."""
+    rewards: RewardsConfig
+    """What scores the responses; its accuracy part is the accuracy."""
+    rollout: SamplingConfig = SamplingConfig()
+    """The engines."""
+    samples: int = Field(default=1, ge=1)
+    """Responses per problem; accuracy is their mean."""
+    temperature: float = Field(default=0.0, ge=0)
+    """In place of `rollout.temperature`; 0 is greedy decoding."""

@@ -1,0 +1,54 @@
+"""References of a recipe: ``${longcot.model}`` in a stage stands for what an earlier stage has made."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from sailrl.config.base import Section
+from sailrl.config.yaml_text import Keys
+
+_REFERENCE = re.compile(r"\$\{\s*([^{}.]+?)\s*\.\s*([^{}]+?)\s*\}")
+
+OUTPUTS: dict[str, tuple[str, ...]] = {
+    "sft": ("model",),
+    "rlvr": ("model", "rollouts"),
+    "filter": ("kept", "dropped", "evidence", "scored"),
+    "fuse": ("fused",),
+    "eval": (),
+}
+"""What a stage of each kind leaves for later ones."""
+SERVICE_OUTPUT = "url"
+
+
+def references(value: Any, keys: Keys = ()) -> Iterator[tuple[Keys, str, str]]:
+    """Every reference in a value and all below it: the way to it, the name of the stage, and of its output."""
+    if isinstance(value, str):
+        for name, output in _REFERENCE.findall(value):
+            yield keys, name, output
+    elif isinstance(value, Section):
+        for name in type(value).model_fields:
+            yield from references(getattr(value, name), (*keys, name))
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from references(item, (*keys, key))
+    elif isinstance(value, list | tuple):
+        for i, item in enumerate(value):
+            yield from references(item, (*keys, i))
+
+
+def refers(value: Any) -> bool:
+    """Whether anything in a value is only known once an earlier stage has run."""
+    return next(references(value), None) is not None
+
+
+def resolved(value: Any, lookup: Callable[[str, str], str]) -> Any:
+    """Plain data with every reference replaced by what ``lookup(stage, output)`` returns."""
+    if isinstance(value, str):
+        return _REFERENCE.sub(lambda found: lookup(found[1], found[2]), value)
+    if isinstance(value, dict):
+        return {key: resolved(item, lookup) for key, item in value.items()}
+    if isinstance(value, list):
+        return [resolved(item, lookup) for item in value]
+    return value

@@ -1,0 +1,247 @@
+"""``sailrl eval``: models side by side on held-out problems, through the engines and rewards that training uses."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import math
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from sailrl.config.evaluation import EvaluateConfig
+from sailrl.config.schema import ModelConfig
+from sailrl.data.images import FOLDER, ImageStore
+from sailrl.data.problems import load_problems
+from sailrl.data.processor import load_processor
+from sailrl.data.template import Template
+from sailrl.jobs.engines import open_pool, score_rollout
+from sailrl.jobs.placement import cluster, gpus, worker_places
+from sailrl.report import jsonl
+from sailrl.report.jsonl import AppendOnlyFile
+from sailrl.report.progress import Progress, open_progress
+from sailrl.report.safe_text import safe
+from sailrl.report.shown import percent
+from sailrl.rollout.collect import check_unscored, sample_groups, wave_seed
+from sailrl.rollout.engine import Sampling
+from sailrl.rollout.pool import RolloutPool
+from sailrl.scoring.scorer import Scorer
+from sailrl.scoring.spec import ScoringSpec
+from sailrl.types import Group, Problem
+
+EVALS, RESPONSES = "evals.jsonl", "responses.jsonl"
+
+
+def start_eval(config: EvaluateConfig, folder: Path) -> None:
+    """Tries every model in every way of asking that ``evals.jsonl`` does not have yet, and prints the table.
+
+    Raises:
+        SailError: a model, a problem or an engine cannot be used.
+    """
+    problems = load_problems(config.data.problems, on_bad_row=config.data.on_bad_row).problems
+    done = {_key(line) for line in _lines(folder)}
+    ways = [(name, asked) for name in config.models for asked in config.instructions]
+    todo = [way for way in ways if _key(_what(config, *way)) not in done]
+    if todo:
+        with open_progress(folder.name, len(ways)) as progress:
+            asyncio.run(_try_all(config, folder, problems, todo, progress))
+    print_evals(folder)
+
+
+async def _try_all(
+    config: EvaluateConfig, folder: Path, problems: list[Problem], todo: list[tuple[str, str]], progress: Progress
+) -> None:
+    evals, responses = _append(folder / EVALS), _append(folder / RESPONSES)
+    with cluster(), Scorer(ScoringSpec.from_config(config.rewards)) as scorer:
+        engines = _Engines(config, folder, progress)
+        try:
+            for name, asked in todo:
+                pool = await engines.holding(config.models[name])
+                progress.doing(f"{name}, {asked}")
+                groups = await _sample(config, folder, problems, name, asked, pool, scorer)
+                check_unscored(groups, config.rewards.max_unscored_rate)
+                result = _what(config, name, asked) | _numbers(groups, config.rewards.accuracy_part)
+                responses.append(*_rows(groups, name, asked))
+                evals.append(result)
+                progress.message(
+                    f"{name}, {asked}: accuracy {percent(result['accuracy'])}, {result['response_tokens']:.1f} tokens"
+                )
+        finally:
+            await engines.stop()
+            evals.close()
+            responses.close()
+
+
+class _Engines:
+    """One set of engines that takes the weights of one model after another; a model of another shape starts anew."""
+
+    def __init__(self, config: EvaluateConfig, folder: Path, progress: Progress) -> None:
+        self._config, self._folder, self._progress = config, folder, progress
+        self._pool: RolloutPool | None = None
+        self._model: ModelConfig | None = None
+        self._version = 0
+
+    async def holding(self, model: ModelConfig) -> RolloutPool:
+        """The engines, with the weights of ``model``."""
+        assert model.path is not None
+        if self._pool is not None and self._model is not None and model != self._model:
+            if _same_shape(self._model, model):
+                self._version += 1
+                await self._pool.load_weights(model.path, self._version, timeout_s=self._config.rollout.timeout_s)
+            else:
+                await self.stop()
+        if self._pool is None:
+            rollout = self._config.rollout
+            self._progress.stage(f"starting {rollout.workers} engine(s)")
+            self._pool = open_pool(
+                model,
+                self._config.data,
+                rollout,
+                weights=model.path,
+                images=str(self._folder / FOLDER),
+                seed=self._config.run.seed,
+                places=worker_places(rollout, gpus()),
+            )
+            await self._pool.start()
+        self._model = model
+        return self._pool
+
+    async def stop(self) -> None:
+        """Frees the engines."""
+        if self._pool is not None:
+            await self._pool.stop()
+        self._pool = None
+
+
+def _same_shape(one: ModelConfig, other: ModelConfig) -> bool:
+    """Whether an engine that runs one model can take the other's weights as they are."""
+    shapes = []
+    for model in (one, other):
+        file = Path(model.path or "").expanduser() / "config.json"
+        shapes.append(file.read_bytes() if file.is_file() else None)
+    return shapes[0] is not None and shapes[0] == shapes[1] and one.dtype == other.dtype
+
+
+async def _sample(
+    config: EvaluateConfig,
+    folder: Path,
+    problems: list[Problem],
+    name: str,
+    asked: str,
+    pool: RolloutPool,
+    scorer: Scorer,
+) -> list[Group]:
+    model = config.models[name]
+    assert model.path is not None
+    processor = load_processor(model, config.data, model.path)
+    data = config.data.model_copy(update={"instruction": config.instructions[asked]})
+    images = config.rollout.engine.images_per_prompt
+    template = Template(processor, ImageStore(folder / FOLDER), data, images_per_prompt=images)
+    sampling = Sampling(
+        samples=config.samples,
+        temperature=config.temperature,
+        max_tokens=config.rollout.max_response_tokens,
+        top_p=config.rollout.top_p,
+        top_k=config.rollout.top_k,
+        banned_ids=processor.banned_ids,
+    )
+    seed = wave_seed(config.run.seed, "eval", 0, 0) if config.run.deterministic else None
+    prompts = template.render_all(problems).prompts
+    return await sample_groups(pool, partial(score_rollout, scorer), prompts, sampling, seed)
+
+
+def _numbers(groups: list[Group], accuracy: str) -> dict[str, Any]:
+    """Accuracy with its standard error over problems, and the mean length. Unscored responses are left out and
+    counted."""
+    rollouts = [rollout for group in groups for rollout in group.rollouts]
+    by_problem = []
+    for group in groups:
+        values = [value for r in group.rollouts if (value := r.scores[accuracy].value) is not None]
+        if values:
+            by_problem.append(fmean(values))
+    mean = fmean(by_problem) if by_problem else None
+    error = None
+    if mean is not None and len(by_problem) > 1:
+        spread = sum((value - mean) ** 2 for value in by_problem) / (len(by_problem) - 1)
+        error = math.sqrt(spread / len(by_problem))
+    return {
+        "accuracy": mean,
+        "standard_error": error,
+        "response_tokens": fmean(len(r.completion.token_ids) for r in rollouts),
+        "problems": len(groups),
+        "unscored": sum(r.scores[accuracy].value is None for r in rollouts),
+        "truncated": sum(r.completion.finish_reason == "length" for r in rollouts),
+    }
+
+
+def _rows(groups: list[Group], name: str, asked: str) -> list[dict[str, Any]]:
+    """Every response, as ``sailrl score`` reads it."""
+    return [
+        {
+            "model": name,
+            "asked": asked,
+            "id": group.prompt.problem.id,
+            "prompt": group.prompt.problem.prompt,
+            "answer": group.prompt.problem.answer,
+            "response": rollout.completion.text,
+            "response_tokens": len(rollout.completion.token_ids),
+            "reward": rollout.reward,
+        }
+        for group in groups
+        for rollout in group.rollouts
+    ]
+
+
+def _what(config: EvaluateConfig, name: str, asked: str) -> dict[str, Any]:
+    return {
+        "model": name,
+        "path": config.models[name].path,
+        "asked": asked,
+        "instruction": config.instructions[asked],
+        "samples": config.samples,
+        "temperature": config.temperature,
+    }
+
+
+def _key(line: Mapping[str, Any]) -> str:
+    names = ("model", "path", "asked", "instruction", "samples", "temperature")
+    return json.dumps([line.get(name) for name in names])
+
+
+def _append(path: Path) -> AppendOnlyFile:
+    return AppendOnlyFile(path, resume_at=path.stat().st_size if path.is_file() else None)
+
+
+def _lines(folder: Path) -> list[dict[str, Any]]:
+    path = folder / EVALS
+    return [line for _, line in jsonl.read(path)] if path.is_file() else []
+
+
+def print_evals(folder: Path, console: Console | None = None) -> None:
+    """The table: a row per model, accuracy and mean length for every way of asking."""
+    lines = _lines(folder)
+    found = {(line["model"], line["asked"]): line for line in lines}
+    asked = list(dict.fromkeys(line["asked"] for line in lines))
+    problems = max((line["problems"] for line in lines), default=0)
+    table = Table(title=f"{safe(folder.name)}: {problems:,} held-out problems", title_justify="left")
+    table.add_column("model")
+    for way in asked:
+        table.add_column(f"{safe(way)}: accuracy", justify="right")
+        table.add_column("tokens", justify="right")
+    for name in dict.fromkeys(line["model"] for line in lines):
+        cells = [safe(name)]
+        for way in asked:
+            line = found.get((name, way))
+            cells += ["–", "–"] if line is None else [_accuracy(line), f"{line['response_tokens']:.1f}"]
+        table.add_row(*cells)
+    (console or Console(highlight=False)).print(table)
+
+
+def _accuracy(line: Mapping[str, Any]) -> str:
+    error = line["standard_error"]
+    return percent(line["accuracy"]) + (f" ± {100 * error:.1f}" if error is not None else "")
