@@ -107,6 +107,8 @@ class DataConfig(PromptConfig):
 
     train: SourceConfig
     """Problems to learn from."""
+    more: tuple[SourceConfig, ...] = Field(default=(), strict=False)
+    """Further problems to learn from (mixed-reward RL: general ones beside the hard cases of the RL before)."""
     eval: SourceConfig | None = None
     """Held-out problems; without them no evaluation takes place."""
 

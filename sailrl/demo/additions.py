@@ -11,10 +11,15 @@ HELD_OUT_EVERY = (
 )
 
 
-def rows(count: int, seed: int, split: Literal["train", "eval"] = "train") -> Iterator[dict[str, Any]]:
+def rows(
+    count: int, seed: int, split: Literal["train", "eval"] = "train", task: str = "math"
+) -> Iterator[dict[str, Any]]:
     """Yields ``count`` problems with a worked response under ``meta.response``.
 
     The two splits have no pair of summands in common.
+
+    Args:
+        task: what kind of problem to call them; an ``open`` one is for a judge.
     """
     draw = random.Random(seed)
     made = 0
@@ -26,7 +31,7 @@ def rows(count: int, seed: int, split: Literal["train", "eval"] = "train") -> It
             "id": f"{split}-{seed}-{made}",
             "prompt": f"{a}+{b}=?",
             "answer": str(a + b),
-            "task": "math",
+            "task": task,
             "meta": {"response": _worked(a, b)},
         }
         made += 1

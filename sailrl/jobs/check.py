@@ -84,6 +84,8 @@ def _sources(config: Section) -> Iterator[tuple[str, SourceConfig, OnBadRow]]:
         if config.warm_start is not None:
             yield "warm_start.data", config.warm_start.data, "error"
         yield "data.train", config.data.train, config.data.on_bad_row
+        for number, source in enumerate(config.data.more):
+            yield f"data.more.{number}", source, config.data.on_bad_row
         if config.data.eval is not None:
             yield "data.eval", config.data.eval, config.data.on_bad_row
 

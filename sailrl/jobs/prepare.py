@@ -56,7 +56,7 @@ def prepare(config: RlvrConfig, run_dir: Path, progress: Progress) -> Prepared:
             progress.message(f"left out {len(rendered.too_long)} prompts longer than {limit} tokens")
         return rendered.prompts
 
-    train = problems(config.data.train)
+    train = [problem for source in (config.data.train, *config.data.more) for problem in problems(source)]
     held_out = problems(config.data.eval) if config.data.eval else []
     model = model_folder(config.model, run_dir, progress)
     processor = load_processor(config.model, config.data, model)

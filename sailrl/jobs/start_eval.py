@@ -21,7 +21,7 @@ from sailrl.data.problems import load_problems
 from sailrl.data.processor import load_processor
 from sailrl.data.template import Template
 from sailrl.jobs.engines import open_pool, score_rollout
-from sailrl.jobs.placement import cluster, gpus, worker_places
+from sailrl.jobs.placement import cluster, nodes, worker_places
 from sailrl.report import jsonl
 from sailrl.report.jsonl import AppendOnlyFile
 from sailrl.report.progress import Progress, open_progress
@@ -105,7 +105,7 @@ class _Engines:
                 weights=model.path,
                 images=str(self._folder / FOLDER),
                 seed=self._config.run.seed,
-                places=worker_places(rollout, gpus()),
+                places=worker_places(rollout, nodes()),
             )
             await self._pool.start()
         self._model = model
