@@ -87,6 +87,28 @@ def score(
     score_job(ScoreOptions(source, out, config, reward or (), workers, explain, compare))
 
 
+@app.command("eval")
+def eval_(config: ConfigFile, overrides: Overrides = None) -> None:
+    """Try models side by side on held-out problems. Run it again and only what is missing is tried."""
+    from sailrl.jobs.run import run_job
+
+    run_job(config, overrides or [], verb="eval")
+
+
+@app.command()
+def merge(
+    models: Annotated[list[Path], typer.Argument(help="Model folders, or one adapter folder.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="The folder to write.", show_default=False)],
+    weight: Annotated[
+        list[float] | None, typer.Option(help="One per model, in their order; scaled to sum to 1. Default: equal.")
+    ] = None,
+) -> None:
+    """Average models of one kind (a soup), or put an adapter into its base model."""
+    from sailrl.jobs.merge import merge_job
+
+    merge_job(models, out, weight or ())
+
+
 @app.command()
 def workers(
     run_dir: Annotated[Path, typer.Argument(help="The folder of a run, e.g. runs/rlvr_8b", show_default=False)],

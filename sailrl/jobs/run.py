@@ -11,6 +11,7 @@ from typing import Any
 from sailrl.config.checks import preflight, validate, warnings
 from sailrl.config.load import load, run_dir
 from sailrl.config.schema import JobConfig
+from sailrl.errors import ConfigError
 from sailrl.jobs.run_folder import claimed
 from sailrl.plugins import load as load_object
 
@@ -29,18 +30,26 @@ INTERRUPTED = 130
 """Exit code of what Ctrl-C ended, as shells have it."""
 
 
-def run_job(path: Path, overrides: Sequence[str]) -> None:
+def run_job(path: Path, overrides: Sequence[str], *, verb: str = "run", settings: Sequence[str] = ()) -> None:
     """Runs the job that ``path`` describes; a run folder with a checkpoint is resumed.
+
+    Args:
+        overrides: ``key=value`` as typed.
+        verb: the command that was typed; other than ``run``, it is the kind of job that it starts.
+        settings: further ``key=value`` that options of the command stand for.
 
     Raises:
         SailError: with a message for the user; nothing that was saved is lost.
     """
-    loaded = load(path, overrides)
+    loaded = load(path, [*overrides, *settings])
+    if verb != "run" and loaded.config.kind != verb:
+        kind = loaded.config.kind
+        raise ConfigError(f"{path} is of kind {kind}, and `sailrl {verb}` runs kind {verb}. Type `sailrl run {path}`.")
     validate(loaded.config, loaded.where)
     for warning in warnings(loaded.config, loaded.where):
         print(f"warning: {warning}", file=sys.stderr)
     preflight(loaded.config, loaded.where)
-    command = shlex.join(["sailrl", "run", str(path), *overrides])
+    command = shlex.join(["sailrl", *sys.argv[1:]])
     try:
         run_stage(loaded.config, run_dir(loaded.config, path))
     except SystemExit:
