@@ -25,17 +25,6 @@ class SftData(PromptConfig):
     long; nothing is cut."""
 
 
-class LoraConfig(Section):
-    """Low-rank adapters on all linear layers but the output layer; the result is merged into plain weights."""
-
-    rank: int = Field(default=32, ge=1)
-    """Rank of every adapter."""
-    alpha: int = Field(default=64, ge=1)
-    """Adapters count alpha / rank times."""
-    dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Dropout in front of the adapters."""
-
-
 class SftTraining(Section):
     """How the rows are learned."""
 
@@ -81,12 +70,10 @@ class SftConfig(JobConfig):
     kind: Literal["sft"]
     """The job."""
     model: ModelConfig
-    """What is trained; the result lies in `model/` of the run folder."""
+    """What is trained; the result lies in `model/` of the run folder, an adapter (`model.lora`) merged into it."""
     data: SftData
     """What it imitates."""
     training: SftTraining = SftTraining()
     """How."""
-    lora: LoraConfig | None = None
-    """Train adapters instead of all weights (the paper trains all)."""
     checkpoint: SftCheckpoints = SftCheckpoints()
     """When state is saved."""

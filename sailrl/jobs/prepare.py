@@ -101,9 +101,8 @@ def _warm_start(
     training = SftTraining(
         rows_per_step=start.rows_per_step, steps=start.steps, learning_rate=start.learning_rate, schedule="constant"
     )
-    policy = supervised_policy(model, config.model, processor, store)
-    trained = train_sft(
-        policy, samples, training, tokenizer=processor.tokenizer, scratch=out / "trainer", seed=config.run.seed
-    )
-    trained.save_pretrained(out)
+    whole = config.model.model_copy(update={"lora": None})  # RL's adapter starts on what this makes
+    policy = supervised_policy(model, whole, processor, store)
+    train_sft(policy, samples, training, tokenizer=processor.tokenizer, scratch=out / "trainer", seed=config.run.seed)
+    policy.save(out)
     processor.save(out)

@@ -25,7 +25,7 @@ from trl import SFTTrainer
 
 from sailrl.algos.nll import nll_loss
 from sailrl.config.schema import ModelConfig
-from sailrl.config.sft import LoraConfig, SftCheckpoints, SftTraining
+from sailrl.config.sft import SftCheckpoints, SftTraining
 from sailrl.data.batch import Sample, collate
 from sailrl.data.images import ImageStore
 from sailrl.data.pack import micro_batches
@@ -61,6 +61,7 @@ def supervised_policy(
         vision=None if processor.image_id is None else Vision(processor, store),
         dtype=model.dtype,
         frozen=model.freeze,
+        adapter=model.lora,
         trust_remote_code=model.trust_remote_code,
         activation_checkpointing=activation_checkpointing,
     )
@@ -74,16 +75,12 @@ def train_sft(
     tokenizer: Any,
     scratch: Path,
     seed: int,
-    lora: LoraConfig | None = None,
     logging: Logging | None = None,
-) -> Any:
+) -> None:
     """Trains the policy on ``samples``, or goes on from the last checkpoint in ``logging.folder``.
 
     Args:
         scratch: a folder for the trainer's own files, where there is no run folder.
-
-    Returns:
-        The trained transformers model; with ``lora`` a peft model.
 
     Raises:
         LearnerError: a loss is not finite; nothing was learned from that step.
@@ -91,7 +88,7 @@ def train_sft(
     """
     disable_progress_bar()
     last = None if logging is None else _last_checkpoint(logging.folder)
-    trainer = SupervisedTrainer(policy, samples, training, tokenizer, scratch, seed, lora, logging)
+    trainer = SupervisedTrainer(policy, samples, training, tokenizer, scratch, seed, logging)
     follow = None if logging is None else _Follow(trainer, logging, last)
     if follow is not None:
         trainer.add_callback(follow)
@@ -107,12 +104,9 @@ def train_sft(
     finally:
         if follow is not None:
             follow.metrics.close()
-    trained = trainer.model
-    trainer.optimizer = trainer.lr_scheduler = None
     trainer.accelerator.free_memory()
     del trainer
-    gc.collect()
-    return trained
+    gc.collect()  # the trainer is full of cycles, and its optimizer would stay in the GPU's memory beside the engines
 
 
 class SupervisedTrainer(SFTTrainer):
@@ -126,7 +120,6 @@ class SupervisedTrainer(SFTTrainer):
         tokenizer: Any,
         scratch: Path,
         seed: int,
-        lora: LoraConfig | None = None,
         logging: Logging | None = None,
     ) -> None:
         self._policy, self._samples, self._training = policy, samples, training
@@ -169,7 +162,6 @@ class SupervisedTrainer(SFTTrainer):
             processing_class=tokenizer,
             train_dataset=Dataset.from_dict({"row": list(range(len(samples)))}),
             data_collator=lambda rows: {"rows": torch.tensor([row["row"] for row in rows])},
-            peft_config=None if lora is None else _peft(lora),
             args=args,
         )
         self.remove_callback(PrinterCallback)
@@ -198,12 +190,6 @@ class SupervisedTrainer(SFTTrainer):
             )
         self.measured = {"nll": total / tokens, "tokens": float(tokens)}
         return loss
-
-
-def _peft(lora: LoraConfig) -> Any:
-    from peft import LoraConfig as PeftLora
-
-    return PeftLora(r=lora.rank, lora_alpha=lora.alpha, lora_dropout=lora.dropout, target_modules="all-linear")
 
 
 class _Follow(TrainerCallback):

@@ -106,6 +106,7 @@ class _Engines:
                 images=str(self._folder / FOLDER),
                 seed=self._config.run.seed,
                 places=worker_places(rollout, nodes()),
+                say=self._progress.message,
             )
             await self._pool.start()
         self._model = model

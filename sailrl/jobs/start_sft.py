@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
 
 from transformers.utils.logging import disable_progress_bar
 
@@ -16,6 +15,7 @@ from sailrl.jobs.prepare import LISTED_BAD_ROWS, model_folder
 from sailrl.jobs.run_folder import write_whole
 from sailrl.jobs.sft import Logging, supervised_policy, train_sft
 from sailrl.jobs.sft_data import Imitations, Prepared, load_imitations, prepare_samples
+from sailrl.learner.model import Policy
 from sailrl.report.progress import Progress, open_progress
 
 MODEL, ADAPTER, START = "model", "adapter", "start"
@@ -38,31 +38,26 @@ def start_sft(config: SftConfig, folder: Path) -> None:
         _say_what_was_left_out(rows, prepared, config, folder, progress)
         steps = training.steps or training.epochs * math.ceil(len(prepared.samples) / training.rows_per_step)
         progress.expect(steps)
-        trained = train_sft(
-            supervised_policy(
-                model,
-                config.model,
-                processor,
-                store,
-                activation_checkpointing=training.activation_checkpointing,
-            ),
+        policy = supervised_policy(
+            model, config.model, processor, store, activation_checkpointing=training.activation_checkpointing
+        )
+        train_sft(
+            policy,
             prepared.samples,
             training,
             tokenizer=processor.tokenizer,
             scratch=folder,
             seed=config.run.seed,
-            lora=config.lora,
             logging=Logging(folder, config.checkpoint, progress),
         )
-        if config.lora is not None:
-            trained.save_pretrained(folder / ADAPTER)
-            trained = trained.merge_and_unload()
-        write_whole(folder / MODEL, lambda out: _write(trained, processor, out))
+        if policy.has_adapter:
+            policy.save_adapter(folder / ADAPTER)
+        write_whole(folder / MODEL, lambda out: _write(policy, processor, out))
     print(f"{folder.name}: {steps} steps on {len(prepared.samples):,} rows\nmodel              {folder / MODEL}")
 
 
-def _write(trained: Any, processor: Processor, out: Path) -> None:
-    trained.save_pretrained(out)
+def _write(policy: Policy, processor: Processor, out: Path) -> None:
+    policy.save(out)
     processor.save(out)
 
 

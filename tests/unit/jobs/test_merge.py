@@ -83,10 +83,9 @@ def test_an_adapter_and_its_base_become_one_plain_model(tiny_folder: Path, tmp_p
     source = {"generate": {"use": "sailrl.demo.additions:rows", "args": {"count": 8, "seed": 1}}}
     raw = {
         "kind": "sft",
-        "model": {"path": str(tiny_folder), "dtype": "float32"},
+        "model": {"path": str(tiny_folder), "dtype": "float32", "lora": {"rank": 2}},
         "data": {"train": source},
         "training": {"rows_per_step": 4, "learning_rate": 1e-2},
-        "lora": {"rank": 2},
     }
     start_sft(SftConfig.model_validate(raw), tmp_path)
     merge_job([tmp_path / "adapter"], tmp_path / "merged")

@@ -68,8 +68,8 @@ def test_a_finished_stage_of_another_configuration_is_named(tiny_folder: Path, t
     config = _recipe(str(tiny_folder))
     done.parent.mkdir()
     before = config.stages["first"].model_dump(mode="json")
-    done.write_text(json.dumps({"took_s": 1, "config": before | {"lora": {"rank": 8}}}))
-    with pytest.raises(ConfigError, match=r"first was finished with another configuration \(different: lora\)"):
+    done.write_text(json.dumps({"took_s": 1, "config": before | {"data": {}}}))
+    with pytest.raises(ConfigError, match=r"first was finished with another configuration \(different: data\)"):
         start_recipe(config, tmp_path)
 
 

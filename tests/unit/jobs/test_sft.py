@@ -148,14 +148,20 @@ def test_the_rate_rises_and_then_falls_along_a_cosine(tiny_folder: Path, tmp_pat
     assert rates == pytest.approx(expected)
 
 
-def test_adapters_are_trained_and_merged_into_plain_weights(tiny_folder: Path, tmp_path: Path) -> None:
-    start_sft(_config(tiny_folder, lora={"rank": 4, "alpha": 8}), tmp_path)
-    before, after = load_file(tiny_folder / "model.safetensors"), _weights(tmp_path)
+def test_adapters_are_trained_resumed_and_merged_into_plain_weights(tiny_folder: Path, tmp_path: Path) -> None:
+    model = {"path": str(tiny_folder), "dtype": "float32", "lora": {"rank": 4, "alpha": 8}}
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    for folder, steps in ((whole, 6), (broken, 5), (broken, 6)):
+        training = {"schedule": "constant", "steps": steps}
+        shutil.rmtree(folder / MODEL, ignore_errors=True)
+        start_sft(_config(tiny_folder, model=model, training=training), folder)
+    before, after, resumed = load_file(tiny_folder / "model.safetensors"), _weights(whole), _weights(broken)
     assert before.keys() == after.keys()
     changed = {name for name in before if not torch.equal(before[name], after[name])}
     assert "model.layers.0.self_attn.q_proj.weight" in changed
     assert not any("embed" in name or "norm" in name or "lm_head" in name for name in changed)
-    assert (tmp_path / "adapter" / "adapter_config.json").is_file()
+    assert all(torch.equal(after[name], resumed[name]) for name in after)
+    assert (whole / "adapter" / "adapter_config.json").is_file()
 
 
 def test_a_loss_that_is_not_a_number_stops_the_stage(tiny_folder: Path, tmp_path: Path) -> None:
