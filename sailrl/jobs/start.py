@@ -51,5 +51,5 @@ def start_rlvr(config: RlvrConfig, folder: Path) -> None:
                 asyncio.run(job())
     if stop.asked:
         print(f"The run was asked to end. Run the same command to go on from {run_state.latest(folder)}.")
-    else:
-        print_summary(folder)
+        raise SystemExit(0)  # a recipe must not take this stage for a finished one
+    print_summary(folder)
