@@ -54,17 +54,15 @@ def _model_in(path: Path) -> Path:
 
 
 def _merge_adapter(adapter: Path, out: Path) -> None:
-    from peft import AutoPeftModelForCausalLM, PeftConfig, PeftModel
-    from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
+    from peft import PeftConfig, PeftModel
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
     base = PeftConfig.from_pretrained(str(adapter)).base_model_name_or_path
     if base is None:
         raise DataError(f"{adapter / ADAPTER} does not say which model it belongs to (base_model_name_or_path).")
     vision = hasattr(AutoConfig.from_pretrained(base), "vision_config")
-    if vision:
-        model: Any = PeftModel.from_pretrained(AutoModelForImageTextToText.from_pretrained(base), str(adapter))
-    else:
-        model = AutoPeftModelForCausalLM.from_pretrained(str(adapter))
+    auto: Any = AutoModelForImageTextToText if vision else AutoModelForCausalLM
+    model: Any = PeftModel.from_pretrained(auto.from_pretrained(base), str(adapter))
     model.merge_and_unload().save_pretrained(out)
     (AutoProcessor if vision else AutoTokenizer).from_pretrained(base).save_pretrained(out)
 

@@ -26,14 +26,14 @@ from sailrl.jobs.sft_data import imitation_sample, load_imitations
 from sailrl.jobs.start_sft import MODEL, start_sft
 
 
-def _config(model: Path, rows_file: Path | None = None, **sections: Any) -> SftConfig:
+def _config(folder: Path, rows_file: Path | None = None, **sections: Any) -> SftConfig:
     source: dict[str, Any] = {"generate": {"use": "sailrl.demo.additions:rows", "args": {"count": 24, "seed": 1}}}
     data = {"train": source if rows_file is None else {"path": str(rows_file)}, "instruction": ""}
     training = {"rows_per_step": 4, "epochs": 2, "learning_rate": 1e-2, "warmup_steps": 2}
     checkpoint = {"every_steps": 5, "keep": 2}
     raw: dict[str, Any] = {
         "kind": "sft",
-        "model": {"path": str(model), "dtype": "float32"},
+        "model": {"path": str(folder), "dtype": "float32"},
         "data": data | sections.pop("data", {}),
         "training": training | sections.pop("training", {}),
         "checkpoint": checkpoint | sections.pop("checkpoint", {}),
