@@ -40,6 +40,8 @@ class Examiner:
 
     async def _images(self, problem: Problem) -> tuple[JudgeImage, ...]:
         """In a thread: files may lie on a network, and large images are encoded again."""
+        if problem.videos:  # in training they have become images; in a file of responses they are still videos
+            raise UnusableImage("video_not_shown")
         if not problem.images:
             return ()
         limit = self.settings.max_image_bytes

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from rewards.judge import Judge
-from sailrl.types import Problem, Score
+from sailrl.types import Frame, Problem, Score
 from tests.fakes.judge_server import Action, Asked, JudgeServer, Refuse, Say, Script, judge_server
 
 YES = '{"is_correct": true}'
@@ -129,6 +129,13 @@ def test_an_unusable_image_is_the_datas_fault(image: Any, reason: str) -> None:
     with judge_server(Say(YES)) as server:
         problem = Problem(prompt="?", answer="1", images=[image])
         assert score_all(server, [(GOOD, problem)]) == [Score(None, "unscorable", reason)]
+        assert server.asked == []
+
+
+def test_a_video_that_the_judge_would_not_see_is_never_judged_blindly() -> None:
+    with judge_server(Say(YES)) as server:
+        problem = Problem(prompt="?", answer="1", videos=[[Frame("a.png", 0.0)]])
+        assert score_all(server, [(GOOD, problem)]) == [Score(None, "unscorable", "video_not_shown")]
         assert server.asked == []
 
 
