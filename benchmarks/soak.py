@@ -4,8 +4,8 @@
     python benchmarks/soak.py --minutes 5 --kill-every 30
 
 The tiny text model learns with two rollout workers and a judge on a real HTTP server that answers every fifth call with
-an error. Every ``--kill-every`` seconds one process of a random rollout worker gets SIGKILL (its Ray actor or its
-engine, in turn), half-way the learner does, and at the end the run gets SIGTERM, which it must answer with a checkpoint
+an error. Every ``--kill-every`` seconds one process of a random rollout worker gets SIGKILL (its engine or its Ray
+actor, in turn), half-way the learner does, and at the end the run gets SIGTERM, which it must answer with a checkpoint
 and exit code 0. Nothing is killed while a learner's death is being made good.
 
 Then the run folder is audited: every episode complete, no rollout lost, none twice. Dynamic sampling is off and the
@@ -45,7 +45,7 @@ FLAT_FROM_MINUTES = 5
 PATIENCE_S = 900.0
 """Longest wait for a start or a recovery on a crowded machine."""
 ACTORS = ("ray::RolloutWorker", "VLLM::EngineCore", "ray::LearnerActor")
-VICTIMS = ("ray::RolloutWorker", "VLLM::EngineCore")
+VICTIMS = ("VLLM::EngineCore", "ray::RolloutWorker")
 
 
 def overrides(folder: Path, judge: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from sailrl.config.plan import batch_plan
@@ -25,20 +26,15 @@ def start_rlvr(config: RlvrConfig, folder: Path) -> None:
     state = run_state.load(checkpoint) if checkpoint else run_state.RunState()
 
     async def job() -> None:
-        prepared, restarts = prepare(config, folder, progress), 0
-        while True:
-            try:
-                with cluster():
-                    async with open_session(config, folder, prepared, progress, stop) as session:
-                        with stop.can_save():
-                            return await train(config, plan, session, folder, progress)
-            except (LearnerDied, WorkerDied) as death:
-                if restarts == config.run.max_restarts:
-                    often = f"The run has started again {restarts} times, as often as run.max_restarts allows."
-                    raise LearnerError(f"{death} {often}") from death
-                restarts += 1
-                progress.message(f"{death}")
-                progress.message(f"starting again from the last checkpoint ({restarts} of {config.run.max_restarts})")
+        prepared = prepare(config, folder, progress)
+
+        async def session() -> None:
+            with cluster():
+                async with open_session(config, folder, prepared, progress, stop) as parts:
+                    with stop.can_save():
+                        await train(config, plan, parts, folder, progress)
+
+        await restarted(session, config.run.max_restarts, progress.message)
 
     with open_progress(folder.name, plan.updates, done=state.step) as progress:
         stop = Stop(progress.message)
@@ -53,3 +49,20 @@ def start_rlvr(config: RlvrConfig, folder: Path) -> None:
         print(f"The run was asked to end. Run the same command to go on from {run_state.latest(folder)}.")
         raise SystemExit(0)  # a recipe must not take this stage for a finished one
     print_summary(folder)
+
+
+async def restarted(session: Callable[[], Awaitable[None]], most: int, say: Callable[[str], None]) -> None:
+    """Runs ``session``, and again, at most ``most`` times, when one of its processes died that it cannot replace.
+
+    Raises:
+        LearnerError: it died once more.
+    """
+    for number in range(most + 1):
+        try:
+            return await session()
+        except (LearnerDied, WorkerDied) as death:
+            say(str(death))
+            last = death
+        if number < most:
+            say(f"starting again from the last checkpoint ({number + 1} of {most})")
+    raise LearnerError(f"{last} The run has started again {most} times, as often as run.max_restarts allows.")

@@ -29,7 +29,7 @@ def process_of(run: Any, name: str) -> psutil.Process:
     return found
 
 
-def test_a_run_whose_worker_and_then_engine_is_killed_is_the_run_that_was_left_alone(
+def test_a_run_whose_worker_is_killed_is_the_run_that_was_left_alone(
     tiny_run: Finished, fresh_folder: Callable[[], Path], stopping: list[Any]
 ) -> None:
     folder = fresh_folder()
@@ -45,14 +45,12 @@ def test_a_run_whose_worker_and_then_engine_is_killed_is_the_run_that_was_left_a
 
     wait_until("update 4", reached(4), timeout_s=480)  # its line is written when the next episode is being generated
     os.kill(process_of(run, "ray::RolloutWorker").pid, signal.SIGKILL)
-    wait_until("update 12", reached(12), timeout_s=480)
-    os.kill(process_of(run, "VLLM::EngineCore").pid, signal.SIGKILL)
     assert run.wait(timeout=480) == 0, log_of(folder).read_text()
 
     said = log_of(folder).read_text()
-    assert said.count("rollout worker 0 is lost") == 2
-    assert said.count("rollout worker 0 is back at work") == 2
-    assert metrics(folder)[-2]["workers/restarts"] == 2
+    assert said.count("rollout worker 0 is lost") == 1
+    assert said.count("rollout worker 0 is back at work") == 1
+    assert metrics(folder)[-2]["workers/restarts"] == 1
     assert lines(folder) == lines(tiny_run.folder)
     for name in ("rollouts.jsonl", "checkpoints/episode-000004/model/model.safetensors"):
         assert (folder / name).read_bytes() == (tiny_run.folder / name).read_bytes(), name
