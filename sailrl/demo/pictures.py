@@ -7,8 +7,9 @@ import random
 from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
-SIDE = 84  # pixels: 3 x 3 tokens for a model that sees 28 x 28 pixels per token
-RED, BLUE, INK, PAPER = (215, 40, 40), (50, 80, 210), (20, 20, 20), (255, 255, 255)
+CELL = 28  # pixels that the tiny model sees as one token
+SIDE = 3 * CELL
+RED, BLUE, INK, PAPER = (230, 40, 40), (40, 80, 230), (255, 255, 255), (122, 117, 104)
 Kind = Literal["discs", "digits", "bars"]
 
 # Seven-segment strokes of each digit, by name: top, middle, bottom, and the left and right uprights above and below.
@@ -58,7 +59,7 @@ def _paper() -> Any:
 def _discs(draw: random.Random) -> tuple[Any, str, str, str]:
     from PIL import ImageDraw
 
-    picture, cell = _paper(), SIDE // 3
+    picture, cell = _paper(), CELL
     pen = ImageDraw.Draw(picture)
     lines = []
     for row in range(3):
@@ -78,12 +79,13 @@ def _digits(draw: random.Random) -> tuple[Any, str, str, str]:
 
     picture, number = _paper(), str(draw.randint(10, 99))
     pen = ImageDraw.Draw(picture)
+    top = CELL + 3
     for place, digit in enumerate(number):
-        left, top = 10 + 40 * place, 16
+        left = place * CELL + 8
         for name in _SEGMENTS[digit].split():
             x0, y0, x1, y1 = _STROKES[name]
-            pen.line((left + 22 * x0, top + 24 * y0, left + 22 * x1, top + 24 * y1), fill=INK, width=5)
-    return picture, "number?", number, f"<think>{number[0]} {number[1]}</think>\\boxed{{{number}}}"
+            pen.line((left + 12 * x0, top + 10 * y0, left + 12 * x1, top + 10 * y1), fill=INK, width=4)
+    return picture, "number?", number, f"<think>tens, ones</think>\\boxed{{{number}}}"
 
 
 def _bars(draw: random.Random) -> tuple[Any, str, str, str]:
