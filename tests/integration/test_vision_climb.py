@@ -11,7 +11,7 @@ from tests.integration.conftest import ROOT, Finished, run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-CONFIG = ROOT / "configs" / "rlvr_tiny.yaml"
+CONFIG = ROOT / "configs" / "rlvr_tiny_vision.yaml"
 PICTURES = "sailrl.demo.pictures:rows"
 
 
@@ -38,12 +38,12 @@ def _held_out(done: Finished) -> tuple[float, float]:
 
 @pytest.fixture(scope="module")
 def seeing(tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    return _short(tmp_path_factory.mktemp("vision") / "seeing", episodes=24, blank=False)
+    return _short(tmp_path_factory.mktemp("vision") / "seeing", episodes=16, blank=False)
 
 
 def test_with_pictures_the_demo_climbs(seeing: Finished) -> None:
     before, after = _held_out(seeing)
-    assert after - before >= 0.10  # about four standard errors of the difference, at 480 responses each
+    assert after - before >= 0.08  # 16 of the demo's 70 episodes; .15 when this was written
 
 
 def test_with_blank_pictures_it_stays_flat(seeing: Finished, tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_with_blank_pictures_it_stays_flat(seeing: Finished, tmp_path: Path) -> 
     folder.mkdir()
     for part in ("model", "warm_start"):  # the very same start, trained on real pictures
         shutil.copytree(seeing.folder / part, folder / part)
-    before, after = _held_out(_short(folder, episodes=12, blank=True))
+    before, after = _held_out(_short(folder, episodes=8, blank=True))
     # Best guesses without looking: half of the bars, 3 of 11 disc counts (C(9,3) 2^6 / 3^9 = .27), 1 of 90 numbers.
     assert after < (0.5 + 0.28 + 0.02) / 3 + 0.06
     assert after - before < 0.08
