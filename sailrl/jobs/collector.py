@@ -20,8 +20,7 @@ def build_collector(
     rollout = config.rollout
     kind: Callable[..., Collector] = Collector
     if rollout.max_staleness:
-        groups = max(1, rollout.engine.max_concurrent // sampling.samples) * rollout.workers
-        kind = partial(StreamCollector, max_staleness=rollout.max_staleness, max_concurrent=groups)
+        kind = partial(StreamCollector, max_staleness=rollout.max_staleness)
     return kind(
         prompts,
         ShufflingSampler(len(prompts), config.run.seed),

@@ -12,21 +12,21 @@ from sailrl.types import Group
 class StreamCollector(Collector):
     """A collector whose engines never wait for the learner.
 
-    A prompt is started whenever ``min(max_concurrent - running, (n + version + 1) * wanted - (accepted + running))``
-    is positive (AReaL, arXiv 2505.24298): with ``n = max_staleness`` versions of slack, no more groups are under way
-    than the next ``n`` episodes can take, one more while an episode is being collected. An episode is full as soon as
-    enough groups were admitted; a straggler does not hold it up, but goes on and serves a later one. Groups are handed
-    out in the order in which their prompts were drawn. One whose first token is older than ``n`` versions when its
-    turn comes is dropped, whole (``stale``).
+    A prompt is started whenever ``(n + version + 1) * wanted`` is more than ``accepted + running`` (AReaL, arXiv
+    2505.24298): with ``n = max_staleness`` versions of slack, no more groups are under way than the next ``n`` episodes
+    can take, one more while an episode is being collected. The pool holds back what its engines have no room for.
+
+    An episode is full as soon as enough groups were admitted; a straggler does not hold it up, but goes on and serves a
+    later one. Groups are handed out in the order in which their prompts were drawn. One whose first token is older than
+    ``n`` versions when its turn comes is dropped, whole (``stale``).
 
     Args:
         max_staleness: n, at least 1.
-        max_concurrent: groups sampled at the same time, over all engines.
     """
 
-    def __init__(self, *args: Any, max_staleness: int, max_concurrent: int, **kwargs: Any) -> None:
+    def __init__(self, *args: Any, max_staleness: int, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._max_staleness, self._max_concurrent = max_staleness, max_concurrent
+        self._max_staleness = max_staleness
         self._drawn: dict[int, int] = {}  # ticket -> prompt, until its group is handed out
         self._tickets = 0
         self._running: dict[int, asyncio.Task[None]] = {}
@@ -74,8 +74,7 @@ class StreamCollector(Collector):
 
     def _start(self) -> None:
         """Starts as many prompts as there is room for."""
-        free = self._max_concurrent - len(self._running)
-        for index in self._draw(max(0, min(free, self._room - len(self._running) - len(self._accepted)))):
+        for index in self._draw(max(0, self._room - len(self._running) - len(self._accepted))):
             self._tickets += 1
             self._drawn[self._tickets] = index
             self._running[self._tickets] = asyncio.ensure_future(self._run(self._tickets, index))

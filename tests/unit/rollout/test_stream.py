@@ -54,7 +54,6 @@ def _stream(
     pool: Any,
     *,
     staleness: int = 1,
-    concurrent: int = 8,
     score: Any = score,
     kind: Any = StreamCollector,
     **section: Any,
@@ -70,7 +69,6 @@ def _stream(
         max_unscored_rate=0.1,
         seed=None,
         max_staleness=staleness,
-        max_concurrent=concurrent,
     )
 
 
@@ -102,13 +100,10 @@ DURATIONS = st.lists(st.integers(0, 60), min_size=1, max_size=7)
     learning=st.integers(0, 40),
     wanted=st.integers(1, 6),
     staleness=st.integers(1, 3),
-    concurrent=st.integers(1, 12),
 )
-def test_no_group_is_too_old_lost_or_used_twice(
-    ticks: list[int], learning: int, wanted: int, staleness: int, concurrent: int
-) -> None:
+def test_no_group_is_too_old_lost_or_used_twice(ticks: list[int], learning: int, wanted: int, staleness: int) -> None:
     pool = SlowPool(ticks)
-    stream = _stream(pool, staleness=staleness, concurrent=concurrent)
+    stream = _stream(pool, staleness=staleness)
 
     async def run() -> list[tuple[int, Collection]]:
         done = await _learn(stream, pool, 6, wanted, learning)
@@ -124,7 +119,7 @@ def test_no_group_is_too_old_lost_or_used_twice(
         assert _ids(episode.kept) == sorted(_ids(episode.kept))
         assert all(_age(group, version) <= staleness for group in episode.kept)
         assert all(_age(g, version) > staleness for g, reason in episode.dropped if reason == "stale")
-    assert pool.most_running <= concurrent
+    assert pool.most_running <= (staleness + 1) * wanted
     assert pool.running == 0
 
 
@@ -152,7 +147,7 @@ def test_generation_goes_on_while_the_learner_learns_and_stops_at_the_bound() ->
 
     async def ahead(staleness: int) -> int:
         pool = SlowPool([1])
-        stream = _stream(pool, staleness=staleness, concurrent=2)
+        stream = _stream(pool, staleness=staleness)
         await stream.collect(3, 0)
         for _ in range(200):
             await asyncio.sleep(0)
