@@ -32,16 +32,19 @@ REFRESHES_PER_S = 2.0
 """Rate of the live panel: it draws from the same cores that train."""
 
 
-def open_progress(name: str, total_updates: int, *, done: int = 0, console: Console | None = None) -> Progress:
+def open_progress(
+    name: str, total: int, *, done: int = 0, unit: str = "update", console: Console | None = None
+) -> Progress:
     """The display that fits: live when stderr is a terminal, plain lines otherwise. Use it as a context manager.
 
     Args:
         name: of the run.
-        done: updates that a resumed run has already behind it.
+        total: updates of the whole run, or whatever ``unit`` it counts.
+        done: those that a resumed run has already behind it.
     """
     console = console or Console(stderr=True)
     live = console.file.isatty() and not console.is_dumb_terminal
-    return (LiveProgress if live else PlainProgress)(name, total_updates, done=done, console=console)
+    return (LiveProgress if live else PlainProgress)(name, total, done=done, unit=unit, console=console)
 
 
 class Progress(ABC):
@@ -50,15 +53,17 @@ class Progress(ABC):
     def __init__(
         self,
         name: str,
-        total_updates: int,
+        total: int,
         *,
         done: int = 0,
+        unit: str = "update",
         console: Console,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._name = safe(name, 60)
-        self._total = total_updates
-        self._done = done
+        self._unit = unit
+        self.total = total
+        self.done = done
         self._console = console
         self._clock = clock
         self._began = clock()
@@ -69,6 +74,10 @@ class Progress(ABC):
         self.eta_s: float | None = None
         """Seconds until the last update, as far as the last ones tell."""
 
+    def expect(self, total: int, *, done: int = 0) -> None:
+        """How much there is to do, for a run that finds it out on its way."""
+        self.total, self.done = total, done
+
     def __enter__(self) -> Self:
         return self
 
@@ -76,10 +85,6 @@ class Progress(ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def expect(self, total_updates: int) -> None:
-        """So many updates there will be, where it was not known at first."""
-        self._total = total_updates
 
     @abstractmethod
     def stage(self, text: str) -> None:
@@ -95,13 +100,13 @@ class Progress(ABC):
 
     def update(self, step: int, values: Values) -> None:
         """Update number ``step`` is done; ``values`` is its metrics line."""
-        self._done = step
+        self.done = step
         self._values.update(values)
         seconds = values.get("time/step_s")
         if seconds is not None:
             self._step_times.append(seconds)
             mean_s = sum(self._step_times) / len(self._step_times)
-            self.eta_s = (self._total - step) * mean_s if step < self._total else None
+            self.eta_s = (self.total - step) * mean_s if step < self.total else None
 
     def evaluated(self, step: int, values: Values) -> None:
         """The weights after ``step`` updates were tried on held-out problems."""
@@ -109,7 +114,7 @@ class Progress(ABC):
         if accuracy is not None:
             self._last_eval = accuracy
             self._first_eval = accuracy if self._first_eval is None else self._first_eval
-        self.message(f"update {step}/{self._total}  held-out accuracy {percent(accuracy)}")
+        self.message(f"{self._unit} {step}/{self.total}  held-out accuracy {percent(accuracy)}")
 
     @abstractmethod
     def close(self) -> None:
@@ -139,10 +144,10 @@ class PlainProgress(Progress):
     def update(self, step: int, values: Values) -> None:
         super().update(step, values)
         now = self._clock()
-        if now - self._last_line_at < PLAIN_INTERVAL_S and step < self._total:
+        if now - self._last_line_at < PLAIN_INTERVAL_S and step < self.total:
             return
         self._last_line_at = now
-        parts = [f"update {step}/{self._total}", *(f"{label} {shown}" for label, shown in readings(values))]
+        parts = [f"{self._unit} {step}/{self.total}", *(f"{label} {shown}" for label, shown in readings(values))]
         if self.eta_s is not None:
             parts.append(f"eta {clock_time(self.eta_s)}")
         self.message("  ".join(parts))
@@ -157,13 +162,14 @@ class LiveProgress(Progress):
     def __init__(
         self,
         name: str,
-        total_updates: int,
+        total: int,
         *,
         done: int = 0,
+        unit: str = "update",
         console: Console,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        super().__init__(name, total_updates, done=done, console=console, clock=clock)
+        super().__init__(name, total, done=done, unit=unit, console=console, clock=clock)
         self._stage: str | None = None
         self._activity = "starting"
         self._activity_began = self._began
@@ -193,7 +199,7 @@ class LiveProgress(Progress):
 
     def close(self) -> None:
         self._end_stage(", stopped")
-        self._activity = "done" if self._done >= self._total else "stopped"
+        self._activity = "done" if self.done >= self.total else "stopped"
         self._live.stop()
 
     def _end_stage(self, remark: str = "") -> None:
@@ -209,8 +215,8 @@ class LiveProgress(Progress):
         bar.add_column(no_wrap=True)
         eta = "" if self.eta_s is None else f"  eta {clock_time(self.eta_s)}"
         bar.add_row(
-            ProgressBar(total=self._total, completed=self._done),
-            Text(f"{self._done}/{self._total} updates  {clock_time(now - self._began)}{eta}"),
+            ProgressBar(total=self.total, completed=self.done),
+            Text(f"{self.done}/{self.total} {self._unit}s  {clock_time(now - self._began)}{eta}"),
         )
         self._spinner.update(text=Text(f"{safe(self._activity, 60)}  {now - self._activity_began:.0f} s", style="dim"))
         parts: list[RenderableType] = [bar, self._spinner]
