@@ -25,6 +25,27 @@ class SftData(PromptConfig):
     long; nothing is cut."""
 
 
+class LrSearch(Section):
+    """AdaLRS (arXiv 2506.13274): tries higher learning rates while the stage goes on, and keeps one when the loss falls
+    faster; else weights and optimizer go back, for which a copy of both is kept (12 bytes per trained parameter).
+    SAIL-VL2 uses it in pre-training only, and finds that it does not help with instruction data (3.2.3)."""
+
+    window_steps: int = Field(ge=2)
+    """Steps over which the slope of the loss is measured (paper silent)."""
+    margin: float = Field(default=0.0, ge=0)
+    """Error of a slope in nats per step; slopes must differ by more than twice this (paper silent)."""
+    up: float = Field(default=3.0, gt=1)
+    """A higher rate is this many times the present one (the paper's 6.75e-4 is 2e-4 times 3/2 three times)."""
+    down: float = Field(default=2.0, gt=1)
+    """A rate that was too high is followed by the one before divided by this."""
+    decay: float = Field(default=0.99, gt=0, lt=1)
+    """Both shrink towards 1 by this factor with every round."""
+    first_share: float = Field(default=0.1, ge=0, lt=1)
+    """Share of the stage before the search begins."""
+    last_share: float = Field(default=0.4, gt=0, le=1)
+    """Share of the stage at which it ends."""
+
+
 class SftTraining(Section):
     """How the rows are learned."""
 
@@ -40,6 +61,8 @@ class SftTraining(Section):
     """After the warm-up the rate falls to 0 along a cosine, or stays."""
     warmup_steps: int = Field(default=0, ge=0)
     """Steps over which the rate rises linearly (paper silent)."""
+    lr_search: LrSearch | None = None
+    """Search for a better rate; the schedule is multiplied by what it finds."""
     loss_reduction: Literal["token_mean", "sample_sum"] = "token_mean"
     """`token_mean` weighs every response token of a step alike, as trainers do. `sample_sum` is equation 3 to the
     letter: the mean over rows of unnormalised sums, where a long chain outweighs a short answer by its length."""

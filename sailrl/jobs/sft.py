@@ -31,6 +31,7 @@ from sailrl.data.images import ImageStore
 from sailrl.data.pack import micro_batches
 from sailrl.data.processor import Processor
 from sailrl.errors import CheckpointError, LearnerError
+from sailrl.jobs.lr_search import SearchRate
 from sailrl.learner.model import Policy
 from sailrl.learner.vision import Vision
 from sailrl.report.metrics import MetricsLog
@@ -92,6 +93,8 @@ def train_sft(
     follow = None if logging is None else _Follow(trainer, logging, last)
     if follow is not None:
         trainer.add_callback(follow)
+    if training.lr_search is not None:
+        trainer.add_callback(SearchRate(trainer, training.lr_search, last))
     try:
         trainer.train(resume_from_checkpoint=None if last is None else str(last))
     except (OSError, ValueError, RuntimeError) as error:

@@ -1,0 +1,59 @@
+"""AdaLRS in a stage: what was tried in vain leaves no trace but the lower rate, and a resumed search goes on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from sailrl.config.sft import SftConfig
+from sailrl.jobs.sft import CHECKPOINTS, POSITION
+from sailrl.jobs.start_sft import MODEL, start_sft
+
+ROWS = {"generate": {"use": "sailrl.demo.additions:rows", "args": {"count": 48, "seed": 1}}}
+
+
+def _run(model: Path, folder: Path, steps: int, **search: Any) -> list[dict[str, Any]]:
+    training: dict[str, Any] = {"rows_per_step": 4, "steps": steps, "learning_rate": 1e-3, "schedule": "constant"}
+    if search:
+        # Shares are of the whole stage: the search ends after as many steps however long it is.
+        shares = {"first_share": 2 / steps, "last_share": 8 / steps}
+        training["lr_search"] = {"window_steps": 3, **shares, **search}
+    config = {
+        "kind": "sft",
+        "model": {"path": str(model), "dtype": "float32"},
+        "data": {"train": ROWS, "instruction": ""},
+        "training": training,
+        "checkpoint": {"every_steps": 3, "keep": 9},
+    }
+    start_sft(SftConfig.model_validate(config), folder)
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_rate_tried_in_vain_is_undone(tiny_folder: Path, tmp_path: Path) -> None:
+    # No slope beats a margin of 1,000 nats per step: the rate of steps 6 to 8 is undone, and the old one goes on.
+    lines = _run(tiny_folder, tmp_path, 9, margin=1000.0)
+    # Steps 1 and 2 are before the search, 3 to 5 measure, 6 to 8 try three times the rate, 9 has the old one again.
+    assert [round(line["learning_rate"], 9) for line in lines] == [1e-3] * 5 + [3e-3] * 3 + [1e-3]
+    five, eight, nine = (
+        load_file(tmp_path / CHECKPOINTS / f"checkpoint-{step}" / "model.safetensors") for step in (3, 6, 9)
+    )
+    assert any(not torch.equal(five[name], eight[name]) for name in five)
+    assert any(not torch.equal(eight[name], nine[name]) for name in five)
+
+
+def test_a_search_that_was_killed_goes_on_bit_for_bit(tiny_folder: Path, tmp_path: Path) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    lines = _run(tiny_folder, whole, 10, margin=1000.0)
+    shutil.copytree(whole, broken)
+    shutil.rmtree(broken / MODEL)
+    for later in (broken / CHECKPOINTS).glob("checkpoint-*"):  # as if killed in the trial, after step 6 was saved
+        if int(later.name.rpartition("-")[2]) > 6:
+            (later / POSITION).unlink()
+    assert _run(tiny_folder, broken, 10, margin=1000.0) == lines
+    mine, theirs = (load_file(folder / MODEL / "model.safetensors") for folder in (broken, whole))
+    assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
