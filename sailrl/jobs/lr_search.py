@@ -73,6 +73,7 @@ class SearchRate(TrainerCallback):
         scheduler.base_lrs = [base] * len(scheduler.base_lrs)
         for group, shape in zip(self._trainer.optimizer.param_groups, scheduler.lr_lambdas, strict=True):
             group["initial_lr"], group["lr"] = base, base * shape(scheduler.last_epoch)
+        scheduler._last_lr = [group["lr"] for group in self._trainer.optimizer.param_groups]  # what is logged
 
 
 def _copied(value: Any) -> Any:
