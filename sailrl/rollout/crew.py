@@ -11,7 +11,8 @@ from typing import Any, Generic
 
 from sailrl.errors import WorkerDied
 from sailrl.rollout.engine import Request, Sampling, Stage
-from sailrl.rollout.roster import Prove, Result, Roster, W, deadline, whole
+from sailrl.rollout.member import Prove, Result, W, deadline, whole
+from sailrl.rollout.roster import Roster
 from sailrl.types import Prompt
 
 SETTING = "rollout.timeout_s"

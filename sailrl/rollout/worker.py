@@ -69,7 +69,7 @@ class RolloutWorker:
 
 
 class RemoteWorker:
-    """A rollout worker seen from the loop's process; see ``crew.Worker``. It begins to start at once."""
+    """A rollout worker seen from the loop's process; see ``member.Worker``. It begins to start at once."""
 
     def __init__(self, build: Callable[[], Engine], place: Mapping[str, Any]) -> None:
         actor: Any = RolloutWorker  # ray.remote adds methods that type checkers do not see

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from sailrl.errors import WorkerDied
 from sailrl.rollout.crew import Crew
 from sailrl.rollout.engine import Request, Sampling, Stage
-from sailrl.rollout.roster import Result
+from sailrl.rollout.member import Result
 from sailrl.types import Completion
 
 Fate = Callable[["MortalWorker"], None]

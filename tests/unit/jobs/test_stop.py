@@ -55,6 +55,33 @@ def test_ctrl_c_interrupts_a_blocking_call() -> None:
     assert not stop.asked  # nothing is saved for it
 
 
+def test_ctrl_c_takes_down_what_was_opened_even_while_a_thread_waits_for_the_learner() -> None:
+    program = """
+import asyncio, os, signal, threading
+from sailrl.jobs.stop import Stop
+
+learner_is_gone = threading.Event()
+
+async def job():
+    asyncio.get_running_loop().call_later(0.2, os.kill, os.getpid(), signal.SIGINT)
+    try:
+        await asyncio.to_thread(learner_is_gone.wait)
+    finally:
+        await asyncio.sleep(0.01)  # workers are asked to stop
+        learner_is_gone.set()
+        print("closed", flush=True)
+
+with Stop().listening():
+    try:
+        asyncio.run(job())
+    except KeyboardInterrupt:
+        print("interrupted", flush=True)
+"""
+    done = subprocess.run([sys.executable, "-c", program], timeout=30, check=False, capture_output=True, text=True)
+    assert done.stdout.split() == ["closed", "interrupted"], done.stderr
+    assert done.returncode == 0
+
+
 def test_handlers_are_put_back() -> None:
     before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
     with Stop().listening():

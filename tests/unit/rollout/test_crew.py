@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from sailrl.errors import DataError, RolloutError, WeightSyncError, WorkerDied
 from sailrl.rollout.engine import Request, Sampling
-from sailrl.rollout.roster import Ask
+from sailrl.rollout.member import Ask
 from sailrl.types import Problem, Prompt
 from tests.fakes.mortal import Fate, MortalCrew, MortalWorker
 
