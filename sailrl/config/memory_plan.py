@@ -209,7 +209,7 @@ def _host(config: RlvrConfig, shape: ModelShape, where: Layout | None) -> dict[s
     engines = max(Counter(where.engines).values(), default=0) if where else config.rollout.workers
     parts = {
         "processes": PROCESS * (ranks + engines * (1 + config.rollout.engine.tensor_parallel)),
-        "model while ranks load it": 4 * shape.parameters * ranks,
+        "model while rank 0 loads it": 4 * shape.parameters,
     }
     if shape.vision is not None:
         parts["processed images"] = ranks * GIB
