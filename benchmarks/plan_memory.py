@@ -5,8 +5,8 @@
 Each case writes a randomly initialised model. A process of its own builds the learner on it, makes an update on two
 short samples, and then one of two full micro-batches, so that gradients and moments are there when activations peak.
 Measured is the high-water mark of resident memory over the second update, less what the process took with everything
-imported and no model. Predicted is the largest phase of the learner's plan. ``MALLOC_MMAP_THRESHOLD_`` is fixed, so that
-freed tensors go back to the system at once and the mark is of tensors in use.
+imported and no model. Predicted is the largest phase of the learner's plan. ``MALLOC_MMAP_THRESHOLD_`` is fixed: freed
+tensors go back to the system at once, and the mark is of tensors in use.
 
 The last line is the largest error; goal, at most 15% either way. Exit code 1 when it is missed. GPUs are not measured.
 """
