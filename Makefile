@@ -9,10 +9,10 @@ run: setup
 	$(BIN)/sailrl run configs/rlvr_tiny.yaml
 
 test: setup lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadgroup
 
 unit: setup
-	$(BIN)/python -m pytest tests/unit
+	$(BIN)/python -m pytest -n 2 --dist loadgroup tests/unit
 
 lint: setup
 	$(BIN)/ruff check .

@@ -24,9 +24,9 @@ RAY_AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
 """They hold nothing, and end after the minute that they give Ray's own server to come back."""
 
 
-def _alive(processes: list[psutil.Process], *, agents: bool = True) -> list[str]:
+def _alive(processes: list[psutil.Process]) -> list[str]:
     running = [p for p in processes if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
-    return [str(p) for p in running if agents or not p.name().startswith(RAY_AGENTS)]
+    return [str(p) for p in running if not p.name().startswith(RAY_AGENTS)]
 
 
 def test_a_killed_run_leaves_no_process_and_goes_on_bit_for_bit(
@@ -45,7 +45,7 @@ def test_a_killed_run_leaves_no_process_and_goes_on_bit_for_bit(
     started = end(killed)
     assert len(started) > 3  # Ray's processes, the workers, the engine
     assert sorted(path.name for path in (folder / "checkpoints").glob("episode-*")) == ["episode-000002"]
-    wait_until(f"the end of {_alive(started)}", lambda: not _alive(started, agents=False), timeout_s=30)
+    wait_until(f"the end of {_alive(started)}", lambda: not _alive(started), timeout_s=30)
 
     resumed = run(folder, *SHORT)
     assert resumed.code == 0, resumed.output
@@ -54,4 +54,3 @@ def test_a_killed_run_leaves_no_process_and_goes_on_bit_for_bit(
     last = Path("checkpoints") / "episode-000004"
     for name in ("rollouts.jsonl", last / "model" / "model.safetensors", last / "learner.safetensors"):
         assert (folder / name).read_bytes() == (tiny_run.folder / name).read_bytes(), name
-    wait_until("the end of Ray's agents", lambda: not _alive(started), timeout_s=90)
