@@ -142,6 +142,9 @@ def advice(config: RlvrConfig, shape: ModelShape, cluster: Cluster) -> str:
 def _changes(config: RlvrConfig) -> Iterator[tuple[str, RlvrConfig]]:
     """Settings that save memory, the cheapest first."""
     learner, engine = config.learner, config.rollout.engine
+    if config.sync.method == "disk":
+        direct = "ipc" if config.placement == "colocated" else "nccl"
+        yield f"sync.method: {direct}", _with(config, sync={"method": direct})
     if not learner.activation_checkpointing:
         yield "learner.activation_checkpointing: true", _with(config, learner={"activation_checkpointing": True})
     longest = config.data.max_prompt_tokens + config.rollout.max_response_tokens

@@ -20,7 +20,12 @@ from sailrl.learner.shape import model_shape
 from tests.fakes.shapes import write_config
 
 CONFIGS = Path(__file__).parents[3] / "configs"
-BIG = {"rlvr_2b": ("2b", Cluster(1, 8)), "rlvr_8b": ("8b", Cluster(1, 8)), "gspo_a3b": ("30b-a3b", Cluster(4, 8))}
+BIG = {
+    "rlvr_2b": ("2b", Cluster(1, 8)),
+    "rlvr_8b": ("8b", Cluster(1, 8)),
+    "mixed_8b": ("8b", Cluster(1, 8)),
+    "gspo_a3b": ("30b-a3b", Cluster(4, 8)),
+}
 
 
 @pytest.fixture(scope="module")
@@ -96,8 +101,10 @@ def test_a_bad_fit_names_the_largest_part_and_a_change_that_helps(
 
 
 def test_two_machines_are_out_of_reach_of_shared_memory(eight: ModelShape) -> None:
-    (fault,) = memory_plan(config_of("rlvr_8b"), eight, Cluster(2, 4)).faults()
+    config = config_of("rlvr_8b")
+    (fault,) = memory_plan(config, eight, Cluster(2, 4)).faults()
     assert fault.startswith("sync.method is disk")
+    assert advice(config, eight, Cluster(2, 4)) == "Write sync.method: ipc."
 
 
 def printed(config: RlvrConfig, machines: Machines) -> list[str]:
