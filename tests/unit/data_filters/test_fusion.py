@@ -104,9 +104,9 @@ def test_rows_are_prompt_and_completion_with_their_provenance():
 def test_the_thinking_request_is_added_once_and_to_cot_rows_only():
     ask = "Think first."
     fusion = Fusion(cot_share=0.5, cot_instruction=ask, direct_template="\\boxed{{answer}}")
-    rows = [*fusion.plan([cot(1), cot(2, prompt=f"q\n\n{ask}")], [direct(1), direct(2)])]
+    rows = [*fusion.plan([cot(1), cot(2, prompt=f"q\n{ask}")], [direct(1), direct(2)])]
     prompts = sorted(row["prompt"][0]["content"] for row in rows)
-    assert prompts == ["cot question 1\n\nThink first.", "direct question 1", "direct question 2", "q\n\nThink first."]
+    assert prompts == ["cot question 1\nThink first.", "direct question 1", "direct question 2", "q\nThink first."]
     assert {row["completion"][0]["content"] for row in rows if row["kind"] == "direct"} == {"\\boxed{1}", "\\boxed{2}"}
 
 
