@@ -12,6 +12,7 @@ from typing import Any
 from sailrl.config.layout import layout
 from sailrl.config.schema import RlvrConfig, SamplingConfig
 from sailrl.errors import ConfigError, RolloutError
+from sailrl.jobs.head import watched
 
 RESERVE_S = 60
 """How long GPUs that are there may take to become free."""
@@ -34,7 +35,8 @@ def cluster() -> Iterator[None]:
             "without, look at /tmp/ray/session_latest/logs."
         ) from error
     try:
-        yield
+        with watched(ray.get_runtime_context().gcs_address):
+            yield
     finally:
         ray.shutdown()
 

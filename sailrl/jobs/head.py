@@ -1,0 +1,54 @@
+"""Watches Ray's head: when it is lost, Ray ends this process after a minute without a word a person could use."""
+
+from __future__ import annotations
+
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+LOOK_S, DEADLINE_S = 5.0, 45.0
+
+
+@contextmanager
+def watched(
+    address: str, lost: Callable[[str], None] | None = None, *, look_s: float = LOOK_S, deadline_s: float = DEADLINE_S
+) -> Iterator[None]:
+    """Within, ``lost`` is called, once and from another thread, when nothing has listened at ``address`` for so long.
+
+    Args:
+        address: ``host:port`` of Ray's GCS.
+        lost: gets the message; by default it is printed and the process ends with code 2, since every call to Ray,
+            those of an orderly end included, would hang.
+    """
+    host, _, port = address.rpartition(":")
+    host = host.strip("[]")
+    ended = threading.Event()
+
+    def look() -> None:
+        seen: float | None = None  # an address that never answers is none to judge by
+        while not ended.wait(look_s):
+            try:
+                socket.create_connection((host, int(port)), timeout=look_s).close()
+                seen = time.monotonic()
+            except OSError as error:
+                if seen is not None and time.monotonic() - seen > deadline_s and not ended.is_set():
+                    return (lost or _end)(
+                        f"Ray's head, {address}, has not answered for {deadline_s:g} s ({error}). Its machine or its "
+                        "process, gcs_server, is gone. The last checkpoint is whole: start Ray again if RAY_ADDRESS "
+                        "names a cluster, and run the same command to resume."
+                    )
+
+    threading.Thread(target=look, name="ray-head", daemon=True).start()
+    try:
+        yield
+    finally:
+        ended.set()
+
+
+def _end(message: str) -> None:
+    print(f"error: {message}", file=sys.stderr, flush=True)
+    os._exit(2)
