@@ -89,7 +89,12 @@ class LocalRun:
         self.output = io.StringIO()
         self.pool = OnePool(LocalEngine(weights))
         processor = Processor(weights)
-        policy = Policy(str(weights), temperature=config.rollout.temperature, banned_ids=processor.banned_ids)
+        policy = Policy(
+            str(model if config.model.lora else weights),
+            temperature=config.rollout.temperature,
+            banned_ids=processor.banned_ids,
+            adapter=config.model.lora,
+        )
         learner = Learner(
             policy,
             Objective(
