@@ -19,6 +19,7 @@ from sailrl.config.recipe import RECIPE_RULES
 from sailrl.config.references import refers
 from sailrl.config.rewards import RewardsConfig
 from sailrl.config.schema import BatchConfig, EvalConfig, ModelConfig, RlvrConfig, SourceConfig
+from sailrl.config.sft import SFT_RULES
 from sailrl.config.yaml_text import Where
 from sailrl.errors import ConfigError
 
@@ -403,6 +404,7 @@ RULES: Rules = [
     (RlvrConfig, _generation_can_go_on),
     (RlvrConfig, _eval_has_problems),
     *DATA_RULES,
+    *SFT_RULES,
     *RECIPE_RULES,
 ]
 

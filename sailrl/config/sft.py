@@ -3,11 +3,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 from pydantic import Field
 
 from sailrl.config.base import Plugin, Section
+from sailrl.config.complaint import Complaint, Rules
 from sailrl.config.schema import JobConfig, ModelConfig, PromptConfig, SourceConfig
 
 
@@ -100,3 +102,37 @@ class SftConfig(JobConfig):
     """How."""
     checkpoint: SftCheckpoints = SftCheckpoints()
     """When state is saved."""
+
+
+def _microbatch_holds_a_row(config: SftConfig) -> Iterator[Complaint]:
+    budget, longest = config.training.max_tokens_per_microbatch, config.data.max_tokens
+    if budget < longest:
+        yield Complaint(
+            ("training", "max_tokens_per_microbatch"),
+            f"is {budget} and data.max_tokens is {longest}, but a micro-batch holds at least one row. "
+            f"Write max_tokens_per_microbatch: {longest}, or lower data.max_tokens.",
+        )
+
+
+def _one_length(training: SftTraining) -> Iterator[Complaint]:
+    if training.steps is not None and training.epochs > 1:
+        yield Complaint(
+            ("steps",),
+            f"is {training.steps} and epochs is {training.epochs}, but a stage has one length. Remove one of the two.",
+        )
+
+
+def _search_has_room(search: LrSearch) -> Iterator[Complaint]:
+    if search.first_share >= search.last_share:
+        yield Complaint(
+            ("first_share",),
+            f"is {search.first_share:g} and last_share is {search.last_share:g}, but a search begins before it ends. "
+            "The paper has 0.1 and 0.4.",
+        )
+
+
+SFT_RULES: Rules = [
+    (SftConfig, _microbatch_holds_a_row),
+    (SftTraining, _one_length),
+    (LrSearch, _search_has_room),
+]

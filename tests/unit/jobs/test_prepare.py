@@ -81,3 +81,11 @@ def test_an_image_under_two_names_is_one_image_in_the_run_folder(rows: Path, vlm
     store = ImageStore(tmp_path / "run" / FOLDER)
     assert store.size(digest) == (84, 84)
     assert store.decoded == 0  # decoded when the run was prepared, and by nobody since
+
+
+def test_further_sources_are_learned_from_beside_the_first(tmp_path: Path, tiny_folder: Path) -> None:
+    first, more = tmp_path / "hard.jsonl", tmp_path / "general.jsonl"
+    first.write_text('{"prompt": "1+1=?", "answer": "2"}\n')
+    more.write_text('{"prompt": "sky?", "answer": "blue", "task": "open"}\n')
+    prepared, _ = _prepared(first, tiny_folder, tmp_path / "run", more=[{"path": str(more)}])
+    assert [prompt.problem.id for prompt in prepared.train] == ["hard.jsonl:1", "general.jsonl:1"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -14,16 +15,18 @@ from safetensors.torch import load_file
 from torch.nn.functional import log_softmax
 from transformers import AutoModelForCausalLM
 
+from sailrl.config.checks import validate
 from sailrl.config.schema import ModelConfig
 from sailrl.config.sft import SftConfig, SftTraining
 from sailrl.data.images import ImageStore
 from sailrl.data.processor import Processor
 from sailrl.data.template import Template
 from sailrl.demo.additions import rows
-from sailrl.errors import CheckpointError, DataError, LearnerError
+from sailrl.errors import CheckpointError, ConfigError, DataError, LearnerError
 from sailrl.jobs.sft import CHECKPOINTS, POSITION, SupervisedTrainer, supervised_policy
-from sailrl.jobs.sft_data import imitation_sample, load_imitations
+from sailrl.jobs.sft_data import imitation_sample, load_imitations, prompt_sample
 from sailrl.jobs.start_sft import MODEL, start_sft
+from sailrl.types import Problem, Prompt
 
 
 def _config(folder: Path, rows_file: Path | None = None, **sections: Any) -> SftConfig:
@@ -98,6 +101,32 @@ def test_loss_falls_on_thought_answer_and_end_of_turn_and_on_nothing_before(tiny
     assert decode(thought.response_ids) == "<think>1+2=3</think>\\boxed{3}<|im_end|>"
     assert decode(direct.response_ids) == "\\boxed{8}<|im_end|>"
     assert decode(direct.prompt_ids) == "<|im_start|>user\n4+4=?<|im_end|>\n<|im_start|>assistant\n"
+
+
+def test_what_the_template_has_already_written_is_not_written_again(tiny_folder: Path) -> None:
+    processor = Processor(tiny_folder)
+    prompt = Prompt(Problem(id="7", response_prefix="<think>\n"), [1, 2], [1, 2])
+    for response in ("<think>\nso</think>\\boxed{8}", "<think>so</think>\\boxed{8}"):
+        ids = prompt_sample(prompt, response, processor).response_ids
+        assert processor.tokenizer.decode(ids) == "so</think>\\boxed{8}<|im_end|>"
+    with pytest.raises(DataError, match="problem 7: the chat template opens every response with '<think>"):
+        prompt_sample(prompt, "\\boxed{8}", processor)
+
+
+@pytest.mark.parametrize(
+    ("sections", "complaint"),
+    [
+        ({"data": {"max_tokens": 30000}}, "max_tokens_per_microbatch is 20480 and data.max_tokens is 30000"),
+        ({"training": {"steps": 5}}, "training.steps is 5 and epochs is 2"),
+        (
+            {"training": {"lr_search": {"window_steps": 5, "first_share": 0.5}}},
+            "training.lr_search.first_share is 0.5 and last_share is 0.4",
+        ),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(sections: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(complaint)):
+        validate(_config(Path("unused"), **sections))
 
 
 def _weights(folder: Path) -> dict[str, torch.Tensor]:
