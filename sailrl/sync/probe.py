@@ -72,17 +72,17 @@ class Probe:
             theirs = await ask(prompt)
             difference = _difference(mine, theirs)
             if not difference <= self.tolerance:
-                raise WeightSyncError(self._message(version, worker, difference, prompt, theirs, None))
+                raise WeightSyncError(
+                    self._difference_text(version, worker, difference)
+                    + "It came in place of another and read the folder of that version by itself: the folder is "
+                    "damaged, or its machine computes otherwise. Run the same command to resume."
+                )
         return True
 
     def _message(
         self, version: int, worker: int, difference: float, prompt: Prompt, theirs: list[float], previous: Path | None
     ) -> str:
-        text = (
-            f"rollout worker {worker} does not compute with version {version} of the weights: its log-probabilities of "
-            f"a fixed prompt differ from the learner's by {difference:.2g} nats, allowed are {self.tolerance:g} "
-            "(sync.probe_tolerance). "
-        )
+        text = self._difference_text(version, worker, difference)
         if math.isnan(difference):
             return text + "They are not numbers: the weights themselves are broken, resume from an earlier checkpoint."
         if previous is None and self._agreed:
@@ -96,6 +96,13 @@ class Probe:
         if stale:
             return text + f"It still has the previous version of: {', '.join(stale)}."
         return text + "No group of the previous version explains it: weights are permuted, renamed or altered."
+
+    def _difference_text(self, version: int, worker: int, difference: float) -> str:
+        return (
+            f"rollout worker {worker} does not compute with version {version} of the weights: its log-probabilities of "
+            f"a fixed prompt differ from the learner's by {difference:.2g} nats, allowed are {self.tolerance:g} "
+            "(sync.probe_tolerance). "
+        )
 
 
 def _difference(mine: Sequence[float], theirs: Sequence[float]) -> float:

@@ -135,3 +135,38 @@ def test_a_failure_without_a_folder_of_older_weights_says_where_to_get_one() -> 
     engines._said = [[-2.0]]
     with pytest.raises(WeightSyncError, match=r"They agreed before.*sync\.method=disk"):
         asyncio.run(probe.check(1, None))
+
+
+def _prove(*theirs: float, version: int = 7) -> bool:
+    """A worker that joins after version 7 was proved, when the learner has already learned on."""
+    learner = Said([-1.0, -2.0])
+    probe = Probe(learner, SaidByEngines([-1.0, -2.0]), PROMPTS, tolerance=1e-4)
+
+    async def story() -> bool:
+        await probe.check(7, None)
+        learner._said = [[-5.0, -5.0]]
+
+        async def ask(prompt: Prompt) -> list[float]:
+            return list(theirs)
+
+        return await probe.prove(3, version, ask)
+
+    return asyncio.run(story())
+
+
+def test_a_worker_that_comes_late_is_proved_by_what_the_learner_said_at_the_publish() -> None:
+    assert _prove(-1.0, -2.00005)
+    with pytest.raises(WeightSyncError, match=r"rollout worker 3 .* version 7 .* It came in place of another"):
+        _prove(-1.0, -2.0002)
+    with pytest.raises(WeightSyncError, match="rollout worker 3"):
+        _prove(-5.0, -5.0)  # the learner's weights of now are not those that were published
+
+
+@pytest.mark.parametrize("value", [math.nan, -math.inf])
+def test_a_late_worker_whose_numbers_are_none_is_not_proved(value: float) -> None:
+    with pytest.raises(WeightSyncError):
+        _prove(-1.0, value)
+
+
+def test_a_version_the_learner_was_not_asked_about_proves_nothing() -> None:
+    assert not _prove(-1.0, -2.0, version=8)
