@@ -13,6 +13,7 @@ from sailrl.config.checks import preflight_problems, validate, warnings
 from sailrl.config.load import join, load, run_dir
 from sailrl.config.needs import local_model
 from sailrl.config.plan import batch_plan, other_reading, render
+from sailrl.config.recipe import RecipeConfig
 from sailrl.config.schema import ModelConfig, RlvrConfig, SourceConfig
 from sailrl.data.problems import LoadedProblems, list_bad_rows, load_problems
 from sailrl.data.rows import OnBadRow
@@ -43,6 +44,9 @@ def check_job(
     config = loaded.config
     validate(config, loaded.where)
     console.print(f"{path}: kind {getattr(config, 'kind', '?')}, run folder {run_dir(config, path)}", soft_wrap=True)
+    if isinstance(config, RecipeConfig):
+        for number, (name, stage) in enumerate(config.stages.items(), start=1):
+            console.print(f"  {number}. {name} ({stage.kind})", soft_wrap=True)
     if isinstance(config, RlvrConfig):
         plan = batch_plan(config)
         console.print(render(plan))

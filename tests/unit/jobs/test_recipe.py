@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import shutil
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import load_file
 
 from rewards.answer import RuleOrJudge
@@ -21,6 +23,7 @@ from sailrl.config.references import references, resolved
 from sailrl.config.yaml_text import Where
 from sailrl.demo.judge import serve
 from sailrl.errors import ConfigError, DataError
+from sailrl.jobs.check import check_job
 from sailrl.jobs.recipe import DONE, output_of, start_recipe
 from sailrl.types import Problem
 
@@ -104,6 +107,15 @@ def test_a_reference_must_lead_to_an_output_of_an_earlier_stage(tmp_path: Path) 
 def test_a_stage_is_checked_like_any_other_configuration(tmp_path: Path) -> None:
     assert "stages.first.training.epoch" in _complaint(tmp_path, "stages.first.training.epoch=2")
     assert "stages.first.kind" in _complaint(tmp_path, "stages.first.kind=sfd")
+
+
+def test_a_check_lists_the_stages_and_starts_none(tiny_folder: Path, tmp_path: Path) -> None:
+    file, output = tmp_path / "recipe.yaml", io.StringIO()
+    file.write_text(_recipe(str(tiny_folder)).model_dump_json())
+    check_job(file, [f"run.dir={tmp_path / 'run'}"], Console(file=output, width=100))
+    assert "1. first (sft)" in output.getvalue()
+    assert "2. second (sft)" in output.getvalue()
+    assert not (tmp_path / "run").exists()
 
 
 def test_only_what_is_known_before_the_start_is_looked_for(tmp_path: Path) -> None:
