@@ -18,7 +18,7 @@ from sailrl.config.needs import NEEDS
 from sailrl.config.recipe import RECIPE_RULES
 from sailrl.config.references import refers
 from sailrl.config.rewards import RewardsConfig
-from sailrl.config.schema import BatchConfig, EvalConfig, ModelConfig, RlvrConfig, SourceConfig
+from sailrl.config.schema import BatchConfig, EvalConfig, LearnerConfig, ModelConfig, RlvrConfig, SourceConfig
 from sailrl.config.sft import SFT_RULES
 from sailrl.config.yaml_text import Where
 from sailrl.errors import ConfigError
@@ -374,6 +374,26 @@ def _adapters_are_merged_to_disk(config: RlvrConfig) -> Iterator[Complaint]:
         )
 
 
+def _groups_of_ranks_are_equal(learner: LearnerConfig) -> Iterator[Complaint]:
+    ranks, sharing = learner.ranks, learner.shard_ranks
+    if sharing is not None and ranks % sharing:
+        divisors = [n for n in range(2, ranks + 1) if ranks % n == 0]
+        yield Complaint(
+            ("shard_ranks",),
+            f"is {sharing} and ranks is {ranks}, which makes {ranks / sharing:.4g} copies of the weights, but every "
+            f"rank belongs to a whole one. {f'Write shard_ranks: {_or(divisors)}' if divisors else 'Leave it out'}.",
+        )
+
+
+def _gradients_do_not_underflow(config: RlvrConfig) -> Iterator[Complaint]:
+    if config.model.dtype == "float16":
+        yield Complaint(
+            ("model", "dtype"),
+            "is float16, whose smallest number is 6e-8: gradients below it vanish unless losses are scaled up, which "
+            "the learner does not do. Write dtype: bfloat16, or float32.",
+        )
+
+
 def _eval_has_problems(config: RlvrConfig) -> Iterator[Complaint]:
     if config.data.eval is None and config.eval != EvalConfig():
         yield Complaint(
@@ -402,6 +422,8 @@ RULES: Rules = [
     (RlvrConfig, _sharing_pairs_up),
     (RlvrConfig, _adapters_are_merged_to_disk),
     (RlvrConfig, _generation_can_go_on),
+    (LearnerConfig, _groups_of_ranks_are_equal),
+    (RlvrConfig, _gradients_do_not_underflow),
     (RlvrConfig, _eval_has_problems),
     *DATA_RULES,
     *SFT_RULES,

@@ -3,7 +3,7 @@
 They follow what the learner does: FSDP2 over all ranks with float32 master weights, gradients and AdamW moments;
 compute copies in ``model.dtype`` gathered a layer at a time; packed micro-batches; the tiled head of
 ``algos.logprobs``. Counts are upper bounds: a micro-batch at its budget, prompts at their limit and full of images.
-``c`` is bytes per number in ``model.dtype``, P the number of parameters, N that of ranks.
+``c`` is bytes per number in ``model.dtype``, P the number of parameters, N that of ranks that share a copy.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from sailrl.config.schema import LoraConfig, ModelConfig, RlvrConfig
+from sailrl.config.schema import LearnerConfig, LoraConfig, ModelConfig, RlvrConfig
 
 Device = Literal["cuda", "cpu"]
 
@@ -96,21 +96,26 @@ def master_weights(shape: ModelShape, ranks: int) -> int:
     return 4 * shape.parameters // ranks
 
 
+def sharing(learner: LearnerConfig) -> int:
+    """N."""
+    return learner.shard_ranks or learner.ranks
+
+
 def gradients(shape: ModelShape, config: RlvrConfig) -> int:
     """float32, sharded: 4 P / N of what is trained."""
-    return 4 * shape.trainable(config.model) // config.learner.ranks
+    return 4 * shape.trainable(config.model) // sharing(config.learner)
 
 
 def moments(shape: ModelShape, config: RlvrConfig) -> int:
     """AdamW's two float32 moments, sharded: 8 P / N of what is trained."""
-    return 8 * shape.trainable(config.model) // config.learner.ranks
+    return 8 * shape.trainable(config.model) // sharing(config.learner)
 
 
 def step_scratch(shape: ModelShape, config: RlvrConfig, device: Device = "cuda") -> int:
     """The root of the second moment: of all parameters at once on GPUs (torch's multi-tensor AdamW), 4 P / N; on a CPU
     of one after the other."""
     if device == "cpu":
-        return 4 * max(shape.embedding, shape.head) // config.learner.ranks
+        return 4 * max(shape.embedding, shape.head) // sharing(config.learner)
     return gradients(shape, config)
 
 
@@ -119,7 +124,7 @@ def gathered(shape: ModelShape, config: RlvrConfig) -> int:
     the gradient of one in ``c`` and, to be reduced, in float32. On one rank autocast keeps a copy of everything, which
     float32 does without."""
     c = BYTES[config.model.dtype]
-    if config.learner.ranks == 1:
+    if config.learner.ranks == 1 and config.learner.offload == "none":
         return 0 if c == 4 else c * shape.parameters
     return c * _root(shape) + (3 * c + 4) * shape.largest_layer
 

@@ -175,12 +175,13 @@ def _with(config: RlvrConfig, **sections: Mapping[str, object]) -> RlvrConfig:
 
 def learner_parts(config: RlvrConfig, shape: ModelShape, device: m.Device = "cuda") -> dict[str, tuple[int, ...]]:
     """Bytes of a learner rank by part and phase, without what the process itself takes."""
-    weights, grads = m.master_weights(shape, config.learner.ranks), m.gradients(shape, config)
-    adam = m.moments(shape, config)
+    weights, grads, adam, scratch = _resting(config, shape, device)
+    if device == "cuda" and config.learner.offload == "optimizer":
+        weights = grads = adam = scratch = 0
     copies, kept, picture = m.gathered(shape, config), m.kept_activations(shape, config), m.pixels(shape, config)
     return {
         "weights (float32)": (weights,) * 5,
-        "optimizer": (adam, adam, adam + m.step_scratch(shape, config, device), adam, adam),
+        "optimizer": (adam, adam, adam + scratch, adam, adam),
         "gradients": (grads, grads, grads, 0, 0),
         "compute copies": (copies, copies, 0, 0, 0),
         "activations": (kept, kept + m.layer_work(shape, config), 0, 0, 0),
@@ -189,6 +190,12 @@ def learner_parts(config: RlvrConfig, shape: ModelShape, device: m.Device = "cud
         "probe": (0, 0, 0, 0, m.probe_work(shape, config)),
         "weight transfer": (0, 0, 0, m.sync_buffers(shape, config), 0),
     }
+
+
+def _resting(config: RlvrConfig, shape: ModelShape, device: m.Device) -> tuple[int, int, int, int]:
+    """A rank's master weights, gradients, moments, and what the step takes beside them."""
+    weights = m.master_weights(shape, m.sharing(config.learner))
+    return weights, m.gradients(shape, config), m.moments(shape, config), m.step_scratch(shape, config, device)
 
 
 def _engine(config: RlvrConfig, shape: ModelShape, cache: int) -> dict[str, tuple[int, ...]]:
@@ -214,6 +221,8 @@ def _host(config: RlvrConfig, shape: ModelShape, where: Layout | None) -> dict[s
         "processes": PROCESS * (ranks + engines * (1 + config.rollout.engine.tensor_parallel)),
         "model while rank 0 loads it": 4 * shape.parameters,
     }
+    if config.learner.offload == "optimizer":
+        parts["weights and optimizer"] = ranks * sum(_resting(config, shape, "cpu"))
     if shape.vision is not None:
         parts["processed images"] = ranks * GIB
     if config.placement == "colocated":

@@ -45,6 +45,22 @@ def deal(samples: Sequence[Sample], ranks: int) -> list[list[int]]:
     return _flatten(clusters, dealt)
 
 
+def deal_updates(samples: Sequence[Sample], updates: Sequence[Sequence[int]], ranks: int) -> list[list[int]]:
+    """Shares an episode out so that each of its updates is balanced: ranks wait for one another at every one.
+
+    Args:
+        updates: positions in ``samples`` of each update. In later passes they stay where the first has put them.
+    """
+    shares: list[list[int]] = [[] for _ in range(ranks)]
+    dealt: set[int] = set()
+    for rows in updates:
+        fresh = [row for row in rows if row not in dealt]
+        dealt.update(fresh)
+        for share, places in zip(shares, deal([samples[row] for row in fresh], ranks), strict=True):
+            share.extend(fresh[place] for place in places)
+    return shares
+
+
 def _flatten(clusters: list[list[int]], bins: list[list[int]]) -> list[list[int]]:
     return [[row for number in numbers for row in clusters[number]] for numbers in bins]
 

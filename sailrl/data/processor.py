@@ -114,6 +114,12 @@ class Processor:
         grids = out["image_grid_thw"]
         return list(zip(out["pixel_values"].split(grids.prod(dim=1).tolist()), grids, strict=True))
 
+    def blank(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The smallest image there can be, black, as ``pixels`` gives images: one feature."""
+        kind = self.full.image_processor
+        side, depth = kind.merge_size, 3 * kind.temporal_patch_size * kind.patch_size**2
+        return torch.zeros(side**2, depth), torch.tensor([1, side, side])
+
     def image_places(self, ids: torch.Tensor) -> torch.Tensor:
         """1 where an id stands for a piece of an image, else 0; the shape of ``ids``, int32."""
         return torch.zeros_like(ids, dtype=torch.int) if self.image_id is None else ids.eq(self.image_id).int()

@@ -27,8 +27,8 @@ from sailrl.types import Prompt
 class Learners(Protocol):
     """All learner ranks as one; see ``learner.group.LearnerGroup``, which runs them in Ray actors."""
 
-    def set_episode(self, samples: Sequence[Sample]) -> None:
-        """Takes the samples of an episode."""
+    def set_episode(self, samples: Sequence[Sample], updates: Sequence[Sequence[int]]) -> None:
+        """Takes the samples of an episode, and the rows of each update that will be made on them."""
 
     def compute_old_logprobs(self) -> None:
         """Fixes pi_old for the episode."""

@@ -63,7 +63,7 @@ async def train(config: RlvrConfig, plan: BatchPlan, run: Session, run_dir: Path
         samples, updates = _updates(episode.kept, gains, plan)
         await run.rest_engines()
         with watch("learn"):
-            await to_thread(run.learners.set_episode, samples)
+            await to_thread(run.learners.set_episode, samples, updates)
             if len(updates) > 1:
                 await to_thread(run.learners.compute_old_logprobs)
         clip, outcomes = run.clip.range, list[dict[str, float]]()

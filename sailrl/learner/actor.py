@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from datetime import timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,37 +19,50 @@ from sailrl.data.processor import load_processor
 from sailrl.learner.learner import Learner
 from sailrl.learner.model import Policy
 from sailrl.learner.objective import Objective, UpdateScope
+from sailrl.learner.shard import shard
 from sailrl.learner.vision import Vision
 from sailrl.learner.weights import CheckpointWeights
 from sailrl.types import Prompt
 
+MEETING = timedelta(minutes=5)
+"""How long ranks wait for each other at the start."""
+
 
 @ray.remote
 class LearnerActor:
-    """One rank. ``images`` is the folder of the image store, ``state`` a checkpoint to continue from, or None."""
+    """One rank, in two steps: the process starts, then it is told which rank it is and loads the model.
 
-    def __init__(
-        self,
-        config: RlvrConfig,
-        model: str,
-        images: str,
-        *,
-        rank: int,
-        rendezvous: str,
-        state: str | None,
-    ) -> None:
+    Args:
+        images: folder of the image store.
+        state: a checkpoint to continue from, or None.
+    """
+
+    def __init__(self, config: RlvrConfig, model: str, images: str, *, state: str | None) -> None:
+        self._config, self._model, self._images, self._state = config, model, images, state
+
+    def meeting_point(self) -> tuple[str, int]:
+        """Opens the store at which all ranks meet, on this rank's machine; its address."""
+        host = ray.util.get_node_ip_address()
+        self._store = dist.TCPStore(host, 0, is_master=True, wait_for_workers=False, timeout=MEETING)
+        return host, self._store.port
+
+    def load(self, rank: int, meeting_point: tuple[str, int] | None) -> None:
+        """Becomes ``rank`` and loads the model, all ranks together."""
+        config, model = self._config, self._model
         self._rank = rank
         device = _device()
         if config.learner.threads:
             torch.set_num_threads(config.learner.threads)
         torch.manual_seed(config.run.seed + rank)
-        if config.learner.ranks > 1:
+        if meeting_point is not None:
+            store = self._store if rank == 0 else dist.TCPStore(*meeting_point, is_master=False, timeout=MEETING)
             # Tensors go the way of their device; what ranks tell each other in between is on the CPU.
             backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-            dist.init_process_group(backend, init_method=rendezvous, rank=rank, world_size=config.learner.ranks)
+            dist.init_process_group(backend, store=store, rank=rank, world_size=config.learner.ranks)
         processor = load_processor(config.model, config.data, model)
-        vision = Vision(processor, ImageStore(Path(images))) if processor.image_id is not None else None
-        policy = Policy(
+        vision = Vision(processor, ImageStore(Path(self._images))) if processor.image_id is not None else None
+        build = partial(
+            Policy,
             model,
             vision=vision,
             dtype=config.model.dtype,
@@ -58,7 +73,12 @@ class LearnerActor:
             trust_remote_code=config.model.trust_remote_code,
             activation_checkpointing=config.learner.activation_checkpointing,
             router_float32=config.learner.router_float32,
-        ).to(device)
+        )
+        if meeting_point is None:
+            policy = build().to(device)
+        else:
+            sharing = config.learner.shard_ranks
+            policy = shard(build, device, shard_ranks=sharing, offload=config.learner.offload == "optimizer")
         longest = config.rollout.max_response_tokens
         objective = Objective(
             config.algorithm,
@@ -67,11 +87,8 @@ class LearnerActor:
             first_mean_dlogp=config.sync.probe_tolerance,
         )
         self._learner = Learner(policy, objective, config.learner)
-        if state is not None:
-            self._learner.restore(state)
-
-    def ready(self) -> None:
-        """Returns once the model is loaded."""
+        if self._state is not None:
+            self._learner.restore(self._state)
 
     def set_episode(self, samples: Sequence[Sample]) -> None:
         self._learner.set_episode(samples)

@@ -1,72 +1,109 @@
-"""A learner's state on disk: safetensors and JSON only, so that nothing read back can run code."""
+"""A learner's state on disk: safetensors and JSON only, so that nothing read back can run code.
+
+For that reason not torch's own distributed checkpoint: ``torch.distributed.checkpoint`` describes its files in a pickle
+(``.metadata``), and reading one runs what it says. Here the ranks put tensors together one at a time, rank 0 writes
+them whole, layer by layer, and whoever reads takes its own rows: any number of ranks resumes what any other saved.
+"""
 
 from __future__ import annotations
 
 import errno
+import itertools
 import json
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+import torch.distributed as dist
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
 
 from sailrl.errors import CheckpointError
+from sailrl.learner import ranks
 from sailrl.learner.model import Policy
+from sailrl.learner.weights import block_of
 
-STATE, TENSORS = "learner.json", "learner.safetensors"
+STATE = "learner.json"
 RNG = "rng_state"
 ADAPTER = "adapter"
 
 
 def save(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer, updates: int) -> None:
-    """Writes the model (``folder/model``, loads in transformers as is), the optimizer, the generator and the count.
+    """Writes the model (``folder/model``, loads in transformers as is), the optimizer, the generators and the count.
 
     With an adapter ``folder/model`` has it merged, for whoever uses the model, and ``folder/adapter`` has it as peft
     writes it: what a resumed run goes on with, on the base that it started from.
+
+    A collective; only rank 0 touches the folder, and holds one layer's moments at a time.
+
+    Raises:
+        OSError: on rank 0, after the others have given what they have, so that they can be called again.
     """
-    policy.save(folder / "model")
+    failures: list[Exception] = []
+
+    def attempt(write: Callable[..., Any], *arguments: Any) -> None:
+        try:
+            write(*arguments)
+        except (OSError, SafetensorError) as error:
+            failures.append(error)
+
+    attempt(policy.save, folder / "model")
     if policy.has_adapter:
-        policy.save_adapter(folder / ADAPTER)
-    tensors = {RNG: torch.get_rng_state()}
-    for name, parameter in policy.named_parameters():
-        for key, value in optimizer.state.get(parameter, {}).items():
-            tensors[f"{key}/{name}"] = value.detach().contiguous()
-    save_file(tensors, folder / TENSORS)
-    (folder / STATE).write_text(json.dumps({"updates": updates}))
+        attempt(policy.save_adapter, folder / ADAPTER)
+    tensors = {RNG: _generators()}
+    files = 0
+    by_block = itertools.groupby(policy.named_parameters(), key=lambda pair: block_of(pair[0]))
+    for _, parameters in by_block:
+        for name, parameter in parameters:
+            for key, value in optimizer.state.get(parameter, {}).items():
+                whole = ranks.gathered(value.detach()).cpu()
+                if ranks.first():
+                    tensors[f"{key}/{name}"] = whole.contiguous()
+        if ranks.first() and tensors:
+            attempt(save_file, tensors, folder / _file(files))
+            files += 1
+        tensors = {}
+    if failures:
+        raise failures[0]
+    if ranks.first():
+        (folder / STATE).write_text(json.dumps({"updates": updates, "files": files}))
 
 
 def restore(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer) -> int:
-    """Puts optimizer and generator back and returns the number of updates made.
+    """Puts optimizer and generator back and returns the number of updates made. Every rank reads for itself.
 
     Raises:
         CheckpointError: a file is missing or damaged, or holds the state of another model.
     """
+    if policy.has_adapter:
+        policy.load_adapter(folder / ADAPTER)
+    parameters = dict(policy.named_parameters())
+    generators = None
     try:
-        tensors, updates = load_file(folder / TENSORS), json.loads((folder / STATE).read_text())["updates"]
-        generator = tensors.pop(RNG)
+        state = json.loads((folder / STATE).read_text())
+        updates, files = int(state["updates"]), int(state["files"])
+        for number in range(files):
+            with safe_open(folder / _file(number), "pt") as file:
+                for key in file.keys():  # noqa: SIM118 - not a dict
+                    if key == RNG:
+                        generators = file.get_tensor(key)
+                        continue
+                    kind, _, name = key.partition("/")
+                    parameter = _known(folder, name, tuple(file.get_slice(key).get_shape()), parameters.get(name))
+                    optimizer.state[parameter][kind] = _own(file.get_tensor(key), parameter)
+        if generators is None:
+            raise KeyError(RNG)
     except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
         raise CheckpointError(
             f"{folder} cannot be resumed: {type(error).__name__}: {error}. Remove it to fall back on an older one."
         ) from error
-    if policy.has_adapter:
-        policy.load_adapter(folder / ADAPTER)
-    parameters = dict(policy.named_parameters())
-    for key, value in tensors.items():
-        kind, _, name = key.partition("/")
-        if name not in parameters:
-            raise CheckpointError(f"{folder} holds the optimizer state of {name!r}, which this model does not have")
-        if value.dim() and value.shape != parameters[name].shape:
-            raise CheckpointError(
-                f"{folder} holds the optimizer state of {name!r} in shape {tuple(value.shape)}, "
-                f"this model has it in shape {tuple(parameters[name].shape)}"
-            )
-        # AdamW keeps its count of steps, a scalar, on the CPU.
-        optimizer.state[parameters[name]][kind] = value.to(parameters[name].device) if value.dim() else value
-    torch.set_rng_state(generator)
-    return int(updates)
+    rank = dist.get_rank() if dist.is_initialized() else 0
+    if rank < len(generators):  # with more ranks than before, the new ones start from their seeds
+        torch.set_rng_state(generators[rank].clone())  # torch reads from the start of the storage
+    return updates
 
 
 @contextmanager
@@ -80,3 +117,34 @@ def writing(folder: str | Path) -> Iterator[None]:
             free = f", {shutil.disk_usage(folder).free / 2**30:.2f} GiB free"
         number, text = (error.errno, error.strerror) if isinstance(error, OSError) else (errno.EIO, str(error))
         raise OSError(number, f"{text}{free}", str(getattr(error, "filename", None) or folder)) from error
+
+
+def _file(number: int) -> str:
+    return f"learner-{number:05}.safetensors"
+
+
+def _generators() -> torch.Tensor:
+    """[ranks, bytes] the state of every rank's generator."""
+    mine = torch.get_rng_state()
+    if not dist.is_initialized():
+        return mine[None]
+    everyones = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
+    dist.all_gather(everyones, mine)
+    return torch.stack(everyones)
+
+
+def _known(folder: Path, name: str, shape: tuple[int, ...], parameter: torch.Tensor | None) -> torch.Tensor:
+    """The parameter, if it is one that can have a state of this shape."""
+    if parameter is None:
+        raise CheckpointError(f"{folder} holds the optimizer state of {name!r}, which this model does not have")
+    if shape and shape != parameter.shape:
+        raise CheckpointError(
+            f"{folder} holds the optimizer state of {name!r} in shape {shape}, "
+            f"this model has it in shape {tuple(parameter.shape)}"
+        )
+    return parameter
+
+
+def _own(whole: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
+    """This rank's part. AdamW keeps its count of steps, a scalar, on the CPU."""
+    return ranks.placed(whole, parameter) if whole.dim() else whole

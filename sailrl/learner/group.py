@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import socket
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,13 +11,16 @@ import ray.exceptions
 
 from sailrl.config.schema import RlvrConfig
 from sailrl.data.batch import Sample
-from sailrl.data.pack import deal
+from sailrl.data.pack import deal_updates
 from sailrl.errors import LearnerDied, LearnerError, SailError
 from sailrl.learner.actor import LearnerActor
 from sailrl.learner.objective import UpdateScope
 from sailrl.types import Prompt
 
 _actor: Any = LearnerActor  # ray.remote adds methods that type checkers do not see
+
+GRACE_S = 3.0
+"""When a rank has failed, how long to wait for what the others say: one may have died, and that is the reason."""
 
 
 class LearnerGroup:
@@ -37,20 +40,18 @@ class LearnerGroup:
         places: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
         self._timeout_s = config.learner.timeout_s
-        ranks = config.learner.ranks
-        rendezvous = f"tcp://127.0.0.1:{_free_port()}"
         self._actors: list[Any] = [
-            _actor.options(num_cpus=0, **place).remote(
-                config, model, images, rank=rank, rendezvous=rendezvous, state=state
-            )
-            for rank, place in enumerate(places or [{}] * ranks)
+            _actor.options(num_cpus=0, **place).remote(config, model, images, state=state)
+            for place in places or [{}] * config.learner.ranks
         ]
-        self._call("ready")
+        together = config.learner.ranks > 1 or config.learner.offload != "none"
+        meeting_point = self._wait("meeting_point", [self._actors[0].meeting_point.remote()])[0] if together else None
+        self._wait("load", [actor.load.remote(rank, meeting_point) for rank, actor in enumerate(self._actors)])
 
-    def set_episode(self, samples: Sequence[Sample]) -> None:
-        """Deals the samples out over the ranks, balanced by tokens and by image tokens."""
+    def set_episode(self, samples: Sequence[Sample], updates: Sequence[Sequence[int]]) -> None:
+        """Deals the samples out over the ranks, each update balanced by tokens and by image tokens."""
         self._samples = samples
-        self._shards = deal(samples, len(self._actors))
+        self._shards = deal_updates(samples, updates, len(self._actors))
         self._wait(
             "set_episode",
             [
@@ -81,7 +82,7 @@ class LearnerGroup:
 
     def expert_load(self, prompts: Sequence[Prompt]) -> dict[str, float]:
         """How evenly a set of prompts uses the experts; nothing for a dense model."""
-        return self._wait("expert_load", [self._actors[0].expert_load.remote(prompts)])[0]
+        return self._call("expert_load", prompts)[0]
 
     def explain_stale(self, prompt: Prompt, engine: Sequence[float], previous: str) -> list[str]:
         """Parameter groups that an engine did not receive, judged by its log-probabilities."""
@@ -91,16 +92,15 @@ class LearnerGroup:
         self, prompt: Prompt, engine: Sequence[float], published: str | None, previous: str | None
     ) -> list[str]:
         """In what an engine's weights differ from the learner's."""
-        arguments = (prompt, list(engine), published, previous)
-        return self._wait("explain_weights", [self._actors[0].explain_weights.remote(*arguments)])[0]
+        return self._call("explain_weights", prompt, list(engine), published, previous)[0]
 
     def explain_responses(self, samples: Sequence[Sample], engine_prompts: Sequence[Sequence[int]]) -> str | None:
         """Why an engine with the same weights gave responses other log-probabilities, or None."""
-        return self._wait("explain_responses", [self._actors[0].explain_responses.remote(samples, engine_prompts)])[0]
+        return self._call("explain_responses", samples, engine_prompts)[0]
 
     def export(self, folder: str) -> None:
         """Writes the weights for the engines."""
-        self._wait("export", [self._actors[0].export.remote(folder)])
+        self._call("export", folder)
 
     def open_sender(self, build: Callable[[Any, int], Any], *, timeout_s: float) -> None:
         """Every rank makes its end of a direct way to the engines: ``build(weights, rank)``."""
@@ -117,7 +117,7 @@ class LearnerGroup:
 
     def save(self, folder: str) -> None:
         """Writes the learner's part of a checkpoint."""
-        self._wait("save", [self._actors[0].save.remote(folder)])
+        self._call("save", folder)
 
     def stop(self) -> None:
         """Ends all ranks."""
@@ -131,32 +131,47 @@ class LearnerGroup:
         self, method: str, calls: list[Any], timeout_s: float | None = None, setting: str = "learner.timeout_s"
     ) -> list[Any]:
         timeout_s = timeout_s or self._timeout_s
-        done, late = ray.wait(calls, num_returns=len(calls), timeout=timeout_s)
-        for call in done:  # a rank that failed is the reason why others are late: report it first
-            try:
-                ray.get(call)
-            except ray.exceptions.RayTaskError as error:
-                cause = error.cause  # as_instanceof_cause() would put Ray's traceback in place of the message
-                if isinstance(cause, SailError | OSError):  # of a full disk the caller knows more
-                    raise cause from error
-                raise LearnerError(
-                    f"learner rank {calls.index(call)} failed in {method}: {type(cause).__name__}: {cause}"
-                ) from error
-            except ray.exceptions.RayActorError as error:
+        deadline = time.monotonic() + timeout_s
+        late, failed = list(calls), dict[int, Exception]()
+        # One at a time: the others wait for a rank that failed, and nobody should wait for them.
+        while late and not failed:
+            done, late = ray.wait(late, timeout=max(0.0, deadline - time.monotonic()))
+            if not done:
+                ranks = ", ".join(str(calls.index(call)) for call in late)
                 raise LearnerDied(
-                    f"learner rank {calls.index(call)} died in {method} ({error}). "
-                    "If it ran out of memory, lower learner.max_tokens_per_microbatch. Run the same command to resume."
-                ) from error
-        if late:
-            ranks = ", ".join(str(calls.index(call)) for call in late)
-            raise LearnerDied(
-                f"learner rank {ranks} did not finish {method} within {timeout_s:g} s ({setting}). "
-                "Run the same command to resume, with a longer deadline if the machine is slow."
-            )
+                    f"learner rank {ranks} did not finish {method} within {timeout_s:g} s ({setting}). "
+                    "Run the same command to resume, with a longer deadline if the machine is slow."
+                )
+            failed |= _failures(calls, done)
+        if failed:
+            others, _ = ray.wait(late, num_returns=len(late), timeout=GRACE_S) if late else ([], [])
+            _complain(method, failed | _failures(calls, others))
         return ray.get(calls)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _failures(calls: Sequence[Any], done: Sequence[Any]) -> dict[int, Exception]:
+    """What went wrong, by rank."""
+    failed: dict[int, Exception] = {}
+    for call in done:
+        try:
+            ray.get(call)
+        except (ray.exceptions.RayTaskError, ray.exceptions.RayActorError) as error:
+            failed[calls.index(call)] = error
+    return failed
+
+
+def _complain(method: str, failed: Mapping[int, Exception]) -> None:
+    """Raises the error of the rank that others failed for: one that died, or one that has words of its own."""
+    for rank, error in failed.items():
+        if isinstance(error, ray.exceptions.RayActorError):
+            raise LearnerDied(
+                f"learner rank {rank} died in {method} ({error}). "
+                "If it ran out of memory, lower learner.max_tokens_per_microbatch. Run the same command to resume."
+            ) from error
+    # as_instanceof_cause() would put Ray's traceback in place of the message
+    causes = {rank: getattr(error, "cause", error) for rank, error in failed.items()}
+    for rank, cause in causes.items():
+        if isinstance(cause, SailError | OSError):  # of a full disk the caller knows more
+            raise cause from failed[rank]
+    rank, cause = next(iter(causes.items()))
+    raise LearnerError(f"learner rank {rank} failed in {method}: {type(cause).__name__}: {cause}") from failed[rank]

@@ -7,15 +7,15 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-import torch.distributed as dist
 
-from sailrl.algos.reduce import is_max_metric, merge_metrics
+from sailrl.algos.reduce import merge_metrics
 from sailrl.config.schema import LearnerConfig
 from sailrl.data.batch import Batch, Sample, collate
 from sailrl.data.pack import micro_batches
 from sailrl.errors import LearnerError, MismatchError
-from sailrl.learner import checkpoint, diagnose, lora, stale
+from sailrl.learner import checkpoint, diagnose, lora, ranks, stale
 from sailrl.learner.checkpoint import writing
 from sailrl.learner.model import Policy
 from sailrl.learner.moe import COUNTS, RoutingMemory, load_metrics, over_ranks
@@ -23,6 +23,8 @@ from sailrl.learner.objective import Objective, UpdateScope, summary
 from sailrl.learner.optim import build_optimizer, learning_rate
 from sailrl.learner.weights import CheckpointWeights
 from sailrl.types import Prompt
+
+_NOBODY = Sample(np.zeros(1, np.int32), np.zeros(1, np.int32), np.zeros(1, np.float32), advantage=0.0)
 
 
 class Learner:
@@ -61,11 +63,14 @@ class Learner:
     def compute_old_logprobs(self) -> None:
         """Fixes pi_old at the current weights for the samples of the episode, in the same micro-batches as updates."""
         old: list[torch.Tensor] = [torch.empty(0)] * len(self._samples)
-        for rows in self._split(range(len(self._samples))):
+        for rows, look in self._passes(range(len(self._samples))):
             batch = self._collate(rows)
+            if not rows:
+                self.policy(batch, look=look)
+                continue
             replay = self._routes.replay(rows, batch.lengths) if self._config.routing_replay == "r3" else None
             with self.policy.routers.watch(replay=replay) as routing:
-                logp, _ = self.policy(batch)
+                logp, _ = self.policy(batch, look=look)
             if self._config.routing_replay == "r2":
                 self._routes.keep(rows, batch.lengths, routing)
             for row, values in zip(rows, logp, strict=True):
@@ -84,8 +89,8 @@ class Learner:
             MismatchError: engine and learner disagree past a threshold; the weights are left as they were.
         """
         balance = self._expert_load(rows) if self._config.router_aux_coef else None
-        parts = [self.forward_backward(micro, scope, balance) for micro in self._split(rows)]
-        merged = _over_ranks(merge_metrics(*parts), self.policy.device)
+        parts = [self.forward_backward(micro, scope, balance, look=look) for micro, look in self._passes(rows)]
+        merged = ranks.sum_metrics(merge_metrics(*parts), self.policy.device)
         metrics = summary(merged) | load_metrics(merged)
         try:
             self._objective.check(metrics)
@@ -95,17 +100,27 @@ class Learner:
         return metrics | self.optim_step()
 
     def forward_backward(
-        self, rows: Sequence[int], scope: UpdateScope, balance: tuple[torch.Tensor, torch.Tensor] | None = None
+        self,
+        rows: Sequence[int],
+        scope: UpdateScope,
+        balance: tuple[torch.Tensor, torch.Tensor] | None = None,
+        *,
+        look: bool = False,
     ) -> dict[str, torch.Tensor]:
         """Adds the gradient of one micro-batch. Its metrics add up over micro-batches and ranks.
 
         Args:
+            rows: none for a pass that only keeps other ranks company: gradients of 0, no metrics.
             balance: load of each expert and number of tokens of the whole update; None for no balancing loss.
+            look: see ``Policy.forward``.
         """
         batch = self._collate(rows)
+        if not rows:
+            (0.0 * self.policy(batch, look=look)[0].sum()).backward()
+            return {}
         replay = self._routes.replay(rows, batch.lengths)
         with self.policy.routers.watch(replay=replay) as routing:
-            logp, entropy = self.policy(batch)
+            logp, entropy = self.policy(batch, look=look)
             old_logp = self._old(rows, logp)
             loss, metrics = self._objective(logp, old_logp, batch, scope)
             metrics |= {"loss": loss.detach(), "entropy": (entropy * batch.mask).sum() / scope.tokens}
@@ -126,16 +141,14 @@ class Learner:
         return old_logp
 
     def optim_step(self) -> dict[str, float]:
-        """Sums gradients over ranks, clips them, steps, and clears them."""
+        """Clips gradients, steps, and clears them. Sharded gradients are sums over ranks already."""
         parameters = [p for p in self.policy.parameters() if p.requires_grad]
         for parameter in parameters:
-            # Without an image the vision tower has no gradient, without a row nothing has. All ranks must sum the same
-            # tensors, and a step must not depend on how many ranks there are: so none is zero, everywhere.
+            # Without an image the vision tower has no gradient on one rank, but zeros where another rank runs it. A
+            # step must not depend on how many ranks there are: so none is zero, everywhere.
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
-            if dist.is_initialized():
-                dist.all_reduce(parameter.grad)
-        norm = float(torch.nn.utils.clip_grad_norm_(parameters, self._config.grad_clip))
+        norm = float(ranks.gathered(torch.nn.utils.clip_grad_norm_(parameters, self._config.grad_clip)))
         if not math.isfinite(norm):
             self.optimizer.zero_grad(set_to_none=True)
             raise LearnerError(
@@ -166,19 +179,19 @@ class Learner:
     @torch.no_grad()
     def _expert_load(self, rows: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor] | None:
         """Load and tokens of an update over all ranks, known before its first gradient; None for a dense model."""
-        parts = []
-        for micro in self._split(rows):
+        if not self.policy.routers.names:
+            return None
+        parts = [self.policy.routers.no_counts(self.policy.device)]
+        for micro, look in self._passes(rows):
             batch = self._collate(micro)
+            if not micro:
+                self.policy(batch, look=look)
+                continue
             replay = self._routes.replay(micro, batch.lengths)
             with self.policy.routers.watch(replay=replay) as routing:
-                self.policy(batch)
+                self.policy(batch, look=look)
             parts.append(routing.metrics())
-        routers = self.policy.routers
-        if not routers.names:
-            return None
-        # A rank without rows in the update has nothing to count, but the others wait for it.
-        none = torch.zeros(len(routers.names), routers.experts, dtype=torch.float64, device=self.policy.device)
-        return over_ranks(merge_metrics(*parts).get(COUNTS, none), routers.experts_per_token)
+        return over_ranks(merge_metrics(*parts)[COUNTS], self.policy.routers.experts_per_token)
 
     def prompt_logprobs(self, prompt: Prompt) -> list[float]:
         """[P-1] log-probabilities of a prompt's own tokens, for the probe that proves a weight sync."""
@@ -194,7 +207,7 @@ class Learner:
     ) -> list[str]:
         """In what an engine's weights differ from these: what was published wrongly, kept, or permuted."""
         if published is not None:
-            mine = lora.merged(self.policy.model, self.policy.model.state_dict())
+            mine = lora.merged(self.policy.model, self.policy.whole_state(everywhere=True))
             if wrong := diagnose.compare_weights(mine, Policy(published).model.state_dict()):
                 return [f"{what} in the published folder" for what in wrong]
         if previous is not None and (old := self.explain_stale(prompt, engine, previous)):
@@ -208,7 +221,7 @@ class Learner:
         )
 
     def export(self, folder: str | Path) -> None:
-        """Writes the weights for the engines (transformers format)."""
+        """Writes the weights for the engines (transformers format), all ranks together."""
         with writing(folder):
             self.policy.save(folder)
 
@@ -221,13 +234,16 @@ class Learner:
         self._sender.send_weights()
 
     def save(self, folder: str | Path) -> None:
-        """Writes this rank's whole state into ``folder``; ``restore`` continues bit for bit."""
+        """Writes the whole state into ``folder``, all ranks together; ``restore`` continues bit for bit."""
         with writing(folder):
             checkpoint.save(Path(folder), self.policy, self.optimizer, self.updates)
 
     def restore(self, folder: str | Path) -> None:
         """Takes the state that ``save`` wrote. The weights themselves come with the policy's own folder."""
         self.updates = checkpoint.restore(Path(folder), self.policy, self.optimizer)
+
+    def _passes(self, rows: Sequence[int]) -> list[ranks.Pass]:
+        return ranks.in_step(self._split(rows), lambda micro: any(self._samples[row].images for row in micro))
 
     def _split(self, rows: Sequence[int]) -> list[list[int]]:
         if not self.policy.packs:
@@ -236,15 +252,5 @@ class Learner:
         return [[rows[i] for i in micro] for micro in micros]
 
     def _collate(self, rows: Sequence[int]) -> Batch:
-        return collate([self._samples[row] for row in rows]).to(self.policy.device)
-
-
-def _over_ranks(metrics: dict[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:
-    if dist.is_initialized():
-        shapes: list[Any] = [None] * dist.get_world_size()
-        dist.all_gather_object(shapes, {name: (value.shape, value.dtype) for name, value in metrics.items()})
-        # A rank without rows in the update, or without images, lacks metrics that others have.
-        for name, (shape, dtype) in sorted({name: like for of in shapes for name, like in of.items()}.items()):
-            value = metrics.setdefault(name, torch.zeros(shape, dtype=dtype, device=device))
-            dist.all_reduce(value, dist.ReduceOp.MAX if is_max_metric(name) else dist.ReduceOp.SUM)
-    return metrics
+        """The batch of some samples; without any, that of a made-up one of two tokens."""
+        return collate([self._samples[row] for row in rows] or [_NOBODY]).to(self.policy.device)

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from sailrl.config.schema import LoraConfig
 from sailrl.errors import CheckpointError, LearnerError
+from sailrl.learner.ranks import gathered
 
 WEIGHTS = "adapter_model.safetensors"
 _ADAPTER = "default"
@@ -63,7 +64,8 @@ def merged(model: Any, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 def unmerged(model: Any, plain: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The opposite: base weights, under the names of ``model``, with which its present adapter would make ``plain``."""
     state = dict(plain)
-    for name, addition in _additions(model, model.state_dict()):
+    adapter = {name: gathered(tensor) for name, tensor in model.state_dict().items() if _is_adapter(name)}
+    for name, addition in _additions(model, adapter):
         weight = state.pop(f"{name}.weight")
         state[f"{name}.base_layer.weight"] = weight - addition.to(weight)
         if f"{name}.bias" in state:

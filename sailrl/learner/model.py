@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from sailrl.algos.logprobs import token_logprobs
 from sailrl.config.schema import LoraConfig
 from sailrl.data.batch import Batch, Sample, collate
 from sailrl.errors import LearnerError
-from sailrl.learner import lora
+from sailrl.learner import lora, ranks
 from sailrl.learner.attention import bounds, use_packed
 from sailrl.learner.moe import Routers
 from sailrl.learner.vision import Vision
@@ -33,6 +34,7 @@ class Policy(torch.nn.Module):
         banned_ids: ids that the engine never samples; they get no probability here either.
         frozen: parts that are not trained, out of ``vision``, ``projector`` and ``language_model``.
         adapter: train this addition to the model instead of the model.
+        empty: shapes only, no weights; see ``shard``.
     """
 
     def __init__(
@@ -48,13 +50,16 @@ class Policy(torch.nn.Module):
         trust_remote_code: bool = False,
         activation_checkpointing: bool = False,
         router_float32: bool = True,
+        empty: bool = False,
     ) -> None:
         super().__init__()
         from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
         config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
         auto = AutoModelForImageTextToText if hasattr(config, "vision_config") else AutoModelForCausalLM
-        self.model: Any = auto.from_pretrained(path, dtype=torch.float32, trust_remote_code=trust_remote_code)
+        options: Any = {"dtype": torch.float32, "trust_remote_code": trust_remote_code}
+        with torch.device("meta") if empty else nullcontext():
+            self.model: Any = auto.from_config(config, **options) if empty else auto.from_pretrained(path, **options)
         self.model.config.get_text_config().use_cache = False
         if activation_checkpointing:
             self.model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -67,20 +72,25 @@ class Policy(torch.nn.Module):
         if adapter is not None:
             lora.add_adapter(self.model, adapter)
         self._vision, self.dtype, self.temperature = vision, DTYPES[dtype], temperature
-        head = self.model.get_output_embeddings().weight
-        ban = torch.zeros(head.shape[0], device=head.device)
+        ban = torch.zeros(self.model.get_output_embeddings().weight.shape[0])
         ban[list(banned_ids)] = BANNED_LOGIT_BIAS  # what the engine adds to these logits
         self._ban: torch.Tensor | None
         self.register_buffer("_ban", ban if len(banned_ids) else None, persistent=False)
+        self._here: torch.Tensor
+        self.register_buffer("_here", torch.empty(0), persistent=False)
 
     @property
     def device(self) -> torch.device:
-        """Where the parameters are, and where batches have to go."""
-        return next(self.model.parameters()).device
+        """Where it computes, and where batches have to go. Parameters may rest elsewhere (``learner.offload``)."""
+        return self._here.device
 
-    def forward(self, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-        """Returns ``(logp, entropy)``, both [B, R] float32 in nats, 0 where the mask is False."""
-        hidden = self._hidden(batch)[batch.response_positions()]
+    def forward(self, batch: Batch, *, look: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+        """Returns ``(logp, entropy)``, both [B, R] float32 in nats, 0 where the mask is False.
+
+        Args:
+            look: run the vision tower even on a batch without images, since other ranks have some.
+        """
+        hidden = self._hidden(batch, look=look)[batch.response_positions()]
         targets = batch.response_ids[batch.mask]
         weight = self._head(hidden.dtype)
         logp, entropy = token_logprobs(hidden, weight, targets, temperature=self.temperature, bias=self._ban)
@@ -104,38 +114,60 @@ class Policy(torch.nn.Module):
         hidden = self._hidden(collate([whole]))[:-1]
         weight = self._head(hidden.dtype) if head is None else head.to(hidden.dtype)
         logp, _ = token_logprobs(hidden, weight, torch.from_numpy(ids[1:]).long().to(hidden.device))
-        return logp.tolist()
+        return ranks.agreed(logp).tolist()
 
     def save(self, folder: str | Path) -> None:
-        """Writes config and safetensors weights that transformers and vLLM load as they are; an adapter is merged."""
-        self.model.save_pretrained(folder, state_dict=lora.merged(self.model, self.model.state_dict()))
+        """Writes config and safetensors weights that transformers and vLLM load as they are; an adapter is merged.
+        All ranks together; rank 0 writes."""
+        state = self.whole_state()
+        if ranks.first():
+            self.model.save_pretrained(folder, state_dict=lora.merged(self.model, state))
 
     def save_adapter(self, folder: Path) -> None:
-        """Writes the adapter in peft's format."""
-        lora.save(self.model, self.model.state_dict(), folder)
+        """Writes the adapter in peft's format, as ``save`` does."""
+        state = self.whole_state()
+        if ranks.first():
+            lora.save(self.model, state, folder)
 
     @torch.no_grad()
     def load_adapter(self, folder: Path) -> None:
         """Takes the adapter that ``save_adapter`` wrote."""
         parameters = dict(self.model.named_parameters())
         for name, tensor in lora.load(self.model, folder).items():
-            parameters[name].copy_(tensor)
+            parameters[name].copy_(ranks.placed(tensor, parameters[name]))
+
+    def whole_state(self, *, everywhere: bool = False) -> dict[str, torch.Tensor]:
+        """The model's state dict with whole tensors in host memory (a collective); empty on all ranks but the first
+        unless they want it ``everywhere``."""
+        wanted = everywhere or ranks.first()
+        once: dict[int, Any] = {}  # tied weights stay one tensor, by which transformers knows them
+        state = self.model.state_dict(keep_vars=True)
+        for tensor in state.values():
+            if id(tensor) not in once:
+                value = ranks.gathered(tensor.detach())
+                once[id(tensor)] = value.cpu() if wanted else None
+        return {name: once[id(tensor)] for name, tensor in state.items()} if wanted else {}
 
     def _head(self, dtype: torch.dtype) -> torch.Tensor:
         return self.model.get_output_embeddings().weight.to(dtype)
 
-    def _hidden(self, batch: Batch) -> torch.Tensor:
+    def _hidden(self, batch: Batch, *, look: bool = False) -> torch.Tensor:
         """[N, H] last hidden states of the packed row."""
         if len(batch.lengths) > 1 and not self.packs:
             raise LearnerError(f"{type(self.model).__name__} was given {len(batch.lengths)} samples in one row")
         batch = batch.to(self.device)
         inputs: dict[str, Any] = bounds(batch) if self.packs else {}
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
+            nothing: torch.Tensor | None = None
             if self._vision is None:
                 inputs["position_ids"] = batch.positions()[None]
             else:
                 inputs |= self._vision.inputs(self.model, batch)
-            return self.model.base_model(input_ids=batch.input_ids[None], **inputs).last_hidden_state[0]
+                if look and not any(batch.images):
+                    # Before the language model, as with images: ranks meet layer by layer.
+                    nothing = self._vision.blank(self.model, self.device)
+            hidden: torch.Tensor = self.model.base_model(input_ids=batch.input_ids[None], **inputs).last_hidden_state[0]
+            return hidden if nothing is None else hidden + nothing
 
 
 def _freeze(model: Any, parts: Sequence[str]) -> None:

@@ -82,6 +82,10 @@ class Routers:
         for layer, module in enumerate(modules):
             module.register_forward_hook(partial(self._hook, layer))
 
+    def no_counts(self, device: torch.device) -> dict[str, Tensor]:
+        """The counts of no token at all: those of a rank without rows."""
+        return {COUNTS: torch.zeros(len(self.names), self.experts, dtype=torch.float64, device=device)}
+
     @contextmanager
     def watch(self, *, replay: Tensor | None = None) -> Iterator[Routing]:
         """Records one forward pass. Stay inside for the backward pass: activation checkpointing routes again there.

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import torch
 
 from sailrl.learner.model import Policy
+from sailrl.learner.ranks import gathered, placed
 from sailrl.types import Prompt
 
 _BLOCK = re.compile(r"(.*?layers|.*?blocks)\.(\d+)\.(\w+)")
@@ -31,7 +32,7 @@ def explain(policy: Policy, prompt: Prompt, engine: Sequence[float], old: dict[s
     """
     groups: dict[str, list[str]] = {}
     for name, parameter in policy.model.named_parameters():
-        if name in old and not torch.equal(old[name].to(parameter.device), parameter):
+        if name in old and not torch.equal(old[name].to(policy.device), gathered(parameter).to(policy.device)):
             groups.setdefault(parameter_group(name), []).append(name)
     head_name = _tied_head(policy)
 
@@ -72,7 +73,7 @@ def _set_back(policy: Policy, names: Sequence[str], old: dict[str, torch.Tensor]
     now = {name: parameters[name].detach().clone() for name in names}
     with torch.no_grad():
         for name in names:
-            parameters[name].copy_(old[name])
+            parameters[name].copy_(placed(old[name], parameters[name]))
     try:
         yield
     finally:

@@ -41,16 +41,12 @@ class Vision:
         distinct = list(dict.fromkeys(order))
         loaded = self._load(distinct)
         self._check(batch, {digest: self._processor.features(grid) for digest, (_, grid) in loaded.items()})
-        device = next(model.parameters()).device
+        device = batch.input_ids.device
         grids = [[loaded[digest][1] for digest in row] for row in batch.images]
         positions = self._positions(model, batch, grids).to(device)
         if not order:
             return {"position_ids": positions}
-        features = model.get_image_features(
-            torch.cat([loaded[digest][0] for digest in distinct]).to(device),
-            torch.stack([loaded[digest][1] for digest in distinct]).to(device),
-            return_dict=True,
-        )
+        features = _run(model, [loaded[digest] for digest in distinct], device)
         where = [distinct.index(digest) for digest in order]
         features.pooler_output = [features.pooler_output[i] for i in where]
         features.deepstack_features = [[layer[i] for i in where] for layer in features.deepstack_features]
@@ -66,6 +62,12 @@ class Vision:
             )
             parts.append(found)
         return torch.cat(parts, dim=-1)
+
+    def blank(self, model: Any, device: torch.device) -> torch.Tensor:
+        """A zero that takes a run of the tower on a tiny black image, and a backward pass that changes no gradient."""
+        features = _run(model, [self._processor.blank()], device)
+        parts = [*features.pooler_output, *(image for layer in features.deepstack_features for image in layer)]
+        return 0.0 * torch.stack([part.sum() for part in parts]).sum()
 
     def _load(self, digests: Sequence[str]) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
         for digest in digests:
@@ -94,3 +96,9 @@ class Vision:
                     f"sample {number} of a micro-batch: {fault}. Nothing was learned from it. "
                     "Run `sailrl check --data` on the configuration."
                 )
+
+
+def _run(model: Any, images: Sequence[tuple[torch.Tensor, torch.Tensor]], device: torch.device) -> Any:
+    """The tower's features of ``(pixels, grid)`` of each image."""
+    pixels, grids = zip(*images, strict=True)
+    return model.get_image_features(torch.cat(pixels).to(device), torch.stack(grids).to(device), return_dict=True)

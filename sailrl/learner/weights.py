@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from sailrl.errors import LearnerError
+from sailrl.learner.ranks import gathered
 
 _BLOCK = re.compile(r".*?\.\d+(?=\.)")
 """Up to the first number of a name: ``model.layers.3``."""
@@ -40,16 +41,17 @@ class CheckpointWeights:
             raise _refusal(model, f"it is {special}")
         from transformers.modeling_utils import remove_tied_weights_from_state_dict
 
-        state = model.state_dict()
+        # Without memory, tied ones are known by their parameters: shards of a tied one have no address of their own.
+        state = {name: _hollow(tensor) for name, tensor in model.state_dict().items()}
         for name in model._keys_to_ignore_on_save or ():
             state.pop(name, None)
         kept = remove_tied_weights_from_state_dict(state, model)
-        blocks = sorted((_block(name), name) for name in kept)
+        blocks = sorted((block_of(name), name) for name in kept)
         self._blocks = [[n for _, n in names] for _, names in itertools.groupby(blocks, key=lambda pair: pair[0])]
         self._metadata = [
             (name, self._sent(tensor.dtype), tuple(tensor.shape))
             for block in self._blocks
-            for name, tensor in self._revert({n: _hollow(kept[n]) for n in block})
+            for name, tensor in self._revert({n: kept[n] for n in block})
         ]
         names = [name for name, _, _ in self._metadata]
         if len(set(names)) < len(names):
@@ -64,7 +66,7 @@ class CheckpointWeights:
         """Yields ``(name, tensor)``, whole tensors on the model's device in the dtype to send."""
         state = self._model.state_dict()
         for block in self._blocks:
-            for name, tensor in self._revert({n: _gathered(state[n]) for n in block}):
+            for name, tensor in self._revert({n: gathered(state[n]) for n in block}):
                 yield name, tensor.to(self._sent(tensor.dtype))
 
     def _sent(self, dtype: torch.dtype) -> torch.dtype:
@@ -79,7 +81,7 @@ class CheckpointWeights:
             raise _refusal(self._model, f"{type(error).__name__}: {error}") from error
 
 
-def _block(name: str) -> str:
+def block_of(name: str) -> str:
     """The layer a parameter is in; empty for those outside of layers."""
     found = _BLOCK.match(name)
     return found.group(0) if found else ""
@@ -88,10 +90,6 @@ def _block(name: str) -> str:
 def _hollow(tensor: torch.Tensor) -> torch.Tensor:
     """A stand-in of the whole tensor's shape and type, also for a shard."""
     return torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
-
-
-def _gathered(tensor: Any) -> torch.Tensor:
-    return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
 
 
 def _refusal(model: Any, why: str) -> LearnerError:

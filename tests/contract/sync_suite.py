@@ -33,7 +33,7 @@ class SyncRun:
     def learn(self) -> None:
         """One update, large enough for a probe to see."""
         samples = make_samples(4)
-        self.learners.set_episode(samples)
+        self.learners.set_episode(samples, [range(4)])
         self.learners.learner.update(range(4), make_scope(samples))
 
     def difference(self) -> float:

@@ -131,7 +131,7 @@ class LocalLearners:
         self.learner = learner
         self._samples: Sequence[Sample] = ()
 
-    def set_episode(self, samples: Sequence[Sample]) -> None:
+    def set_episode(self, samples: Sequence[Sample], updates: Sequence[Sequence[int]]) -> None:
         self._samples = samples
         self.learner.set_episode(samples)
 

@@ -82,7 +82,7 @@ async def _learn_and_publish(config: RlvrConfig, folder: Path) -> list[float]:
         await sync.publish(0)
         measured = [await probe.check(0, None)]
         samples = make_samples(8)
-        learners.set_episode(samples)
+        learners.set_episode(samples, [range(len(samples))])
         for _ in range(3):
             learners.update(range(8), clip_low=0.2, clip_high=0.28)
         with pytest.raises(WeightSyncError):  # the negative control: the learner moved on, nothing was sent

@@ -87,7 +87,7 @@ def test_what_two_ranks_learned_reaches_two_engines(tiny_folder: Path) -> None:
             await parts.sync.publish(0)
             await probe.check(0, None)
             samples = make_samples(4)
-            parts.learners.set_episode(samples)
+            parts.learners.set_episode(samples, [range(len(samples))])
             parts.learners.update(range(4), clip_low=0.2, clip_high=0.28)
             with pytest.raises(Exception, match="They agreed before"):
                 await probe.check(0, None)

@@ -266,3 +266,18 @@ def test_stale_responses_without_a_correction_are_allowed_and_said(base: Path) -
     assert "max_staleness is 2" in warning
     (warning,) = said("rollout.max_staleness=2", "mismatch.max_k3=0.001")
     assert "mismatch.max_k3 is 0.001 and rollout.max_staleness is 2" in warning
+
+
+# --- ranks ---------------------------------------------------------------------------------------------------------
+
+
+def test_every_rank_belongs_to_a_whole_copy_of_the_weights(base: Path) -> None:
+    # 12 / 8 = 1.5 copies; 12 is a multiple of 2, 3, 4, 6 and 12.
+    said = complaint(base, "learner.ranks=12", "learner.shard_ranks=8")
+    assert "is 8 and ranks is 12, which makes 1.5 copies" in said
+    assert "shard_ranks: 2 or 3 or 4 or 6 or 12" in said
+    accepted(base, "learner.ranks=16", "learner.shard_ranks=8")
+
+
+def test_training_in_float16_is_refused(base: Path) -> None:
+    assert "Write dtype: bfloat16, or float32" in complaint(base, "model.dtype=float16", "sync.probe_tolerance=0.1")

@@ -55,6 +55,22 @@ def test_weights_gradients_and_moments_are_float32_shards() -> None:
     assert m.moments(SHAPE, config) == 8000  # 8 x 2000 / 2
 
 
+def test_more_copies_are_no_smaller_shards() -> None:
+    two_copies = make(learner={"ranks": 4, "shard_ranks": 2})
+    assert m.moments(SHAPE, two_copies) == m.moments(SHAPE, make())
+    assert m.moments(SHAPE, make(learner={"ranks": 4})) == 4000  # 8 x 2000 / 4
+
+
+def test_an_offloaded_optimizer_is_in_the_machine_instead_of_the_gpu() -> None:
+    here, there = make(), make(learner={"offload": "optimizer"})
+    cluster = Cluster(1, 8, 80.0)
+    on_gpu = [learner_parts(config, SHAPE)["optimizer"][0] for config in (here, there)]
+    assert on_gpu == [8000, 0]
+    hosts = [sum(memory_plan(config, SHAPE, cluster).host.values()) for config in (here, there)]
+    # 2 ranks x (4000 + 4000 + 8000 and one root of 4 x 200 / 2)
+    assert hosts[1] - hosts[0] == 2 * (16000 + 400)
+
+
 def test_what_is_frozen_has_weights_only() -> None:
     config = make(model={"freeze": ["vision", "projector"]})
     assert m.gradients(SHAPE, config) == 2800  # 4 x (2000 - 500 - 100) / 2

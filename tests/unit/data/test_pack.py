@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sailrl.data.batch import Sample
-from sailrl.data.pack import deal, micro_batches
+from sailrl.data.pack import deal, deal_updates, micro_batches
 
 NO_LOGP = np.zeros(0, np.float32)
 
@@ -100,3 +100,13 @@ def test_ranks_get_equal_loads_of_both_kinds() -> None:
 def test_there_may_be_more_ranks_than_samples() -> None:
     assert sorted(deal(of([3]), 2)) == [[], [0]]
     assert deal([], 2) == [[], []]
+
+
+def test_every_update_of_an_episode_is_balanced() -> None:
+    """Long samples in one update, short ones in the other. Dealt as one, 9 9 | 9 9 may come with 1 1 1 1 anywhere."""
+    samples = of([9, 1, 9, 1, 9, 1, 9, 1])
+    updates = [[0, 2, 4, 6], [1, 3, 5, 7]]
+    shares = deal_updates(samples, updates * 2, 2)  # two passes
+    assert sorted(row for rows in shares for row in rows) == list(range(8))
+    for rows in updates:
+        assert [sum(samples[row].length for row in share if row in rows) for share in shares] in ([18, 18], [2, 2])

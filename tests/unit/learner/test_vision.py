@@ -3,34 +3,26 @@
 from __future__ import annotations
 
 import shutil
-import socket
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 from PIL import Image
 from transformers import AutoConfig, AutoModelForImageTextToText, Qwen3VLMoeConfig
 
-from sailrl.config.losses import Dapo, MismatchConfig
-from sailrl.config.schema import DataConfig, LearnerConfig
+from sailrl.config.schema import DataConfig
 from sailrl.data.batch import Sample, collate
 from sailrl.data.images import ImageStore
 from sailrl.data.processor import Processor
 from sailrl.data.template import Template
 from sailrl.errors import DataError, LearnerError
-from sailrl.learner.learner import Learner
 from sailrl.learner.model import Policy
-from sailrl.learner.objective import Objective
 from sailrl.learner.vision import Vision
 from sailrl.types import Problem, Prompt
-from tests.fakes.tiny_learner import make_scope, weights
 
 SIZES = [(84, 84), (56, 112), (30, 200)]
 """(height, width) of the pictures: 9, 8 and 7 tokens."""
@@ -270,52 +262,6 @@ def test_frozen_parts_have_no_gradient_and_all_others_do(
     moved = _gradients(bench, [bench.sample(0, 1)])
     for name, _ in bench.policy.model.named_parameters():
         assert (name not in moved) == any(part in name for part in still), name
-
-
-# --- ranks ----------------------------------------------------------------------------------------------------------
-
-ROWS: list[tuple[int, ...]] = [(0,), (), (1, 2), ()]
-UPDATES = [[0, 1, 2, 3], [1, 3], [0, 1], [1]]
-"""Rank 0 holds rows 0 and 2, with images; rank 1 holds rows 1 and 3, without. The second update has no image at all."""
-
-
-def _learn(folder: Path, root: Path, mine: list[int]) -> tuple[list[dict[str, float]], dict[str, torch.Tensor]]:
-    bench = Bench(folder, root)
-    objective = Objective(Dapo(), MismatchConfig(), max_response_tokens=12)
-    learner = Learner(bench.policy, objective, LearnerConfig(learning_rate=1e-3, max_tokens_per_microbatch=30))
-    samples = [bench.sample(*pictures, seed=row) for row, pictures in enumerate(ROWS)]
-    learner.set_episode([samples[row] for row in mine])
-    learner.compute_old_logprobs()
-    reported = []
-    for rows in UPDATES:
-        chosen = [samples[row] for row in rows]
-        seeing = sum(len(s.response_ids) for s in chosen if s.images)
-        scope = replace(make_scope(chosen), image_tokens=seeing)
-        reported.append(learner.update([place for place, row in enumerate(mine) if row in rows], scope))
-    return reported, weights(learner)
-
-
-def _rank(rank: int, folder: Path, root: Path, port: int, out: Path) -> None:
-    torch.set_num_threads(1)
-    address = f"tcp://127.0.0.1:{port}"
-    dist.init_process_group("gloo", init_method=address, rank=rank, world_size=2, timeout=timedelta(seconds=60))
-    torch.save(_learn(folder, root, list(range(rank, len(ROWS), 2))), out / f"rank{rank}.pt")
-    dist.destroy_process_group()
-
-
-@pytest.mark.slow
-def test_a_rank_without_images_stays_in_step_with_one_that_has_them(vlm_folder: Path, tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    alone, expected = _learn(vlm_folder, tmp_path / "store", list(range(len(ROWS))))
-    mp.spawn(_rank, args=(vlm_folder, tmp_path / "store", port, tmp_path), nprocs=2)
-    results = [torch.load(tmp_path / f"rank{rank}.pt") for rank in range(2)]
-    for reported, learned in results:
-        for name, weight in expected.items():
-            assert torch.allclose(learned[name], weight, atol=1e-4), name
-        for mine, whole in zip(reported, alone, strict=True):
-            assert mine == pytest.approx(whole, rel=1e-3, abs=1e-5)
 
 
 # --- mistakes are loud ----------------------------------------------------------------------------------------------

@@ -95,7 +95,7 @@ def run(tiny_folder: Path) -> tuple[LocalLearners, OnePool, DiskSync]:
 
 def _learn(learners: LocalLearners) -> None:
     samples = make_samples(4)
-    learners.set_episode(samples)
+    learners.set_episode(samples, [range(4)])
     learners.learner.update(range(4), make_scope(samples))
 
 
