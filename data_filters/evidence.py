@@ -21,6 +21,21 @@ OF_THE_RESPONSE = frozenset(
         "n",
         "c",
         "samples",
+        # what an RL run and a filter write beside the response
+        "version",
+        "switches",
+        "mean_logprob",
+        "reward_reason",
+        "accuracy",
+        "episode",
+        "step",
+        "group",
+        "rollout",
+        "kept",
+        "dropped_reason",
+        "staleness",
+        "advantage",
+        "image_hashes",
     )
 )
 """Fields of a scored row that do not belong to its problem."""

@@ -56,7 +56,8 @@ class Pipeline:
                 return Conversion(None, Verdict(False, verdict.reason, {"step": name, **verdict.evidence}))
             current = conversion.row
             found[name] = {"reason": verdict.reason, **verdict.evidence}
-        meta = {**(current.get("meta") or {}), "filters": found}
+        meta = current.get("meta") or {}
+        meta = {**meta, "filters": {**(meta.get("filters") or {}), **found}}
         return Conversion({**current, "meta": meta}, Verdict(True, "kept", found))
 
     def run(self, rows: Iterable[Row]) -> Iterator[Row]:

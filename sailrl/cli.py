@@ -59,6 +59,37 @@ def check(
     check_job(config, overrides or [], with_data=data, machines=machines)
 
 
+@app.command("filter")
+def filter_(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    scored: Annotated[
+        Path | None,
+        typer.Option(
+            "--from",
+            metavar="SCORED",
+            help="Scored responses to decide on, instead of sampling: no model is loaded, and `model`, `data` and "
+            "`mcq` of the config are left out.",
+        ),
+    ] = None,
+) -> None:
+    """Keep the problems that the model can learn from. Run it again and only what is missing is sampled."""
+    import json
+
+    from sailrl.jobs.run import run_job
+
+    settings = [] if scored is None else [f"scored={json.dumps(str(scored))}", "model=null", "data=null", "mcq=null"]
+    run_job(config, overrides or [], verb="filter", settings=settings)
+
+
+@app.command()
+def fuse(config: ConfigFile, overrides: Overrides = None) -> None:
+    """Mix the model's best own responses with direct answers into the next SFT set."""
+    from sailrl.jobs.run import run_job
+
+    run_job(config, overrides or [], verb="fuse")
+
+
 @app.command()
 def score(
     source: Annotated[

@@ -36,6 +36,17 @@ def _enough_samples(config: FilterConfig) -> Iterator[Complaint]:
         )
 
 
+def _correct_is_a_score(config: FilterConfig) -> Iterator[Complaint]:
+    if config.correct is not None and config.rewards is not None:
+        known = (*config.rewards.parts, "reward")
+        if config.correct not in known:
+            yield Complaint(
+                ("correct",),
+                f"is {config.correct!r}, but the rewards are {', '.join(config.rewards.parts)}. "
+                f"Write correct: {config.rewards.accuracy_part}, or reward for the total.",
+            )
+
+
 def _streams(config: FilterConfig) -> Iterator[Complaint]:
     if config.run.deterministic:
         yield Complaint(
@@ -104,6 +115,7 @@ def _rollout_files(config: FuseConfig) -> Iterator[Complaint]:
 DATA_RULES: Rules = [
     (FilterConfig, _one_origin_of_responses),
     (FilterConfig, _enough_samples),
+    (FilterConfig, _correct_is_a_score),
     (FilterConfig, _streams),
     (PassAtKConfig, _accuracies_in_order),
     (SelectConfig, _judge_rank_has_a_judge),

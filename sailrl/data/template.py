@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from sailrl.config.schema import PromptConfig
 from sailrl.data.images import ImageStore
@@ -22,6 +22,16 @@ class Rendered:
     too_long: list[Problem] = field(default_factory=list)
     unusable: list[str] = field(default_factory=list)
     """Why, with the problem's id."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """Why a problem did not become a prompt."""
+
+    reason: Literal["too_long", "unusable"]
+    detail: str
+    prompt_tokens: int | None = None
+    """Length of a prompt that is too long."""
 
 
 class Template:
@@ -76,30 +86,43 @@ class Template:
             DataError: a prompt is too long and ``on_long_prompt`` is ``error``, an image is unusable and
                 ``on_bad_row`` is ``error``, or no prompt is left.
         """
-        limit, rendered = self._data.max_prompt_tokens, Rendered([])
+        rendered = Rendered([])
         for problem in problems:
-            try:
-                prompt = self.render(problem)
-            except DataError as error:
-                if self._data.on_bad_row == "error":
-                    raise DataError(f"{error}. Repair it, or leave it out with data.on_bad_row=skip.") from error
-                rendered.unusable.append(str(error))
-                continue
-            if len(prompt.token_ids) <= limit:
+            prompt = self.admit(problem)
+            if isinstance(prompt, Prompt):
                 rendered.prompts.append(prompt)
-            elif self._data.on_long_prompt == "drop":
+            elif prompt.reason == "too_long":
                 rendered.too_long.append(problem)
             else:
-                raise DataError(
-                    f"the prompt of problem {problem.id} has {len(prompt.token_ids)} tokens, data.max_prompt_tokens is "
-                    f"{limit}. Raise the limit, or set data.on_long_prompt: drop."
-                )
+                rendered.unusable.append(prompt.detail)
         if not rendered.prompts:
             raise DataError(
-                f"none of {len(problems)} problems gives a prompt of at most data.max_prompt_tokens = {limit} tokens "
-                f"({len(rendered.too_long)} too long, {len(rendered.unusable)} with unusable images)."
+                f"none of {len(problems)} problems gives a prompt of at most data.max_prompt_tokens = "
+                f"{self._data.max_prompt_tokens} tokens ({len(rendered.too_long)} too long, {len(rendered.unusable)} "
+                "with unusable images)."
             )
         return rendered
+
+    def admit(self, problem: Problem) -> Prompt | Refused:
+        """The prompt of one problem that fits ``max_prompt_tokens``, or why there is none.
+
+        Raises:
+            DataError: there is none, and the configuration says that this is an error.
+        """
+        limit = self._data.max_prompt_tokens
+        try:
+            prompt = self.render(problem)
+        except DataError as error:
+            if self._data.on_bad_row == "error":
+                raise DataError(f"{error}. Repair it, or leave it out with data.on_bad_row=skip.") from error
+            return Refused("unusable", str(error))
+        tokens = len(prompt.token_ids)
+        if tokens <= limit:
+            return prompt
+        says = f"the prompt of problem {problem.id} has {tokens} tokens, data.max_prompt_tokens is {limit}"
+        if self._data.on_long_prompt == "error":
+            raise DataError(f"{says}. Raise the limit, or set data.on_long_prompt: drop.")
+        return Refused("too_long", says, tokens)
 
     def _messages(self, problem: Problem) -> list[Message]:
         if isinstance(problem.prompt, str):

@@ -10,13 +10,15 @@ from rich.console import Console
 
 from sailrl.config.base import Section
 from sailrl.config.checks import preflight_problems, validate, warnings
+from sailrl.config.filtering import FilterConfig
+from sailrl.config.fusing import FuseConfig
 from sailrl.config.load import join, load, run_dir
 from sailrl.config.needs import local_model
 from sailrl.config.plan import batch_plan, other_reading, render
 from sailrl.config.recipe import RecipeConfig
 from sailrl.config.schema import ModelConfig, RlvrConfig, SourceConfig
 from sailrl.data.problems import LoadedProblems, list_bad_rows, load_problems
-from sailrl.data.rows import OnBadRow
+from sailrl.data.rows import OnBadRow, count_rows
 from sailrl.errors import ConfigError, SailError
 from sailrl.jobs.check_memory import Machines, print_memory
 from sailrl.types import Problem
@@ -53,6 +55,10 @@ def check_job(
         if note := other_reading(plan):
             console.print(note, soft_wrap=True)
         print_memory(config, machines or Machines(), console)
+    elif isinstance(config, FilterConfig):
+        console.print(describe_filter(config), soft_wrap=True)
+    elif isinstance(config, FuseConfig):
+        console.print(describe_fuse(config), soft_wrap=True)
     for warning in warnings(config, loaded.where):
         console.print(f"warning: {warning}", soft_wrap=True)
     problems = preflight_problems(config, loaded.where)
@@ -68,6 +74,9 @@ def check_job(
         else:
             console.print(_summary(name, found), soft_wrap=True)
             rows[name] = found.problems
+    for name, path in _scored_files(config):
+        if path.is_file():
+            console.print(f"{name}: {count_rows(path):,} rows", soft_wrap=True)
     if with_data and isinstance(config, RlvrConfig) and rows and _has_config(config.model):
         from sailrl.jobs.check_data import check_data  # loads torch, which a plain check does without
 
@@ -92,6 +101,54 @@ def _sources(config: Section) -> Iterator[tuple[str, SourceConfig, OnBadRow]]:
             yield f"data.more.{number}", source, config.data.on_bad_row
         if config.data.eval is not None:
             yield "data.eval", config.data.eval, config.data.on_bad_row
+    elif isinstance(config, FilterConfig) and config.data is not None:
+        yield "data.problems", config.data.problems, config.data.on_bad_row
+    elif isinstance(config, FuseConfig):
+        for number, source in enumerate(config.direct):
+            yield f"direct[{number}]", source, "skip"
+
+
+def _scored_files(config: Section) -> Iterator[tuple[str, Path]]:
+    if isinstance(config, FilterConfig) and config.scored is not None:
+        yield "scored", Path(config.scored).expanduser()
+    elif isinstance(config, FuseConfig):
+        for number, path in enumerate(config.cot):
+            yield f"cot[{number}]", Path(path).expanduser()
+
+
+def describe_filter(config: FilterConfig) -> str:
+    """What a filter will do, step by step."""
+    steps = [f"multiple choice to free response, others {config.mcq.otherwise}"] if config.mcq else []
+    if config.mcq and config.mcq.rewrite:
+        steps[-1] += f", wording rewritten by {config.mcq.rewrite.use}"
+    if config.dedup:
+        near = "" if config.dedup.near is None else f" and near (from {config.dedup.near:g} on)"
+        steps.append(f"one of exact{near} duplicates")
+    if config.decontaminate:
+        steps.append(f"nothing of {', '.join(config.decontaminate.files)}")
+    if config.scored is None:
+        steps.append(
+            f"{config.samples} responses per problem, of at most {config.rollout.max_response_tokens:,} tokens, with "
+            f"{config.rollout.workers} engine(s)"
+        )
+    low, high = config.pass_at_k.keep
+    steps.append(f"kept where {low:g} < accuracy < {high:g} ({config.correct_score}); perception: accuracy < {high:g}")
+    return "\n".join(f"{number}. {step}" for number, step in enumerate(steps, start=1))
+
+
+def describe_fuse(config: FuseConfig) -> str:
+    """What a fusion will do, step by step."""
+    select = config.select
+    needs = [f"{select.correct} >= {select.correct_from:g}"]
+    needs += [f"{select.well_formed} = 1"] if select.well_formed else []
+    needs += [f"{select.sound} >= {select.sound_from:g}"] if select.sound else []
+    rows = "all that fit" if config.total is None else f"{config.total:,} rows"
+    leaks = f"; nothing of {', '.join(config.decontaminate.files)}" if config.decontaminate else ""
+    return (
+        f"1. responses with {', '.join(needs)}; at most {select.at_most} per problem by {', '.join(select.rank)}"
+        f"{leaks}\n"
+        f"2. {rows}, {100 * config.cot_share:g}% of them with a chain of thought, as fused.{config.format}"
+    )
 
 
 def _summary(name: str, found: LoadedProblems) -> str:

@@ -15,6 +15,7 @@ from sailrl.report.run_data import RunData, load_run
 from sailrl.report.safe_text import safe, safe_lines
 from sailrl.report.samples import thumbnails
 from sailrl.report.shown import climb, metric, percent, span
+from sailrl.report.traces import prompt_text
 
 REPORT_FILE = "report.html"
 SAMPLE_PROBLEMS = 4
@@ -133,12 +134,9 @@ def _strip(rollouts: RolloutIndex, strip: Sequence[tuple[int, Visit]]) -> str:
             f"<th>episode {episode}, {percent(visit.accuracy)} correct<br>"
             f'<span class="muted">{_text(fate, line=True)}</span></th>'
         )
-        prompt = (
-            ""
-            if first["prompt"] == shown_prompt
-            else f"{_pre(first['prompt'])}{_images(rollouts, first)}{_problem_line(first)}"
-        )
-        shown_prompt = first["prompt"]
+        asked = prompt_text(first["prompt"])
+        prompt = "" if asked == shown_prompt else f"{_pre(asked)}{_images(rollouts, first)}{_problem_line(first)}"
+        shown_prompt = asked
         ranked = sorted(group, key=lambda line: -1e9 if line["reward"] is None else -line["reward"])
         cells.append(f"<td>{prompt}{''.join(map(_response, spread(ranked, 2)))}</td>")
     return (

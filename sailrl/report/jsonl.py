@@ -34,7 +34,8 @@ class AppendOnlyFile:
         if resume_at is None and path.exists() and path.stat().st_size:
             os.replace(path, path.with_name(path.name + ".previous"))
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        self._size = self._rewind(resume_at or 0)
+        self.size = self._rewind(resume_at or 0)
+        """In bytes, so far."""
 
     def append(self, *records: Mapping[str, Any]) -> None:
         """Writes the records, one line each.
@@ -48,18 +49,18 @@ class AppendOnlyFile:
             while written < len(data):
                 written += os.write(self._fd, data[written:])
         except OSError as error:
-            os.ftruncate(self._fd, self._size)
-            os.lseek(self._fd, self._size, os.SEEK_SET)
+            os.ftruncate(self._fd, self.size)
+            os.lseek(self._fd, self.size, os.SEEK_SET)
             raise DataError(
                 f"cannot write {self.path}: {error.strerror}. "
                 "Make room or fix the folder's rights; the same command then resumes from the last checkpoint."
             ) from error
-        self._size += written
+        self.size += written
 
     def position(self) -> int:
         """Size of the file in bytes, all of it on the disk."""
         os.fsync(self._fd)
-        return self._size
+        return self.size
 
     def close(self) -> None:
         """Forces everything to the disk; a second call does nothing."""

@@ -17,7 +17,7 @@ from sailrl.data.images import FOLDER, ImageStore
 from sailrl.errors import DataError
 from sailrl.report.safe_text import safe
 from sailrl.report.shown import metric
-from sailrl.report.traces import ROLLOUTS_FILE
+from sailrl.report.traces import ROLLOUTS_FILE, prompt_text
 
 if TYPE_CHECKING:
     from matplotlib.figure import FigureBase
@@ -55,14 +55,15 @@ def load_samples(run_dir: Path, count: int) -> list[Sample]:
     asked: set[str] = set()
     for group in _last_groups(run_dir / ROLLOUTS_FILE):
         first = group[0]
-        if first["prompt"] in asked and len(spare) >= count:
+        prompt = prompt_text(first["prompt"])
+        if prompt in asked and len(spare) >= count:
             continue
         image = load_image(images, first["image_hashes"][0])
         if image is None:
             continue
-        sample = Sample(first["prompt"], str(first["answer"]), image, _best_and_worst(group))
-        (spare if first["prompt"] in asked else found).append(sample)
-        asked.add(first["prompt"])
+        sample = Sample(prompt, str(first["answer"]), image, _best_and_worst(group))
+        (spare if prompt in asked else found).append(sample)
+        asked.add(prompt)
         if len(found) == count:
             break
     return (found + spare)[:count]

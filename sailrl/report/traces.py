@@ -52,7 +52,7 @@ class RolloutLog:
         fate = {"kept": dropped is None, "dropped_reason": dropped}
         lines = []
         for number, rollout in enumerate(group.rollouts):
-            line = {**where, "rollout": number, **fate, **problem, **self._rollout_fields(rollout)}
+            line = {**where, "rollout": number, **fate, **problem, **rollout_fields(rollout, self._accuracy)}
             line["staleness"] = version - rollout.completion.version
             line["advantage"] = None if advantages is None else float(advantages[number])
             line["image_hashes"] = list(group.prompt.images)
@@ -67,32 +67,34 @@ class RolloutLog:
         """A second call does nothing."""
         self._file.close()
 
-    def _rollout_fields(self, rollout: Rollout) -> dict[str, Any]:
-        completion = rollout.completion
-        accuracy = rollout.scores.get(self._accuracy)
-        logprobs = completion.logprobs
-        return {
-            "response": completion.text,
-            "response_tokens": len(completion.token_ids),
-            "finish_reason": completion.finish_reason,
-            "version": completion.version,
-            "switches": [list(switch) for switch in completion.switches],
-            "mean_logprob": float(sum(logprobs)) / len(logprobs) if len(logprobs) else None,
-            "reward": rollout.reward,
-            "reward_reason": rollout.reason,
-            "accuracy": accuracy.value if accuracy else None,
-            "scores": {
-                name: {"value": score.value, "status": score.status, "reason": score.reason}
-                for name, score in rollout.scores.items()
-            },
-        }
+
+def rollout_fields(rollout: Rollout, accuracy: str) -> dict[str, Any]:
+    """One response with its scores, under the names of a scored file; ``accuracy`` names the score that is it."""
+    completion = rollout.completion
+    right = rollout.scores.get(accuracy)
+    logprobs = completion.logprobs
+    return {
+        "response": completion.text,
+        "response_tokens": len(completion.token_ids),
+        "finish_reason": completion.finish_reason,
+        "version": completion.version,
+        "switches": [list(switch) for switch in completion.switches],
+        "mean_logprob": float(sum(logprobs)) / len(logprobs) if len(logprobs) else None,
+        "reward": rollout.reward,
+        "reward_reason": rollout.reason,
+        "accuracy": right.value if right else None,
+        "scores": {
+            name: {"value": score.value, "status": score.status, "reason": score.reason}
+            for name, score in rollout.scores.items()
+        },
+    }
 
 
 def problem_fields(problem: Problem) -> dict[str, Any]:
     """The problem as fields of a problem row, without its images (they are named by hash only) and empty fields."""
     fields: dict[str, Any] = {
         "id": problem.id,
-        "prompt": prompt_text(problem.prompt),
+        "prompt": problem.prompt,
         "answer": problem.answer,
         "response_prefix": problem.response_prefix,
         "choices": list(problem.choices),

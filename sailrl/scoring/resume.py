@@ -21,9 +21,7 @@ class Unfinished:
         stat = source.stat()
         self._state = {
             "input": {"path": str(source.resolve()), "bytes": stat.st_size, "modified_ns": stat.st_mtime_ns},
-            "rewards": {name: _identity(part) for name, part in spec.parts.items()},
-            "combine": _identity(spec.combine),
-            "deadline_s": spec.deadline_s,
+            **identity(spec),
         }
 
     def begin(self) -> bool:
@@ -39,6 +37,15 @@ class Unfinished:
 
     def finished(self) -> None:
         self._path.unlink(missing_ok=True)
+
+
+def identity(spec: ScoringSpec) -> dict[str, Any]:
+    """What makes two scores of one response the same: rewards, their arguments and their code."""
+    return {
+        "rewards": {name: _identity(part) for name, part in spec.parts.items()},
+        "combine": _identity(spec.combine),
+        "deadline_s": spec.deadline_s,
+    }
 
 
 def _identity(part: PartSpec) -> dict[str, Any]:

@@ -25,8 +25,13 @@ class Mean:
             self.total += value
             self.count += 1
 
+    @property
+    def value(self) -> float | None:
+        """None before the first value."""
+        return self.total / self.count if self.count else None
+
     def __str__(self) -> str:
-        return f"{self.total / self.count:.4f}" if self.count else "-"
+        return "-" if self.value is None else f"{self.value:.4f}"
 
 
 @dataclass(slots=True)

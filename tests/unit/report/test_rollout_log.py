@@ -88,7 +88,8 @@ def test_pixels_never_reach_the_log(tmp_path: Path) -> None:
     assert b"PIXELS" not in raw
     (line,) = lines(tmp_path)
     assert line["image_hashes"] == ["ab12"]
-    assert line["prompt"] == "user: <image>How many?"
+    assert line["prompt"] == problem.prompt
+    assert prompt_text(line["prompt"]) == "user: <image>How many?"
     assert line["choices"] == ["2", "3"]
 
 
