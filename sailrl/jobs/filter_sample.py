@@ -15,7 +15,7 @@ from sailrl.data.processor import load_processor
 from sailrl.data.template import Refused, Template
 from sailrl.jobs.engines import open_pool, sampling_of, score_rollout
 from sailrl.jobs.filter_pool import Candidate
-from sailrl.jobs.placement import cluster, gpus, worker_places
+from sailrl.jobs.placement import cluster, nodes, worker_places
 from sailrl.jobs.sample_log import SampleLog
 from sailrl.report.progress import Progress
 from sailrl.report.traces import rollout_fields
@@ -49,7 +49,7 @@ async def sample_missing(
     template = Template(processor, ImageStore(store), config.data, images_per_prompt=engine.images_per_prompt)
     with cluster(), Scorer(ScoringSpec.from_config(config.rewards)) as scorer:
         progress.stage(f"starting {config.rollout.workers} engine(s)")
-        places = worker_places(config.rollout, gpus())
+        places = worker_places(config.rollout, nodes())
         pool = open_pool(
             config.model,
             config.data,
@@ -58,6 +58,7 @@ async def sample_missing(
             images=str(store),
             seed=config.run.seed,
             places=places,
+            say=progress.message,
         )
         try:
             await pool.start()
