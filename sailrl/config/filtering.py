@@ -24,8 +24,8 @@ class McqConfig(Section):
     otherwise: Literal["keep", "drop"] = "keep"
     """What happens to multiple choice that cannot be converted (paper silent)."""
     rewrite: Plugin | None = None
-    """A language model that rewrites what the rules leave because of its wording, under checks:
-    `{use: "data_filters.mcq_llm:LlmRewriter", args: {base_url: ..., model: ...}}`."""
+    """Code of yours that asks a language model to rewrite what the rules leave because of its wording: a class with the
+    coroutines `rewrite(row)` and `solve(row)` of `data_filters.mcq_rewrite`, which checks what it says."""
 
 
 class DedupConfig(Section):
