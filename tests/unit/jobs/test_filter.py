@@ -233,7 +233,7 @@ def test_what_was_sampled_before_a_crash_is_not_sampled_again(tmp_path: Path) ->
     log = next((tmp_path / "samples").iterdir())
     log.write_bytes(log.read_bytes() + b'{"key": "key5", "respon')  # and SIGKILL in the middle of a line
     kept = {json.loads(line)["key"] for line in log.read_text().splitlines()[:-1]}
-    assert len(kept - {"key3"}) == 3
+    assert 1 <= len(kept - {"key3"}) <= 3  # 3 were answered; each of the two lanes may lose the one being scored
     again = ScriptedPool(lambda problem, asked: "++--")
     missing = sample(tmp_path, again, cases)
     assert set(missing) == {f"key{i}" for i in range(6)} - kept
