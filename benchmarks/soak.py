@@ -78,7 +78,7 @@ def answer(body: dict[str, Any], number: int) -> Action:
     """The judge: an error to every fifth call, and a verdict to the others."""
     if number % 5 == 4:
         return Refuse(500, "soaked")
-    return Say(json.dumps({"is_correct": number % 2 == 0, "reason": "-"}), after_s=0.005)
+    return Say(json.dumps({"is_correct": number % 2 == 0}), after_s=0.005)
 
 
 def read(file: Path) -> list[dict[str, Any]]:

@@ -1,12 +1,16 @@
-"""The audit of the soak benchmark sees what it is there to see."""
+"""The audit of the soak benchmark sees what it is there to see, and its judge is one."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
-from benchmarks.soak import GROUP, PROBLEMS, ROLLOUTS, UPDATES, audit
+from benchmarks.soak import GROUP, PROBLEMS, ROLLOUTS, UPDATES, answer, audit
+from rewards.judge import Judge
+from sailrl.types import Problem, Score
+from tests.fakes.judge_server import judge_server
 
 EPISODES = 40
 GROUPS = ROLLOUTS // GROUP  # 8 an episode, 320 in all: each of 256 problems once or twice
@@ -55,3 +59,15 @@ def test_a_lost_episode_and_a_lost_update_are_seen() -> None:
     rollouts, metrics = logs()
     assert any("episodes are" in text for text in audit([r for r in rollouts if r["episode"] != 4], metrics))
     assert any("updates" in text for text in audit(rollouts, metrics[:-1]))
+
+
+def test_its_judge_is_understood_and_fails_every_fifth_call() -> None:
+    with judge_server(answer) as server:
+        judge = Judge(server.url, "soak", backoff_s=0.001, max_retries=6)
+        problems = [Problem(prompt=f"{n}+1=?", answer=str(n + 1)) for n in range(20)]
+
+        async def ask() -> list[Score]:
+            return list(await asyncio.gather(*(judge("\\boxed{3}", problem) for problem in problems)))
+
+        assert {score.status for score in asyncio.run(ask())} == {"scored"}
+        assert len(server.asked) >= 24  # 20 verdicts, and one failure to every four calls that succeed
