@@ -38,8 +38,9 @@ def start_recipe(config: RecipeConfig, folder: Path) -> None:
             return urls[name] if name in urls else output_of(config.stages[name], folder / name, output)
 
         for number, (name, stage) in enumerate(config.stages.items(), start=1):
-            # Services get a new address with every start: it is no part of what a stage has done.
-            written = stage.model_dump(mode="json")
+            # Unresolved, since services get a new address with every start; and without defaults, of which the next
+            # release may have more.
+            written = stage.model_dump(mode="json", exclude_defaults=True)
             if _is_done(written, folder / name):
                 _say(config, number, name, "finished before")
                 continue

@@ -57,7 +57,7 @@ def supervised_policy(
     path: str, model: ModelConfig, processor: Processor, store: ImageStore, *, activation_checkpointing: bool = False
 ) -> Policy:
     """The model in ``path`` as the learner holds it, on this machine's accelerator if there is one."""
-    return Policy(
+    policy = Policy(
         path,
         vision=None if processor.image_id is None else Vision(processor, store),
         dtype=model.dtype,
@@ -66,6 +66,7 @@ def supervised_policy(
         trust_remote_code=model.trust_remote_code,
         activation_checkpointing=activation_checkpointing,
     )
+    return policy.to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def train_sft(
