@@ -31,7 +31,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-DENSE, MOE = ROOT / "configs" / "rlvr_tiny.yaml", ROOT / "configs" / "gspo_tiny.yaml"
+DENSE, MOE = ROOT / "configs" / "rlvr_tiny_text.yaml", ROOT / "configs" / "gspo_tiny.yaml"
 COMMON = (
     "batch.rollouts_per_update=64",
     "checkpoint.every_episodes=5",

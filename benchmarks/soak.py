@@ -49,7 +49,7 @@ VICTIMS = ("VLLM::EngineCore", "ray::RolloutWorker")
 
 
 def overrides(folder: Path, judge: str) -> list[str]:
-    """What is changed in configs/rlvr_tiny.yaml."""
+    """What is changed in configs/rlvr_tiny_text.yaml."""
     args = {"base_url": judge, "model": "soak", "backoff_s": 0.05, "max_retries": 6, "timeout_s": 20.0}
     return [
         f"run.dir={folder}",
@@ -115,7 +115,7 @@ class Patient:
     def __init__(self, folder: Path, judge: str) -> None:
         self.folder, self.log = folder, folder.with_suffix(".log")
         program = "from sailrl.cli import main; main()"
-        config = str(ROOT / "configs" / "rlvr_tiny.yaml")
+        config = str(ROOT / "configs" / "rlvr_tiny_text.yaml")
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", program, "run", config, *overrides(folder, judge)],

@@ -23,7 +23,7 @@ from sailrl.rollout.vllm_engine import VllmEngine
 from tests.contract.engine_suite import Bench
 
 ROOT = Path(__file__).parents[2]
-TINY = ROOT / "configs" / "rlvr_tiny.yaml"
+TINY = ROOT / "configs" / "rlvr_tiny_text.yaml"
 SHORT = (
     "warm_start.steps=60",
     "data.train.limit=256",

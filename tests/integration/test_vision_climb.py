@@ -11,7 +11,7 @@ from tests.integration.conftest import ROOT, Finished, run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-CONFIG = ROOT / "configs" / "rlvr_tiny_vision.yaml"
+CONFIG = ROOT / "configs" / "rlvr_tiny.yaml"
 PICTURES = "sailrl.demo.pictures:rows"
 
 

@@ -10,7 +10,7 @@ from sailrl.config.schema import RlvrConfig
 from sailrl.errors import ConfigError
 from sailrl.jobs.run_folder import LOCK, RESOLVED, claimed
 
-TINY = load_config(Path(__file__).resolve().parents[3] / "configs" / "rlvr_tiny.yaml")
+TINY = load_config(Path(__file__).resolve().parents[3] / "configs" / "rlvr_tiny_text.yaml")
 
 
 def test_a_second_run_in_the_same_folder_is_refused_and_names_the_first(tmp_path: Path) -> None:
