@@ -161,9 +161,12 @@ class Patient:
     def kill(self, name: str) -> None:
         """SIGKILL to one process of that name, if there is one now."""
         found = self.actors([name])
+        lost = self.said(" is lost: ")
         if found:
             os.kill(random.choice(found)[1].pid, signal.SIGKILL)
             print(f"[{time.strftime('%T')}] killed {name}, after {self.updates()} updates", flush=True)
+            if name in VICTIMS:
+                self.until("the run's notice of it", lambda: self.said(" is lost: ") > lost)
 
     def until(self, what: str, true: Any) -> None:
         """Waits for it."""
