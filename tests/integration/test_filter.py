@@ -15,7 +15,7 @@ from tests.integration.conftest import DEADLINE_S, ROOT, end, log_of, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
-PROBLEMS = 300
+PROBLEMS = 200
 COIN = """
 from sailrl.types import Score
 
@@ -28,6 +28,10 @@ class Coin:
 
 def _config(folder: Path, count: int) -> Path:
     (folder.parent / "coin.py").write_text(COIN)
+    # Problems that all differ: the same question asked twice would be sampled once.
+    problems = [{"id": f"p{n}", "prompt": f"{10 + n // 90}+{10 + n % 90}=?", "answer": ""} for n in range(count)]
+    source = folder.parent / "problems.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in problems))
     config: dict[str, Any] = {
         "kind": "filter",
         "run": {"dir": str(folder)},
@@ -36,7 +40,7 @@ def _config(folder: Path, count: int) -> Path:
             "dtype": "float32",
         },
         "data": {
-            "problems": {"generate": {"use": "sailrl.demo.additions:rows", "args": {"count": count, "seed": 1}}},
+            "problems": {"path": str(source)},
             "instruction": "",
             "max_prompt_tokens": 64,
         },
