@@ -11,6 +11,7 @@ EXPENSIVE = ("tiny_run", "vllm_bench")
 """Fixtures of integration tests that take a minute, and serve several files."""
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the marks in its own
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Two processes share the suite (pytest -n 2): what shares an engine or a run stays together in one of them."""
     for item in items:
