@@ -167,6 +167,8 @@ def main() -> None:
     # Engine, learner and rewards share the cores: threads that wait for work must sleep, not spin. Small operations
     # run up to a hundred times faster so on a busy machine. OpenMP reads it once, when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    # MKL may sum in another order from run to run unless it is told not to; a resumed run is to be equal bit for bit.
+    os.environ.setdefault("MKL_CBWR", "AUTO")
     try:
         app()
     except SailError as error:

@@ -6,6 +6,7 @@ import pytest
 
 # As the command line does: OpenMP threads that wait must sleep, or processes that share the cores starve one another.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("MKL_CBWR", "AUTO")  # as there, too: the same sums in the same order
 
 EXPENSIVE = ("tiny_run", "vllm_bench")
 """Fixtures of integration tests that take a minute, and serve several files."""

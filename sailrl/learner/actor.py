@@ -51,8 +51,8 @@ class LearnerActor:
         config, model = self._config, self._model
         self._rank = rank
         device = _device()
-        if config.learner.threads:
-            torch.set_num_threads(config.learner.threads)
+        # Also where the number stays: from then on MKL keeps to it, and sums are the same in every run.
+        torch.set_num_threads(config.learner.threads or torch.get_num_threads())
         torch.manual_seed(config.run.seed + rank)
         if meeting_point is not None:
             store = self._store if rank == 0 else dist.TCPStore(*meeting_point, is_master=False, timeout=MEETING)
