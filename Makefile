@@ -3,13 +3,16 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test unit lint setup clean
+.PHONY: run test test-long unit lint setup clean
 
 run: setup
 	$(BIN)/sailrl run configs/rlvr_tiny.yaml
 
 test: setup lint
 	$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+test-long: setup
+	$(BIN)/python -m pytest -n 2 --dist loadgroup -m long
 
 unit: setup
 	$(BIN)/python -m pytest -n 2 --dist loadgroup tests/unit

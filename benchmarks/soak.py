@@ -182,6 +182,11 @@ class Patient:
         recent = text[max(text.rfind("starting again from the last checkpoint"), 0) :]
         return recent.count(" is lost: ") == recent.count("is back at work")
 
+    def goes_on(self) -> bool:
+        """An update was made since the run started again."""
+        text = self.log.read_text()
+        return text.rfind("] update ") > text.rfind("starting again from the last checkpoint")
+
     def end(self) -> int:
         """SIGTERM; returns the exit code."""
         self.process.send_signal(signal.SIGTERM)
@@ -198,10 +203,9 @@ def hurt(patient: Patient, minutes: float, kill_every: float) -> None:
         patient.look()
         if not learner_dead and time.monotonic() > began + 30 * minutes:
             patient.until("the return of every worker", patient.settled)
-            before = patient.updates()
             patient.kill("ray::LearnerActor")
             patient.until("a restart", lambda: patient.said("starting again from the last checkpoint") == 1)
-            patient.until("more updates", lambda before=before: patient.updates() > before)
+            patient.until("more updates", patient.goes_on)
             learner_dead, next_kill = True, time.monotonic() + kill_every
         elif time.monotonic() > next_kill:
             patient.kill(VICTIMS[kills % 2])

@@ -13,7 +13,7 @@ import pytest
 
 from tests.integration.conftest import SHORT, Finished, log_of, metrics, start, wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(1200)]
 
 OF_THE_MACHINE = ("time/", "tokens/trained_per_s", "workers/")
 

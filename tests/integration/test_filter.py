@@ -13,7 +13,7 @@ import pytest
 
 from tests.integration.conftest import DEADLINE_S, ROOT, end, log_of, wait_until
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(900)]
 
 PROBLEMS = 200
 COIN = """

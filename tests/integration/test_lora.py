@@ -10,7 +10,7 @@ import torch
 
 from tests.integration.conftest import SHORT, metrics, run
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(1200)]
 
 LORA = (*SHORT, "model.lora={rank: 8}", "learner.learning_rate=1e-3", "checkpoint.every_episodes=1")
 PROMPT = torch.arange(20, 60)[None]

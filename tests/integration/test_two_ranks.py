@@ -9,7 +9,7 @@ import pytest
 
 from tests.integration.conftest import SHORT, Finished, run
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(1200)]
 
 
 def test_the_first_episode_on_two_ranks_is_that_on_one(tiny_run: Finished, fresh_folder: Callable[[], Path]) -> None:

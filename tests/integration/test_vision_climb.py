@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import pytest
@@ -19,13 +18,14 @@ def _problems(count: int, seed: int, split: str, *, blank: bool) -> str:
     return f"{{generate: {{use: {PICTURES}, args: {{count: {count}, seed: {seed}, split: {split}, blank: {blank}}}}}}}"
 
 
-def _short(folder: Path, *, episodes: int, blank: bool) -> Finished:
+def _short(folder: Path, *overrides: str, episodes: int, blank: bool) -> Finished:
     return run(
         folder,
         f"data.train={_problems(1200, 2, 'train', blank=blank)}",
         f"data.eval={_problems(240, 3, 'eval', blank=blank)}",
         f"batch.episodes={episodes}",
         f"eval={{every_episodes: {episodes}, samples: 2, temperature: 1.0}}",
+        *overrides,
         config=CONFIG,
     )
 
@@ -36,23 +36,15 @@ def _held_out(done: Finished) -> tuple[float, float]:
     return accuracies[0], accuracies[-1]
 
 
-@pytest.fixture(scope="module")
-def seeing(tmp_path_factory: pytest.TempPathFactory) -> Finished:
-    return _short(tmp_path_factory.mktemp("vision") / "seeing", episodes=16, blank=False)
+def test_with_pictures_the_demo_climbs(tmp_path: Path) -> None:
+    before, after = _held_out(_short(tmp_path / "seeing", episodes=14, blank=False))
+    assert after - before >= 0.06  # a fifth of the demo's 70 episodes; .10 when this was written
+    assert after > 0.6
 
 
-def test_with_pictures_the_demo_climbs(seeing: Finished) -> None:
-    before, after = _held_out(seeing)
-    assert after - before >= 0.08  # 16 of the demo's 70 episodes; .15 when this was written
-
-
-def test_with_blank_pictures_it_stays_flat(seeing: Finished, tmp_path: Path) -> None:
-    folder = tmp_path / "blank"
-    folder.mkdir()
-    for part in ("model", "warm_start"):  # the very same start, trained on real pictures
-        shutil.copytree(seeing.folder / part, folder / part)
-    before, after = _held_out(_short(folder, episodes=8, blank=True))
-    # Best guesses without looking: half of the bars, 3 of 11 disc counts (C(9,3) 2^6 / 3^9 = .27), 1 of 90 numbers.
+def test_with_blank_pictures_it_stays_flat(tmp_path: Path) -> None:
+    warm = f"warm_start={{data: {_problems(3840, 1, 'train', blank=True)}, steps: 80, rows_per_step: 48}}"
+    before, after = _held_out(_short(tmp_path / "blank", warm, episodes=14, blank=True))
+    # Best guesses without looking: half of the bars, 3 of 9 discs (C(9,3) 2^6 / 3^9 = .27), 1 of 90 numbers.
     assert after < (0.5 + 0.28 + 0.02) / 3 + 0.06
-    assert after - before < 0.08
-    assert _held_out(seeing)[0] > before  # and looking helped from the start
+    assert after - before < 0.12  # what learning to guess well can give
