@@ -9,13 +9,13 @@ run: setup
 	$(BIN)/sailrl run configs/rlvr_tiny.yaml
 
 test: setup lint
-	$(BIN)/python -m pytest -n 2 --dist loadgroup
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 test-long: setup
-	$(BIN)/python -m pytest -n 2 --dist loadgroup -m long
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m long
 
 unit: setup
-	$(BIN)/python -m pytest -n 2 --dist loadgroup tests/unit
+	$(BIN)/python -m pytest -n 2 --dist loadfile tests/unit
 
 lint: setup
 	$(BIN)/ruff check .
