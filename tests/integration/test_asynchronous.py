@@ -10,7 +10,7 @@ import pytest
 
 from tests.integration.conftest import SHORT, run
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(1200)]
 
 
 def test_an_asynchronous_run_keeps_its_bound_and_loses_nothing(fresh_folder: Callable[[], Path]) -> None:
