@@ -90,7 +90,7 @@ def test_a_busy_machine_stops_the_clock_of_a_call_but_not_for_ever(child) -> Non
         began = time.monotonic()
         with pytest.raises(DeadlineExceeded) as caught:
             spin.call(600, deadline_s=0.1)
-        assert 0.2 < time.monotonic() - began < 1.5  # five times the deadline at most
+        assert 0.15 < time.monotonic() - began < 1.5  # more than the deadline, and about five times it at most
         assert caught.value.busy_s < 0.2  # far from the 0.5 s that it would have had alone
     finally:
         for process in neighbours:
