@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Literal
 
 from pydantic import Field
 
+from sailrl.config.complaint import Complaint, Rules
 from sailrl.config.filtering import ProblemsConfig
 from sailrl.config.rewards import RewardsConfig
 from sailrl.config.schema import SAIL_INSTRUCTION, JobConfig, ModelConfig, SamplingConfig
@@ -30,3 +32,25 @@ class EvaluateConfig(JobConfig):
     """Responses per problem; accuracy is their mean."""
     temperature: float = Field(default=0.0, ge=0)
     """In place of `rollout.temperature`; 0 is greedy decoding."""
+
+
+def _instruction_is_replaced(config: EvaluateConfig) -> Iterator[Complaint]:
+    if config.data.instruction not in (SAIL_INSTRUCTION, *config.instructions.values()):
+        yield Complaint(
+            ("data", "instruction"),
+            "is set, but instructions takes its place here. Write it there, under a name for the table.",
+        )
+
+
+def _models_are_there(config: EvaluateConfig) -> Iterator[Complaint]:
+    for name, model in config.models.items():
+        if model.build is not None:
+            yield Complaint(
+                ("models", name, "build"), "builds a model, but only one that is there can be tried. Give a path."
+            )
+
+
+EVALUATION_RULES: Rules = [
+    (EvaluateConfig, _instruction_is_replaced),
+    (EvaluateConfig, _models_are_there),
+]

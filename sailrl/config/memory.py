@@ -196,9 +196,7 @@ def image_tokens(shape: ModelShape, config: RlvrConfig) -> int:
     if config.data.max_pixels is not None:
         each = -(-config.data.max_pixels // shape.vision.pixels_per_token)
         longest = min(longest, config.rollout.engine.images_per_prompt * each)
-    samples = config.learner.max_tokens_per_microbatch // (
-        config.data.max_prompt_tokens + config.rollout.max_response_tokens
-    )
+    samples = config.learner.max_tokens_per_microbatch // config.longest
     return max(1, samples) * longest
 
 

@@ -116,7 +116,7 @@ def memory_plan(config: RlvrConfig, shape: ModelShape, cluster: Cluster) -> Memo
         where,
         why,
         kv_tokens=cache // m.cache_per_token(shape, config),
-        longest=config.data.max_prompt_tokens + config.rollout.max_response_tokens,
+        longest=config.longest,
         host=_host(config, shape, where),
         disk=m.checkpoint_disk(shape, config),
     )
@@ -147,7 +147,7 @@ def _changes(config: RlvrConfig) -> Iterator[tuple[str, RlvrConfig]]:
         yield f"sync.method: {direct}", _with(config, sync={"method": direct})
     if not learner.activation_checkpointing:
         yield "learner.activation_checkpointing: true", _with(config, learner={"activation_checkpointing": True})
-    longest = config.data.max_prompt_tokens + config.rollout.max_response_tokens
+    longest = config.longest
     if learner.max_tokens_per_microbatch > longest:
         text = f"learner.max_tokens_per_microbatch: {longest}"
         yield text, _with(config, learner={"max_tokens_per_microbatch": longest})

@@ -43,7 +43,7 @@ def batch_plan(config: RlvrConfig) -> BatchPlan:
     batch, dynamic = config.batch, config.rollout.dynamic_sampling
     prompts = batch.rollouts_per_episode // batch.group_size
     updates_per_pass = batch.rollouts_per_episode // batch.rollouts_per_update
-    longest = config.data.max_prompt_tokens + config.rollout.max_response_tokens
+    longest = config.longest
     rollouts_per_rank = math.ceil(batch.rollouts_per_update / config.learner.ranks)
     return BatchPlan(
         group_size=batch.group_size,

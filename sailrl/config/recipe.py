@@ -14,7 +14,7 @@ from sailrl.config.evaluation import EvaluateConfig
 from sailrl.config.filtering import FilterConfig
 from sailrl.config.fusing import FuseConfig
 from sailrl.config.references import OUTPUTS, SERVICE_OUTPUT, references
-from sailrl.config.schema import SAIL_INSTRUCTION, JobConfig, RlvrConfig
+from sailrl.config.schema import JobConfig, RlvrConfig
 from sailrl.config.sft import SftConfig
 
 Stage = Annotated[RlvrConfig | SftConfig | FilterConfig | FuseConfig | EvaluateConfig, Field(discriminator="kind")]
@@ -69,26 +69,8 @@ def _one_folder(config: RecipeConfig) -> Iterator[Complaint]:
             )
 
 
-def _instruction_is_replaced(config: EvaluateConfig) -> Iterator[Complaint]:
-    if config.data.instruction not in (SAIL_INSTRUCTION, *config.instructions.values()):
-        yield Complaint(
-            ("data", "instruction"),
-            "is set, but instructions takes its place here. Write it there, under a name for the table.",
-        )
-
-
-def _models_are_there(config: EvaluateConfig) -> Iterator[Complaint]:
-    for name, model in config.models.items():
-        if model.build is not None:
-            yield Complaint(
-                ("models", name, "build"), "builds a model, but only one that is there can be tried. Give a path."
-            )
-
-
 RECIPE_RULES: Rules = [
     (RecipeConfig, _references_lead_back),
     (RecipeConfig, _names_make_folders),
     (RecipeConfig, _one_folder),
-    (EvaluateConfig, _instruction_is_replaced),
-    (EvaluateConfig, _models_are_there),
 ]

@@ -318,3 +318,8 @@ class RlvrConfig(JobConfig):
     """When state is saved."""
     eval: EvalConfig = EvalConfig()
     """When held-out problems are tried."""
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest prompt and the longest response together."""
+        return self.data.max_prompt_tokens + self.rollout.max_response_tokens
