@@ -4,7 +4,8 @@
 
 Rows are made from a seed: 8 responses per problem of about 120 words, scored; nine direct answers per chain of thought.
 With ``--run`` the configuration of a finished ``sailrl filter`` is run once more and its seconds per problem printed.
-The last line is the seconds that fusing took; the exit code is 1 above ``--at-most`` seconds or ``--at-most-gb``.
+Seconds are the clock's; those of the processor stand beside them, because a busy machine stretches only the former. The
+last line is the seconds that fusing took; the exit code is 1 above ``--at-most`` seconds or ``--at-most-gb``.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 TEXT = "we note that the total of each group is then given by the sum so let us check this step again"
@@ -47,12 +49,27 @@ def make_rows(folder: Path, rows: int) -> None:
             file.write(json.dumps({"prompt": f"Direct {number}?", "answer": f"answer {number}"}) + "\n")
 
 
-def timed(*arguments: str, folder: Path) -> tuple[float, float]:
-    """Runs ``sailrl`` in a process of its own; returns its seconds and the peak of all children so far, in GB."""
+@dataclass(frozen=True)
+class Cost:
+    """What one command took."""
+
+    seconds: float
+    processor_s: float
+    gb: float
+    """Peak memory of the largest command so far."""
+
+    def __str__(self) -> str:
+        return f"{self.seconds:.1f} s ({self.processor_s:.1f} s of processor), at most {self.gb:.2f} GB"
+
+
+def cost_of(*arguments: str, folder: Path) -> Cost:
+    """Runs ``sailrl`` in a process of its own."""
     code = "from sailrl.cli import main; main()"
-    began = time.perf_counter()
+    before, began = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
     subprocess.run([sys.executable, "-c", code, *arguments], cwd=folder, check=True, stdout=sys.stderr)
-    return time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
+    seconds, after = time.perf_counter() - began, resource.getrusage(resource.RUSAGE_CHILDREN)
+    processor_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return Cost(seconds, processor_s, after.ru_maxrss / 1e6)
 
 
 def main() -> None:
@@ -63,19 +80,18 @@ def main() -> None:
     parser.add_argument("--at-most-gb", type=float, default=2.0)
     arguments = parser.parse_args()
     if arguments.run is not None:
-        seconds, _ = timed("filter", str(arguments.run.resolve()), folder=Path.cwd())
-        print(f"a finished filter, run again: {seconds:.1f} s")
+        print(f"a finished filter, run again: {cost_of('filter', str(arguments.run.resolve()), folder=Path.cwd())}")
     with tempfile.TemporaryDirectory(prefix="sailrl-filter-") as scratch:
         folder = Path(scratch)
         make_rows(folder, arguments.rows)
         (folder / "fuse.yaml").write_text("kind: fuse\ncot: [scored.jsonl]\ndirect: [{path: direct.jsonl}]\n")
         (folder / "filter.yaml").write_text("kind: filter\nscored: scored.jsonl\n")
-        fuse_s, fuse_gb = timed("fuse", "fuse.yaml", folder=folder)
-        filter_s, filter_gb = timed("filter", "filter.yaml", folder=folder)
-    print(f"deciding on {arguments.rows:,} scored rows: {filter_s:.1f} s, at most {filter_gb:.2f} GB")
-    print(f"fusing {arguments.rows:,} scored rows: {fuse_s:.1f} s, {fuse_gb:.2f} GB")
-    print(f"{fuse_s:.1f}")
-    if fuse_s > arguments.at_most or fuse_gb > arguments.at_most_gb:
+        fuse = cost_of("fuse", "fuse.yaml", folder=folder)
+        decide = cost_of("filter", "filter.yaml", folder=folder)
+    print(f"deciding on {arguments.rows:,} scored rows: {decide}")
+    print(f"fusing {arguments.rows:,} scored rows: {fuse}")
+    print(f"{fuse.seconds:.1f}")
+    if fuse.seconds > arguments.at_most or fuse.gb > arguments.at_most_gb:
         sys.exit(1)
 
 

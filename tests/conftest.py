@@ -2,6 +2,10 @@
 
 import os
 
+from hypothesis import settings
+
 # As the command line does: OpenMP threads that wait must sleep, or processes that share the cores starve one another.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("MKL_CBWR", "AUTO")  # as there, too: the same sums in the same order
+settings.register_profile("sailrl", deadline=None)  # a busy machine is no reason for an example to fail
+settings.load_profile("sailrl")

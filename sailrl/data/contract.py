@@ -54,8 +54,8 @@ def parse_problem(row: Any, *, where: str, need_prompt: bool, folder: Path | Non
     # Parquet has a value for every column in every row: null means that the field is not there.
     fields = {name: value for name, value in row.items() if value is not None}
     prompt = _prompt(fields, need_prompt)
-    images = _images(fields, (folder or Path()).absolute(), must_exist=need_prompt)
-    videos = _videos(fields, (folder or Path()).absolute(), must_exist=need_prompt)
+    images = _images(fields, folder, must_exist=need_prompt)
+    videos = _videos(fields, folder, must_exist=need_prompt)
     if need_prompt:
         _check_marks(prompt, "image", IMAGE_MARK, len(images))
         _check_marks(prompt, "video", VIDEO_MARK, len(videos))
@@ -213,14 +213,14 @@ def _part(part: Any, place: str) -> Mapping[str, Any]:
 # --- images and videos -----------------------------------------------------------------------------------------------
 
 
-def _images(fields: Mapping[str, Any], folder: Path, must_exist: bool) -> tuple[ImageSource, ...]:
+def _images(fields: Mapping[str, Any], folder: Path | None, must_exist: bool) -> tuple[ImageSource, ...]:
     value = fields.get("images", ())
     if not isinstance(value, list | tuple):
         raise BrokenRow("images", f"must be a list of paths or bytes, this is {kind_of(value)}")
     return tuple(_image(image, f"images[{i}]", folder, must_exist) for i, image in enumerate(value))
 
 
-def _image(image: Any, place: str, folder: Path, must_exist: bool) -> ImageSource:
+def _image(image: Any, place: str, folder: Path | None, must_exist: bool) -> ImageSource:
     if isinstance(image, Mapping):  # how the datasets library stores an image in Parquet
         image = image.get("bytes") or image.get("path")
     if isinstance(image, bytes) and image:
@@ -229,13 +229,13 @@ def _image(image: Any, place: str, folder: Path, must_exist: bool) -> ImageSourc
         raise BrokenRow(place, f"must be a path or the bytes of an image file, this is {_emptiness(image)}")
     if "://" in image:
         raise BrokenRow(place, f"{image!r} is an address; images are files, nothing is downloaded")
-    path = folder / image
+    path = (folder or Path()).absolute() / image
     if must_exist and not path.is_file():
         raise BrokenRow(place, f"there is no file {path}; paths are relative to the file of the row")
     return str(path)
 
 
-def _videos(fields: Mapping[str, Any], folder: Path, must_exist: bool) -> tuple[Video, ...]:
+def _videos(fields: Mapping[str, Any], folder: Path | None, must_exist: bool) -> tuple[Video, ...]:
     value = fields.get("videos", ())
     if not isinstance(value, list | tuple):
         raise BrokenRow("videos", f"must be a list of videos, each a list of frames, this is {kind_of(value)}")
@@ -258,7 +258,7 @@ def _emptiness(value: Any) -> str:
 
 
 def _check_marks(prompt: str | Sequence[Message], kind: str, mark: str, given: int) -> None:
-    marks = sum(part["text"].count(mark) if part["type"] == "text" else part["type"] == kind for part in _parts(prompt))
+    marks = _count_marks(prompt, kind, mark)
     if marks == given or (marks == 0 and isinstance(prompt, str)):
         return  # a plain text without marks has its images and videos in front
     raise BrokenRow(
@@ -267,6 +267,11 @@ def _check_marks(prompt: str | Sequence[Message], kind: str, mark: str, given: i
     )
 
 
-def _parts(prompt: str | Sequence[Message]) -> Iterator[Mapping[str, Any]]:
-    for content in [prompt] if isinstance(prompt, str) else [message["content"] for message in prompt]:
-        yield from [{"type": "text", "text": content}] if isinstance(content, str) else content
+def _count_marks(prompt: str | Sequence[Message], kind: str, mark: str) -> int:
+    if isinstance(prompt, str):
+        return prompt.count(mark)
+    contents = [message["content"] for message in prompt]
+    texts = [content for content in contents if isinstance(content, str)]
+    parts = [part for content in contents if not isinstance(content, str) for part in content]
+    texts += [part["text"] for part in parts if part["type"] == "text"]
+    return sum(text.count(mark) for text in texts) + sum(part["type"] == kind for part in parts)

@@ -167,7 +167,7 @@ class RowWriter:
 def _read_jsonl(path: Path, file: IO[bytes]) -> Iterator[tuple[int, Row | BadRow]]:
     with file:
         for line, text in enumerate(file, 1):
-            if not text.strip():
+            if text.isspace():
                 continue
             row, rule, detail = parse_line(text)
             yield line, row if row is not None else BadRow(path, line, rule, detail)

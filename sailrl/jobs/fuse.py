@@ -37,8 +37,9 @@ class DirectRows:
     def __iter__(self) -> Iterator[dict[str, Any]]:
         self.bad_rows.clear()
         for source in self._sources:
+            name = Path(source.path).name if source.path else None
             for row, problem in read_problems(source, self.bad_rows):
-                row.setdefault("source", Path(source.path).name if source.path else None)
+                row.setdefault("source", name)
                 yield {**row, "id": problem.id, "images": list(problem.images)} if problem.images else row
 
 
