@@ -8,6 +8,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sailrl.errors import DataError
+from sailrl.report.chart import (
+    ACCURACY,
+    CLIP_HIGH,
+    CLIP_LOW,
+    ENTROPY,
+    HELD_OUT,
+    INK,
+    LENGTH,
+    MUTED,
+    REWARD,
+    new_figure,
+    style,
+)
 from sailrl.report.run_data import RunData, Series, load_run
 from sailrl.report.safe_text import safe
 from sailrl.report.samples import draw_samples, load_samples
@@ -18,10 +31,6 @@ if TYPE_CHECKING:
     from matplotlib.figure import FigureBase
 
 PICTURE_FILE = "curve.png"
-
-INK, MUTED, GRID = "#1f2933", "#6b7785", "#e4e8ec"
-ACCURACY, HELD_OUT, REWARD = "#2f6fb0", "#d1495b", "#8d99a6"
-LENGTH, ENTROPY, CLIP_HIGH, CLIP_LOW = "#3c8d5a", "#7b5ea7", "#d98032", "#9aa5b1"
 
 CURVES_WIDTH, SAMPLES_WIDTH = 11, 4.2
 """Inches."""
@@ -42,13 +51,8 @@ def curve_png(run_dir: Path, *, out: Path | None = None) -> Path:
     run = load_run(run_dir)
     if not run.updates and not run.evals:
         raise DataError(f"{run_dir} has no metrics to draw: no update has finished yet.")
-    # Imported here, and without pyplot: a picture is drawn in a training process, which may have a display or not.
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     samples = load_samples(run_dir, SAMPLES)
-    figure = Figure(figsize=(CURVES_WIDTH + (SAMPLES_WIDTH if samples else 0), 5.6), dpi=120, facecolor="white")
-    FigureCanvasAgg(figure)
+    figure = new_figure(CURVES_WIDTH + (SAMPLES_WIDTH if samples else 0), 5.6)
     if samples:
         parts: Any = figure.subfigures(1, 2, width_ratios=(CURVES_WIDTH, SAMPLES_WIDTH))
         draw_curves(parts[0], run)
@@ -179,11 +183,6 @@ def smooth(values: Sequence[float], window: int) -> list[float]:
 def _style(axes: Axes) -> None:
     from matplotlib.ticker import MaxNLocator
 
+    style(axes)
     axes.title.set(color=INK, fontsize=9.5, horizontalalignment="left", position=(0, 1))
-    for side in ("top", "right", "left"):
-        axes.spines[side].set_visible(False)
-    axes.spines["bottom"].set_color(GRID)
-    axes.grid(axis="y", color=GRID, linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.tick_params(colors=MUTED, labelsize=8.5, length=0)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=8))

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from sailrl.data.images import FOLDER, ImageStore
 from sailrl.errors import DataError
+from sailrl.report.chart import BAD, FRAME, GOOD, INK, MUTED
 from sailrl.report.safe_text import safe
 from sailrl.report.shown import metric
 from sailrl.report.traces import ROLLOUTS_FILE, prompt_text
@@ -26,7 +27,6 @@ TAIL_BYTES = 8 << 20
 """How much of the end of the rollouts is looked through: a log can be larger than memory."""
 THUMBNAIL = 168
 """Longest side of an image on a page, in pixels."""
-INK, MUTED, GOOD, BAD = "#1f2933", "#6b7785", "#2c7a4b", "#b23a48"
 LINE, LINES, TITLE_LINES = 33, 3, 2
 """Characters on a line of the picture, and lines of a response and of a question."""
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -107,7 +107,7 @@ def draw_samples(figure: FigureBase, samples: Sequence[Sample]) -> None:
         axes.set_xticks([])
         axes.set_yticks([])
         for spine in axes.spines.values():
-            spine.set_color("#cfd6dd")
+            spine.set_color(FRAME)
         _draw_text(figure, sample, top)
 
 

@@ -21,7 +21,7 @@ from sailrl.jobs.filter import start_filter
 from sailrl.jobs.filter_pool import Candidate, load_pool
 from sailrl.jobs.filter_sample import Meter, sample_shards
 from sailrl.jobs.sample_log import SampleLog
-from sailrl.report.filter_report import bars
+from sailrl.report.histogram import bars
 from sailrl.report.progress import PlainProgress
 from sailrl.rollout.engine import Request, Sampling
 from sailrl.types import Completion, Problem, Prompt
