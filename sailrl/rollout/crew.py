@@ -6,7 +6,7 @@ Nothing here knows Ray; unit tests run it with scripted workers.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, Generic
 
 from sailrl.errors import WorkerDied
@@ -19,44 +19,17 @@ SETTING = "rollout.timeout_s"
 
 
 class Crew(Generic[W]):
-    """N workers.
+    """The workers of a roster, as one engine for whoever asks.
 
-    A worker that dies, fails or misses its deadline is killed and replaced. A group it was sampling goes to another
-    one; its share of a seeded wave waits for the replacement, which replays it with the same seed, so that the result
-    is the same bit for bit. The replacement takes the weights published last from their folder and proves them before
-    it gets work. Where weights travel without a folder (``freeze``) or engines share GPUs with the learner (``sleep``)
-    nobody is replaced: WorkerDied is raised.
+    A group whose worker dies goes to another one; a dead worker's share of a seeded wave waits for the replacement,
+    which replays it with the same seed, so that the result is the same bit for bit. ``Roster`` says who is replaced.
 
     Args:
-        hire: makes worker ``number``, which begins to start.
-        workers: how many.
-        in_flight: responses that one worker samples at the same time.
         timeout_s: deadline of one group, of a worker's share of a seeded wave, and of the probe's question.
-        start_timeout_s: deadline for a worker to be ready.
-        max_restarts: how often each worker may be replaced between two publishes.
-        say: told of every death.
     """
 
-    def __init__(
-        self,
-        hire: Callable[[int], W],
-        *,
-        workers: int,
-        in_flight: int,
-        timeout_s: float,
-        start_timeout_s: float,
-        max_restarts: int = 0,
-        say: Callable[[str], None] = lambda text: None,
-    ) -> None:
-        self._timeout_s = timeout_s
-        self._roster = Roster(
-            hire,
-            workers=workers,
-            in_flight=in_flight,
-            start_timeout_s=start_timeout_s,
-            max_restarts=max_restarts,
-            say=say,
-        )
+    def __init__(self, roster: Roster[W], *, timeout_s: float) -> None:
+        self._roster, self._timeout_s = roster, timeout_s
 
     async def start(self) -> None:
         """Waits until every engine is ready. Raises RolloutError with the engine's own words when one is not."""
@@ -108,7 +81,7 @@ class Crew(Generic[W]):
         return answers
 
     async def load_weights(self, folder: str, version: int, *, timeout_s: float) -> None:
-        """Every engine takes the weights in ``folder``, which must stay until the publish after the next."""
+        """Every engine takes the weights in ``folder``; see ``Roster.published``."""
         self._roster.published(folder, version)
         await self._roster.all("load_weights", timeout_s, lambda worker: worker.load_weights(folder, version))
 

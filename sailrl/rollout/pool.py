@@ -10,6 +10,7 @@ import ray
 from sailrl.errors import RolloutError, WorkerDied
 from sailrl.rollout.crew import Crew
 from sailrl.rollout.engine import Engine
+from sailrl.rollout.roster import Roster
 from sailrl.rollout.worker import RemoteWorker, readable
 
 
@@ -18,8 +19,9 @@ class RolloutPool(Crew[RemoteWorker]):
 
     Args:
         build: makes one engine; runs in the worker's process.
+        timeout_s: see ``Crew``.
         places: Ray's options for each worker (GPUs, where it runs); None for workers without an accelerator.
-        settings: see ``Crew``.
+        settings: see ``Roster``.
     """
 
     def __init__(
@@ -27,6 +29,7 @@ class RolloutPool(Crew[RemoteWorker]):
         build: Callable[[], Engine],
         *,
         workers: int,
+        timeout_s: float,
         places: Sequence[Mapping[str, Any]] | None = None,
         **settings: Any,
     ) -> None:
@@ -36,7 +39,7 @@ class RolloutPool(Crew[RemoteWorker]):
         def hire(number: int) -> RemoteWorker:
             return RemoteWorker(build, where[number] if number < len(where) else anywhere)
 
-        super().__init__(hire, workers=workers, **settings)
+        super().__init__(Roster(hire, workers=workers, **settings), timeout_s=timeout_s)
 
     def engine_calls(self) -> EngineCalls:
         """A way to call the engines from another process."""

@@ -19,10 +19,15 @@ T = TypeVar("T")
 
 
 class Roster(Generic[W]):
-    """N workers, kept at N. A death that cannot be made good ends the roster: all who wait for a worker get the error.
+    """N workers, kept at N.
+
+    One that dies, fails or misses its deadline is killed, and another hired. That one takes the weights published last
+    from their folder and proves them before it gets work. A death that cannot be made good (``replaceable``,
+    ``max_restarts``) ends the roster: all who wait for a worker get the error.
 
     Args:
         hire: makes worker ``number``, which begins to start.
+        workers: how many.
         in_flight: responses that one worker samples at the same time.
         start_timeout_s: deadline for a worker to be ready; a replacement also takes the weights within it.
         max_restarts: how often each worker may be replaced between two publishes.
@@ -36,8 +41,8 @@ class Roster(Generic[W]):
         workers: int,
         in_flight: int,
         start_timeout_s: float,
-        max_restarts: int,
-        say: Callable[[str], None],
+        max_restarts: int = 0,
+        say: Callable[[str], None] = lambda text: None,
     ) -> None:
         self._hire, self._in_flight, self._say = hire, in_flight, say
         self._start_timeout_s, self._max_restarts = start_timeout_s, max_restarts
@@ -53,7 +58,8 @@ class Roster(Generic[W]):
         self._lately: dict[int, int] = {}  # replacements of each worker since the last publish
         self._waiting: deque[tuple[int, asyncio.Future[Member[W]]]] = deque()
         self._failure: BaseException | None = None
-        self._background: set[asyncio.Task[None]] = set()
+        self._joining: set[asyncio.Task[None]] = set()
+        self._ending: set[asyncio.Task[None]] = set()
 
     async def start(self) -> None:
         """Waits until all are ready. Raises RolloutError with the engine's own words when one is not."""
@@ -133,7 +139,7 @@ class Roster(Generic[W]):
             return
         member.ready = False
         member.settled.set()
-        self._in_background(self._end(member))
+        _keep(self._ending, self._end(member))
         if member.added and member is self.members[-1]:
             self.members.pop()
             return self._say(f"no rollout worker {member.number} could be added: {why}")
@@ -169,7 +175,7 @@ class Roster(Generic[W]):
             leaving.ready = False
             leaving.settled.set()
             self._say(f"rollout worker {leaving.number} leaves")
-            self._in_background(self._retire(leaving))
+            _keep(self._ending, self._retire(leaving))
 
     def check(self) -> None:
         """Raises what ended the roster."""
@@ -177,25 +183,21 @@ class Roster(Generic[W]):
             raise self._failure
 
     async def stop(self) -> None:
-        """Ends all engines and their processes."""
+        """Ends all engines and their processes, also of those who are about to leave."""
         self._fail(RolloutError("the rollout workers were stopped"))
-        for task in self._background:
+        for task in self._joining:
             task.cancel()
-        await self._ask(self.members, "its end", STOP_S, lambda worker: worker.stop())
+        ends = self._ask(self.members, "its end", STOP_S, lambda worker: worker.stop())
+        await asyncio.gather(ends, *self._ending, return_exceptions=True)
         for member in self.members:
             member.worker.kill()
 
     def _join(self, member: Member[W]) -> Member[W]:
-        self._in_background(self._make_ready(member))
+        _keep(self._joining, self._make_ready(member))
         return member
 
-    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.ensure_future(work)
-        self._background.add(task)
-        task.add_done_callback(self._background.discard)
-
     async def _retire(self, member: Member[W]) -> None:
-        while member.load:
+        while member.load and not self._failure:
             await asyncio.sleep(LOOK_AGAIN_S)
         await self._end(member)
 
@@ -278,3 +280,10 @@ class Roster(Generic[W]):
                 return await call(worker)
 
         return await asyncio.gather(*(one(member.worker) for member in members), return_exceptions=True)
+
+
+def _keep(tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:
+    """Begins ``work``, and holds it in ``tasks`` until it is done."""
+    task = asyncio.ensure_future(work)
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)

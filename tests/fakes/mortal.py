@@ -9,6 +9,7 @@ from sailrl.errors import WorkerDied
 from sailrl.rollout.crew import Crew
 from sailrl.rollout.engine import Request, Sampling, Stage
 from sailrl.rollout.member import Result
+from sailrl.rollout.roster import Roster
 from sailrl.types import Completion
 
 Fate = Callable[["MortalWorker"], None]
@@ -103,12 +104,12 @@ class MortalCrew(Crew[MortalWorker]):
             self.hired.append(MortalWorker(number, life, fate))
             return self.hired[-1]
 
-        super().__init__(
+        roster = Roster(
             hire,
             workers=workers,
             in_flight=in_flight,
-            timeout_s=timeout_s,
             start_timeout_s=timeout_s,
             max_restarts=max_restarts,
             say=self.said.append,
         )
+        super().__init__(roster, timeout_s=timeout_s)

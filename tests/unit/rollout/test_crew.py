@@ -311,6 +311,26 @@ def test_workers_that_leave_finish_what_they_have() -> None:
     assert len(crew.hired) == 3  # nobody was lost, and nobody replaced
 
 
+def test_workers_that_are_still_leaving_are_ended_with_the_others() -> None:
+    def fate(worker: MortalWorker) -> None:
+        if (worker.number, worker.doing) == (1, "generate"):
+            worker.hang()
+
+    crew = MortalCrew(fate)
+
+    async def story() -> None:
+        sampling = asyncio.ensure_future(texts(crew, 4))
+        while crew.hired[1].doing != "generate":
+            await asyncio.sleep(0)
+        crew.resize(1)
+        await asyncio.sleep(0)
+        assert not crew.hired[1].stopped  # it has a group, and nobody else knows it any more
+        sampling.cancel()
+
+    run(crew, story)
+    assert [(worker.stopped, worker.dead) for worker in crew.hired] == [(True, True)] * 2
+
+
 def test_a_worker_that_cannot_be_added_costs_nothing() -> None:
     crew = MortalCrew(dies(1, "start", lives=9), workers=1)
 
