@@ -20,11 +20,8 @@ async def evaluate(config: RlvrConfig, run: Session, watch: Stopwatch, progress:
     if not run.eval_prompts:
         return
     progress.doing("evaluating")
-    sampling = Sampling(
-        samples=config.eval.samples,
-        temperature=config.eval.temperature,
-        max_tokens=config.rollout.max_response_tokens,
-        banned_ids=run.processor.banned_ids,
+    sampling = Sampling.of(
+        config.rollout, config.eval.samples, run.processor.banned_ids, temperature=config.eval.temperature
     )
     seed = wave_seed(config.run.seed, "eval", run.state.version, 0) if config.run.deterministic else None
     with watch("eval"):

@@ -13,7 +13,7 @@ from sailrl.config.filtering import FilterConfig
 from sailrl.data.images import FOLDER, ImageStore
 from sailrl.data.processor import load_processor
 from sailrl.data.template import Refused, Template
-from sailrl.jobs.engines import open_pool, sampling_of, score_rollout
+from sailrl.jobs.engines import EngineSpec, open_pool, score_rollout
 from sailrl.jobs.filter_pool import Candidate
 from sailrl.jobs.placement import cluster, nodes, worker_places
 from sailrl.jobs.sample_log import SampleLog
@@ -49,17 +49,10 @@ async def sample_missing(
     template = Template(processor, ImageStore(store), config.data, images_per_prompt=engine.images_per_prompt)
     with cluster(), Scorer(ScoringSpec.from_config(config.rewards)) as scorer:
         progress.stage(f"starting {config.rollout.workers} engine(s)")
-        places = worker_places(config.rollout, nodes())
-        pool = open_pool(
-            config.model,
-            config.data,
-            config.rollout,
-            weights=weights,
-            images=str(store),
-            seed=config.run.seed,
-            places=places,
-            say=progress.message,
+        spec = EngineSpec(
+            config.model, config.data, config.rollout, weights=weights, images=str(store), seed=config.run.seed
         )
+        pool = open_pool(spec, places=worker_places(config.rollout, nodes()), say=progress.message)
         try:
             await pool.start()
             progress.doing("sampling")
@@ -68,7 +61,7 @@ async def sample_missing(
                 pool,
                 partial(score_rollout, scorer),
                 template.admit,
-                sampling_of(config.rollout, config.samples, processor.banned_ids),
+                Sampling.of(config.rollout, config.samples, processor.banned_ids),
                 log,
                 Meter(progress, config.rewards.accuracy_part),
                 shard=max(1, config.rollout.workers * engine.max_concurrent // config.samples),

@@ -10,7 +10,7 @@ from pathlib import Path
 from sailrl.config.schema import RlvrConfig
 from sailrl.jobs import run_state
 from sailrl.jobs.collector import build_collector
-from sailrl.jobs.engines import open_pool, sampling_of, score_rollout
+from sailrl.jobs.engines import EngineSpec, open_pool, score_rollout
 from sailrl.jobs.episode import clip_controller
 from sailrl.jobs.parts import Session
 from sailrl.jobs.placement import nodes, places
@@ -21,6 +21,7 @@ from sailrl.learner.group import LearnerGroup
 from sailrl.report.metrics import MetricsLog
 from sailrl.report.progress import Progress
 from sailrl.report.traces import RolloutLog
+from sailrl.rollout.engine import Sampling
 from sailrl.rollout.pool import RolloutPool
 from sailrl.scoring.scorer import Scorer
 from sailrl.scoring.spec import ScoringSpec
@@ -57,19 +58,18 @@ async def _open(
     colocated = config.placement == "colocated"
     scorer = Scorer(ScoringSpec.from_config(config.rewards))
     ending.callback(scorer.close)
-    pool = open_pool(
+    spec = EngineSpec(
         config.model,
         config.data,
         config.rollout,
         weights=weights,
         images=str(prepared.images),
         seed=config.run.seed,
-        places=where.workers,
         transfer=config.sync.method,
         sleeps=colocated,
-        say=progress.message,
         experts=config.learner.routing_replay == "r3",
     )
+    pool = open_pool(spec, places=where.workers, say=progress.message)
     ending.push_async_callback(pool.stop)
     if colocated:  # an engine takes its share of what is free when it starts, so ranks come when it has left again
         await pool.start()
@@ -86,7 +86,7 @@ async def _open(
     sync = build_sync(config, learners, pool)
     ending.callback(sync.close)
     await pool.start()
-    sampling = sampling_of(config.rollout, config.batch.group_size, prepared.processor.banned_ids)
+    sampling = Sampling.of(config.rollout, config.batch.group_size, prepared.processor.banned_ids)
     collector = build_collector(config, prompts, pool, partial(score_rollout, scorer), sampling)
     ending.push_async_callback(collector.stop)
     clip = clip_controller(config.algorithm, state.clip)

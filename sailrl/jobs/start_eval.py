@@ -20,7 +20,7 @@ from sailrl.data.images import FOLDER, ImageStore
 from sailrl.data.problems import load_problems
 from sailrl.data.processor import load_processor
 from sailrl.data.template import Template
-from sailrl.jobs.engines import open_pool, score_rollout
+from sailrl.jobs.engines import EngineSpec, open_pool, score_rollout
 from sailrl.jobs.placement import cluster, nodes, worker_places
 from sailrl.report import jsonl
 from sailrl.report.jsonl import AppendOnlyFile
@@ -98,16 +98,9 @@ class _Engines:
         if self._pool is None:
             rollout = self._config.rollout
             self._progress.stage(f"starting {rollout.workers} engine(s)")
-            self._pool = open_pool(
-                model,
-                self._config.data,
-                rollout,
-                weights=model.path,
-                images=str(self._folder / FOLDER),
-                seed=self._config.run.seed,
-                places=worker_places(rollout, nodes()),
-                say=self._progress.message,
-            )
+            images, seed = str(self._folder / FOLDER), self._config.run.seed
+            spec = EngineSpec(model, self._config.data, rollout, weights=model.path, images=images, seed=seed)
+            self._pool = open_pool(spec, places=worker_places(rollout, nodes()), say=self._progress.message)
             await self._pool.start()
         self._model = model
         return self._pool
@@ -143,14 +136,7 @@ async def _sample(
     data = config.data.model_copy(update={"instruction": config.instructions[asked]})
     images = config.rollout.engine.images_per_prompt
     template = Template(processor, ImageStore(folder / FOLDER), data, images_per_prompt=images)
-    sampling = Sampling(
-        samples=config.samples,
-        temperature=config.temperature,
-        max_tokens=config.rollout.max_response_tokens,
-        top_p=config.rollout.top_p,
-        top_k=config.rollout.top_k,
-        banned_ids=processor.banned_ids,
-    )
+    sampling = Sampling.of(config.rollout, config.samples, processor.banned_ids, temperature=config.temperature)
     seed = wave_seed(config.run.seed, "eval", 0, 0) if config.run.deterministic else None
     prompts = template.render_all(problems).prompts
     return await sample_groups(pool, partial(score_rollout, scorer), prompts, sampling, seed)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
+from sailrl.config.schema import SamplingConfig
 from sailrl.types import Completion, Prompt
 
 Stage = Literal["weights", "kv_cache"]
@@ -26,6 +27,20 @@ class Sampling:
     top_k: int | None = None
     banned_ids: Sequence[int] = ()
     """Ids that may never be sampled (image and video placeholders)."""
+
+    @classmethod
+    def of(
+        cls, config: SamplingConfig, samples: int, banned_ids: Sequence[int], *, temperature: float | None = None
+    ) -> Sampling:
+        """As configured, with a temperature of its own for an evaluation."""
+        return cls(
+            samples=samples,
+            temperature=config.temperature if temperature is None else temperature,
+            max_tokens=config.max_response_tokens,
+            top_p=config.top_p,
+            top_k=config.top_k,
+            banned_ids=banned_ids,
+        )
 
 
 @dataclass(frozen=True, slots=True)

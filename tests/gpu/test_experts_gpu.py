@@ -13,7 +13,7 @@ import torch
 
 from sailrl.data.batch import Sample
 from sailrl.demo import tiny_text
-from sailrl.jobs.engines import build_engine
+from sailrl.jobs.engines import EngineSpec
 from sailrl.rollout.engine import Request, Sampling
 from sailrl.types import Completion
 from tests.fakes.local_run import make_config, make_prompts
@@ -34,9 +34,9 @@ def test_the_engine_returns_the_experts_of_every_token_but_the_last_and_the_lear
         rollout={"max_response_tokens": 16, "engine": {"enforce_eager": True, "gpu_memory_utilization": 0.3}},
     )
     prompts = make_prompts(folder, 4, seed=1)
-    engine = build_engine(
+    engine = EngineSpec(
         config.model, config.data, config.rollout, weights=str(folder), images=str(tmp_path), seed=0, experts=True
-    )
+    ).build()
 
     async def sampled() -> list[Sample]:
         await engine.start()

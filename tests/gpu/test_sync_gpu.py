@@ -17,7 +17,7 @@ import torch
 from sailrl.config.schema import RlvrConfig
 from sailrl.demo import tiny_text
 from sailrl.errors import WeightSyncError
-from sailrl.jobs.engines import open_pool
+from sailrl.jobs.engines import EngineSpec, open_pool
 from sailrl.jobs.placement import cluster, nodes, places
 from sailrl.jobs.session import build_sync
 from sailrl.learner.group import LearnerGroup
@@ -62,17 +62,16 @@ def _config(folder: Path, method: str, dtype: str) -> RlvrConfig:
 async def _learn_and_publish(config: RlvrConfig, folder: Path) -> list[float]:
     """Publishes twice with an update in between, while a request is in flight; returns what the probe measured."""
     where = places(config, nodes())
-    pool = open_pool(
+    spec = EngineSpec(
         config.model,
         config.data,
         config.rollout,
         weights=str(folder),
         images=str(folder),
         seed=config.run.seed,
-        places=where.workers,
         transfer=config.sync.method,
-        say=print,
     )
+    pool = open_pool(spec, places=where.workers, say=print)
     learners = LearnerGroup(config, str(folder), str(folder), state=None, places=where.ranks)
     sync: Any = build_sync(config, learners, pool)
     prompts = make_prompts(folder, 3, seed=1)
