@@ -81,27 +81,43 @@ def worker_places(rollout: SamplingConfig, nodes: Sequence[Node]) -> list[dict[s
         ConfigError: the cluster is smaller than the configuration.
     """
     workers, width = rollout.workers, rollout.engine.tensor_parallel
+    if not nodes:
+        return cores_of_workers(workers)
     gpus = sum(node.gpus for node in nodes)
-    if gpus and workers * width > gpus:
+    if workers * width > gpus:
         raise ConfigError(
             f"{workers} rollout.workers with an engine.tensor_parallel of {width} need {workers * width} GPUs, but the "
             f"cluster has {gpus}. Lower one of the two, or add machines with `ray start` and name the cluster in "
             "RAY_ADDRESS."
         )
-    return [{"num_gpus": width} if gpus else {} for _ in range(workers)]
+    return [{"num_gpus": width}] * workers
+
+
+def cores_of_workers(workers: int) -> list[dict[str, Any]]:
+    """Ray's options for rollout workers on a machine without GPUs: cores of its own for each of several.
+
+    vLLM binds an engine to cores, and by itself every engine of a machine to the same ones. A single engine is left
+    to choose, and so are those of a user who has bound them himself.
+    """
+    if workers == 1 or "VLLM_CPU_OMP_THREADS_BIND" in os.environ:
+        return [{}] * workers
+    cores = sorted(os.sched_getaffinity(0))
+    shares = [cores[n * len(cores) // workers : (n + 1) * len(cores) // workers] for n in range(workers)]
+    bound = [",".join(map(str, share or [cores[n % len(cores)]])) for n, share in enumerate(shares)]
+    return [{"runtime_env": {"env_vars": {"VLLM_CPU_OMP_THREADS_BIND": cores_of_one}}} for cores_of_one in bound]
 
 
 def places(config: RlvrConfig, nodes: Sequence[Node]) -> Places:
     """Reserves the GPUs of ``config.layout`` in one Ray placement group: all of them, or the run does not start.
 
-    Without GPUs nothing is reserved.
+    Without GPUs nothing is reserved; several engines share the cores of the machine out.
 
     Raises:
         ConfigError: the cluster is smaller than the configuration, or spread too far for ``sync.method``.
         RolloutError: somebody else has the GPUs.
     """
     if not nodes:
-        return Places([{}] * config.rollout.workers, [{}] * config.learner.ranks)
+        return Places(cores_of_workers(config.rollout.workers), [{}] * config.learner.ranks)
     plan = layout(config, [node.gpus for node in nodes])
     if config.sync.method == "disk" and len(plan.nodes) > 1:
         other = "ipc" if plan.colocated else "nccl"

@@ -8,7 +8,7 @@ import pytest
 
 from sailrl.config.layout import layout
 from sailrl.errors import ConfigError
-from sailrl.jobs.placement import Node, places
+from sailrl.jobs.placement import Node, cores_of_workers, places
 from tests.fakes.local_run import make_config
 
 
@@ -18,8 +18,25 @@ def _config(*, ranks: int, workers: int, width: int = 1, placement: str = "split
 
 
 def test_without_gpus_actors_ask_for_none() -> None:
-    where = places(_config(ranks=2, workers=3), [])
-    assert (where.workers, where.ranks) == ([{}] * 3, [{}] * 2)
+    where = places(_config(ranks=2, workers=1), [])
+    assert (where.workers, where.ranks) == ([{}], [{}] * 2)
+
+
+@pytest.mark.parametrize(
+    ("cores", "shares"),
+    [
+        ({0, 1}, ["0", "1"]),
+        ({2, 3, 4, 5, 6}, ["2,3", "4,5,6"]),  # 5 cores in 2 shares: 2 and 3
+        ({7}, ["7", "7"]),  # fewer cores than workers: they take turns
+    ],
+)
+def test_engines_without_gpus_get_cores_of_their_own(
+    monkeypatch: pytest.MonkeyPatch, cores: set[int], shares: list[str]
+) -> None:
+    """vLLM would bind all of them to the same cores."""
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: cores)
+    bound = [place["runtime_env"]["env_vars"]["VLLM_CPU_OMP_THREADS_BIND"] for place in cores_of_workers(2)]
+    assert bound == shares
 
 
 def test_split_placement_fills_nodes_with_ranks_and_then_with_engines() -> None:
