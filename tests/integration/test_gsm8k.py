@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -38,8 +37,8 @@ def test_all_rows_load_with_a_number_as_answer(name: str, rows: int) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_an_episode_on_gsm8k_runs_and_reports_what_it_is(fresh_folder: Callable[[], Path]) -> None:
-    folder = fresh_folder()
+def test_an_episode_on_gsm8k_runs_and_reports_what_it_is(tmp_path: Path) -> None:
+    folder = tmp_path / "run"
     train, test = (
         f"{{path: {DATA / name}, prompt_field: question, answer_field: answer, answer_regex: '{REGEX}', limit: 24}}"
         for name in ("gsm8k_train.jsonl", "gsm8k_test.jsonl")
@@ -48,8 +47,7 @@ def test_an_episode_on_gsm8k_runs_and_reports_what_it_is(fresh_folder: Callable[
         folder,
         f"data.train={train}",
         f"data.eval={test}",
-        f"model={{path: {folder / 'warm_start'}, dtype: float32}}",
-        "warm_start=null",
+        "warm_start.steps=30",
         "data.max_prompt_tokens=900",
         "rollout.dynamic_sampling.enabled=false",
         "rollout.max_response_tokens=32",
