@@ -172,5 +172,7 @@ def main() -> None:
     try:
         app()
     except SailError as error:
-        print(f"error: {error}", file=sys.stderr)
+        from sailrl.report.safe_text import safe_lines
+
+        print(f"error: {safe_lines(str(error))}", file=sys.stderr)  # which may quote what stands in somebody's data
         sys.exit(2)

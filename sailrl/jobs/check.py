@@ -10,6 +10,7 @@ from rich.console import Console
 
 from sailrl.config.base import Section
 from sailrl.config.checks import preflight_problems, validate, warnings
+from sailrl.config.evaluation import EvaluateConfig
 from sailrl.config.filtering import FilterConfig
 from sailrl.config.fusing import FuseConfig
 from sailrl.config.load import join, load, run_dir
@@ -17,10 +18,12 @@ from sailrl.config.needs import local_model
 from sailrl.config.plan import batch_plan, other_reading, render
 from sailrl.config.recipe import RecipeConfig
 from sailrl.config.schema import ModelConfig, RlvrConfig, SourceConfig
+from sailrl.config.sft import SftConfig
 from sailrl.data.problems import LoadedProblems, list_bad_rows, load_problems
 from sailrl.data.rows import OnBadRow, count_rows
 from sailrl.errors import ConfigError, SailError
 from sailrl.jobs.check_memory import Machines, print_memory
+from sailrl.report.safe_text import say
 from sailrl.types import Problem
 
 
@@ -45,22 +48,22 @@ def check_job(
     loaded = load(path, overrides)
     config = loaded.config
     validate(config, loaded.where)
-    console.print(f"{path}: kind {getattr(config, 'kind', '?')}, run folder {run_dir(config, path)}", soft_wrap=True)
+    say(console, f"{path}: kind {config.kind}, run folder {run_dir(config, path)}")
     if isinstance(config, RecipeConfig):
         for number, (name, stage) in enumerate(config.stages.items(), start=1):
-            console.print(f"  {number}. {name} ({stage.kind})", soft_wrap=True)
+            say(console, f"  {number}. {name} ({stage.kind})")
     if isinstance(config, RlvrConfig):
         plan = batch_plan(config)
         console.print(render(plan))
         if note := other_reading(plan):
-            console.print(note, soft_wrap=True)
+            say(console, note)
         print_memory(config, machines or Machines(), console)
     elif isinstance(config, FilterConfig):
-        console.print(describe_filter(config), soft_wrap=True)
+        say(console, describe_filter(config))
     elif isinstance(config, FuseConfig):
-        console.print(describe_fuse(config), soft_wrap=True)
+        say(console, describe_fuse(config))
     for warning in warnings(config, loaded.where):
-        console.print(f"warning: {warning}", soft_wrap=True)
+        say(console, f"warning: {warning}")
     problems = preflight_problems(config, loaded.where)
     rows: dict[str, Sequence[Problem]] = {}
     for name, source, on_bad_row in _sources(config):
@@ -72,11 +75,11 @@ def check_job(
             text = str(error)
             problems += [] if any(text in known for known in problems) else [f"{name}: {text}"]
         else:
-            console.print(_summary(name, found), soft_wrap=True)
+            say(console, _summary(name, found))
             rows[name] = found.problems
     for name, path in _scored_files(config):
         if path.is_file():
-            console.print(f"{name}: {count_rows(path):,} rows", soft_wrap=True)
+            say(console, f"{name}: {count_rows(path):,} rows")
     if with_data and isinstance(config, RlvrConfig) and rows and _has_config(config.model):
         from sailrl.jobs.check_data import check_data  # loads torch, which a plain check does without
 
@@ -101,7 +104,9 @@ def _sources(config: Section) -> Iterator[tuple[str, SourceConfig, OnBadRow]]:
             yield f"data.more.{number}", source, config.data.on_bad_row
         if config.data.eval is not None:
             yield "data.eval", config.data.eval, config.data.on_bad_row
-    elif isinstance(config, FilterConfig) and config.data is not None:
+    elif isinstance(config, SftConfig):
+        yield "data.train", config.data.train, config.data.on_bad_row
+    elif isinstance(config, FilterConfig | EvaluateConfig) and config.data is not None:
         yield "data.problems", config.data.problems, config.data.on_bad_row
     elif isinstance(config, FuseConfig):
         for number, source in enumerate(config.direct):

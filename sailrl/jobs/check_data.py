@@ -23,6 +23,7 @@ from sailrl.data.reference import Reference
 from sailrl.data.template import Template
 from sailrl.errors import DataError
 from sailrl.jobs.engines import image_options
+from sailrl.report.safe_text import say
 from sailrl.types import Problem, Prompt
 
 LISTED = 10
@@ -125,7 +126,7 @@ def check_data(config: RlvrConfig, sources: dict[str, Sequence[Problem]], consol
             )
             for report in track(rows, name, total=len(problems), console=console, transient=True):  # noqa: B007
                 pass
-            console.print(summary(name, report, config.data.max_prompt_tokens), soft_wrap=True)
+            say(console, summary(name, report, config.data.max_prompt_tokens))
             complaints += _complaints(name, report, config.data)
     return complaints
 
@@ -149,7 +150,7 @@ def _viewers(config: RlvrConfig, model: str, processor: Processor, console: Cons
         lambda text, _, images: reference.transformers(text, images),
     ]
     if find_spec("vllm") is None:
-        console.print("vLLM is not installed here: only processor and learner are compared.", soft_wrap=True)
+        say(console, "vLLM is not installed here: only processor and learner are compared.")
         return viewers
     from sailrl.rollout.vllm_prompts import VllmPrompts
 

@@ -16,6 +16,7 @@ from sailrl.config.memory import GIB
 from sailrl.config.memory_plan import PHASES, Cluster, GpuPlan, advice, gib, memory_plan
 from sailrl.config.needs import cuda_devices, local_model
 from sailrl.config.schema import RlvrConfig
+from sailrl.report.safe_text import say
 
 ASSUMED_GPUS, ASSUMED_GIB = 8, 80.0
 
@@ -40,44 +41,44 @@ def print_memory(config: RlvrConfig, machines: Machines, console: Console) -> No
     folder = _config_folder(config, machines)
     if folder is None:
         what = config.model.path or "a model that the run builds"
-        console.print(
+        say(
+            console,
             f"no memory plan: the config of {what} is not on this machine. Give --model-config FOLDER, a folder with "
             "its config.json.",
-            soft_wrap=True,
         )
         return
     if importlib.util.find_spec("torch") is None or importlib.util.find_spec("transformers") is None:
-        console.print("no memory plan: it needs torch and transformers, pip install 'sailrl[train]'.")
+        say(console, "no memory plan: it needs torch and transformers, pip install 'sailrl[train]'.")
         return
     from sailrl.learner.shape import model_shape
 
     shape = model_shape(folder, trust_remote_code=config.model.trust_remote_code)
     cluster, assumed = _cluster(config, machines)
     plan = memory_plan(config, shape, cluster)
-    console.print(
+    say(
+        console,
         f"\n{shape.parameters / 1e9:.2f}B parameters on {cluster.nodes} x {cluster.gpus_per_node} GPUs of "
         f"{cluster.gpu_gib:g} GiB{assumed}; {config.placement} placement. GiB at most, not measured on GPUs:",
-        soft_wrap=True,
     )
     for gpu in plan.gpus:
         console.print(_table(gpu, cluster))
     concurrent = max(0, plan.kv_tokens) // plan.longest
-    console.print(
+    say(
+        console,
         f"KV cache of an engine: {max(0, plan.kv_tokens):,} tokens, {concurrent} sequences at their longest "
         f"({plan.longest:,}); up to {config.rollout.engine.max_concurrent} shorter ones run together",
-        soft_wrap=True,
     )
     host = ", ".join(f"{part} {gib(size)}" for part, size in plan.host.items())
-    console.print(f"memory of a machine: {gib(sum(plan.host.values()))} GiB ({host})", soft_wrap=True)
+    say(console, f"memory of a machine: {gib(sum(plan.host.values()))} GiB ({host})")
     keep = config.checkpoint.keep
-    console.print(f"disk for checkpoints: {gib(plan.disk)} GiB ({keep} kept, one being written)", soft_wrap=True)
+    say(console, f"disk for checkpoints: {gib(plan.disk)} GiB ({keep} kept, one being written)")
     if plan.where is not None:
         for line in _places(plan.where):
-            console.print(line, soft_wrap=True)
+            say(console, line)
     for fault in plan.faults():
-        console.print(f"DOES NOT FIT: {fault}", soft_wrap=True)
+        say(console, f"DOES NOT FIT: {fault}")
     if plan.faults():
-        console.print(advice(config, shape, cluster), soft_wrap=True)
+        say(console, advice(config, shape, cluster))
 
 
 def _config_folder(config: RlvrConfig, machines: Machines) -> Path | None:

@@ -13,6 +13,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from sailrl.config.evaluation import EvaluateConfig
 from sailrl.config.schema import ModelConfig
@@ -215,16 +216,17 @@ def print_evals(folder: Path, console: Console | None = None) -> None:
     found = {(line["model"], line["asked"]): line for line in lines}
     asked = list(dict.fromkeys(line["asked"] for line in lines))
     problems = max((line["problems"] for line in lines), default=0)
-    table = Table(title=f"{safe(folder.name)}: {problems:,} held-out problems", title_justify="left")
+    table = Table(title=Text(safe(f"{folder.name}: {problems:,} held-out problems")), title_justify="left")
     table.add_column("model")
     for way in asked:
-        table.add_column(f"{safe(way)}: accuracy", justify="right")
+        table.add_column(Text(safe(f"{way}: accuracy")), justify="right")
         table.add_column("tokens", justify="right")
     for name in dict.fromkeys(line["model"] for line in lines):
-        cells = [safe(name)]
+        cells = [Text(safe(name))]
         for way in asked:
             line = found.get((name, way))
-            cells += ["–", "–"] if line is None else [_accuracy(line), f"{line['response_tokens']:.1f}"]
+            numbers = ["–", "–"] if line is None else [_accuracy(line), f"{line['response_tokens']:.1f}"]
+            cells += map(Text, numbers)
         table.add_row(*cells)
     (console or Console(highlight=False)).print(table)
 

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from sailrl.report.histogram import draw_histogram
-from sailrl.report.safe_text import safe
+from sailrl.report.safe_text import safe, say
 from sailrl.report.shown import percent
 
 HISTOGRAM, REPORT = "histogram.png", "report.json"
@@ -70,10 +70,10 @@ def print_filter(report: FilterReport, folder: Path, console: Console | None = N
     if len(report.tasks) > 1:
         console.print(_by_task(report))
     if report.kept:
-        console.print(f"kept       {folder / 'kept.jsonl'}", soft_wrap=True)
+        say(console, f"kept       {folder / 'kept.jsonl'}")
     if any(report.accuracies.values()):
         try:
-            console.print(f"histogram  {draw_histogram(report.accuracies, title, folder / HISTOGRAM)}", soft_wrap=True)
+            say(console, f"histogram  {draw_histogram(report.accuracies, title, folder / HISTOGRAM)}")
         except (ImportError, OSError) as error:  # the numbers are there without their picture
             log.warning("no histogram: %s", error)
 

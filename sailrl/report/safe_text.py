@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import unicodedata
 
-from rich.markup import escape
+from rich.console import Console
+from rich.text import Text
 
 ELLIPSIS = "…"
 # Cc controls (ESC starts terminal commands), Cf formats (bidi overrides reorder what is read), Cs lone surrogates
@@ -28,9 +29,9 @@ def safe_lines(text: str) -> str:
     return "".join(c if c in "\n\t" else _shown(c) for c in text)
 
 
-def safe_markup(text: str, width: int | None = None) -> str:
-    """Like ``safe``, for places that read rich markup: ``[red]`` is printed as it stands."""
-    return escape(safe(text, width))
+def say(console: Console, text: str) -> None:
+    """Prints lines as they stand: ``[red]`` in them is no markup, and none is broken where the terminal ends."""
+    console.print(Text(safe_lines(text)), soft_wrap=True)
 
 
 def _shown(character: str) -> str:

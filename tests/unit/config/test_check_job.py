@@ -51,6 +51,31 @@ def test_a_good_configuration_ends_with_ok(base: Path) -> None:
     assert printed.endswith("ok\n")
 
 
+def test_what_stands_in_the_data_neither_stops_nor_steers_the_terminal(base: Path) -> None:
+    Path("train.jsonl").write_text('{"prompt": "1 + 1", "answer": "2", "task": "[/b]\\u001b[2J"}\n')
+    printed, error = checked(base)
+    assert error == ""
+    assert "data.train: 1 problems ([/b]\\x1b[2J 1)" in printed
+
+
+@pytest.mark.parametrize(
+    ("kind", "text"),
+    [
+        ("sft", "model: {path: org/model}\ndata: {train: {path: train.jsonl}, on_bad_row: skip}\n"),
+        (
+            "eval",
+            "models: {one: {path: org/model}}\ndata: {problems: {path: train.jsonl}, on_bad_row: skip}\n"
+            "rewards: {parts: {right: {use: 'mine.py:Right', weight: 1.0}}}\n",
+        ),
+    ],
+)
+def test_the_rows_of_every_kind_of_job_are_counted(base: Path, kind: str, text: str) -> None:
+    base.write_text(f"kind: {kind}\n{text}")
+    printed, error = checked(base)
+    assert error == ""
+    assert "2 problems (math 1, no task 1), 1 bad rows left out:" in printed
+
+
 def test_the_table_comes_before_the_complaints(base: Path) -> None:
     printed, error = checked(base, "data.train.path=nowhere.jsonl", "model.path=./nowhere")
     assert "prompts per episode" in printed
