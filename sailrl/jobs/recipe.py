@@ -16,7 +16,7 @@ from sailrl.config.schema import JobConfig
 from sailrl.errors import ConfigError, DataError
 from sailrl.jobs import run_state
 from sailrl.jobs.run import run_stage
-from sailrl.jobs.start_eval import EVALS, print_evals
+from sailrl.report.evals import EVALS, print_evals
 from sailrl.report.shown import span
 
 DONE = "done.json"

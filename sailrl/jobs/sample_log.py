@@ -73,8 +73,7 @@ class SampleLog:
 
     def __init__(self, run_dir: Path, made: Mapping[str, Any]) -> None:
         self.path = run_dir / FOLDER / f"{digest(made)[:16]}.jsonl"
-        size = self.path.stat().st_size if self.path.exists() else 0
-        self._file = AppendOnlyFile(self.path, resume_at=size or None)
+        self._file = AppendOnlyFile.going_on(self.path)
         self._known: dict[str, _Known] = {}
         for offset, record in jsonl.read(self.path):
             self._note(offset, record)

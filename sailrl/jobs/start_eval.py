@@ -3,17 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import math
-from collections.abc import Mapping
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
-
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from sailrl.config.evaluation import EvaluateConfig
 from sailrl.config.schema import ModelConfig
@@ -23,19 +18,20 @@ from sailrl.data.processor import load_processor
 from sailrl.data.template import Template
 from sailrl.jobs.engines import EngineSpec, open_pool, score_rollout
 from sailrl.jobs.placement import cluster, nodes, worker_places
-from sailrl.report import jsonl
+from sailrl.jobs.sample_log import digest
+from sailrl.report.evals import EVALS, print_evals, read_evals
 from sailrl.report.jsonl import AppendOnlyFile
 from sailrl.report.progress import Progress, open_progress
-from sailrl.report.safe_text import safe
 from sailrl.report.shown import percent
 from sailrl.rollout.collect import check_unscored, sample_groups, wave_seed
 from sailrl.rollout.engine import Sampling
 from sailrl.rollout.pool import RolloutPool
+from sailrl.scoring.resume import identity
 from sailrl.scoring.scorer import Scorer
 from sailrl.scoring.spec import ScoringSpec
 from sailrl.types import Group, Problem
 
-EVALS, RESPONSES = "evals.jsonl", "responses.jsonl"
+RESPONSES = "responses.jsonl"
 
 
 def start_eval(config: EvaluateConfig, folder: Path) -> None:
@@ -45,9 +41,9 @@ def start_eval(config: EvaluateConfig, folder: Path) -> None:
         SailError: a model, a problem or an engine cannot be used.
     """
     problems = load_problems(config.data.problems, on_bad_row=config.data.on_bad_row).problems
-    done = {_key(line) for line in _lines(folder)}
+    done = read_evals(folder)
     ways = [(name, asked) for name in config.models for asked in config.instructions]
-    todo = [way for way in ways if _key(_what(config, *way)) not in done]
+    todo = [way for way in ways if not any(_what(config, *way).items() <= line.items() for line in done)]
     if todo:
         with open_progress(folder.name, len(ways)) as progress:
             asyncio.run(_try_all(config, folder, problems, todo, progress))
@@ -57,8 +53,12 @@ def start_eval(config: EvaluateConfig, folder: Path) -> None:
 async def _try_all(
     config: EvaluateConfig, folder: Path, problems: list[Problem], todo: list[tuple[str, str]], progress: Progress
 ) -> None:
-    evals, responses = _append(folder / EVALS), _append(folder / RESPONSES)
-    with cluster(), Scorer(ScoringSpec.from_config(config.rewards)) as scorer:
+    with (
+        closing(AppendOnlyFile.going_on(folder / EVALS)) as evals,
+        closing(AppendOnlyFile.going_on(folder / RESPONSES)) as responses,
+        cluster(),
+        Scorer(ScoringSpec.from_config(config.rewards)) as scorer,
+    ):
         engines = _Engines(config, folder, progress)
         try:
             for name, asked in todo:
@@ -74,8 +74,6 @@ async def _try_all(
                 )
         finally:
             await engines.stop()
-            evals.close()
-            responses.close()
 
 
 class _Engines:
@@ -186,51 +184,19 @@ def _rows(groups: list[Group], name: str, asked: str) -> list[dict[str, Any]]:
 
 
 def _what(config: EvaluateConfig, name: str, asked: str) -> dict[str, Any]:
+    """What a line of ``evals.jsonl`` is about; with another of these values it is tried again."""
+    decides = {
+        "data": config.data.model_dump(mode="json", exclude={"instruction"}),
+        "sampling": config.rollout.model_dump(include={"top_p", "top_k", "max_response_tokens"}),
+        "rewards": identity(ScoringSpec.from_config(config.rewards)),
+    }
     return {
         "model": name,
         "path": config.models[name].path,
+        "dtype": config.models[name].dtype,
         "asked": asked,
         "instruction": config.instructions[asked],
         "samples": config.samples,
         "temperature": config.temperature,
+        "settings": digest(decides),
     }
-
-
-def _key(line: Mapping[str, Any]) -> str:
-    names = ("model", "path", "asked", "instruction", "samples", "temperature")
-    return json.dumps([line.get(name) for name in names])
-
-
-def _append(path: Path) -> AppendOnlyFile:
-    return AppendOnlyFile(path, resume_at=path.stat().st_size if path.is_file() else None)
-
-
-def _lines(folder: Path) -> list[dict[str, Any]]:
-    path = folder / EVALS
-    return [line for _, line in jsonl.read(path)] if path.is_file() else []
-
-
-def print_evals(folder: Path, console: Console | None = None) -> None:
-    """The table: a row per model, accuracy and mean length for every way of asking."""
-    lines = _lines(folder)
-    found = {(line["model"], line["asked"]): line for line in lines}
-    asked = list(dict.fromkeys(line["asked"] for line in lines))
-    problems = max((line["problems"] for line in lines), default=0)
-    table = Table(title=Text(safe(f"{folder.name}: {problems:,} held-out problems")), title_justify="left")
-    table.add_column("model")
-    for way in asked:
-        table.add_column(Text(safe(f"{way}: accuracy")), justify="right")
-        table.add_column("tokens", justify="right")
-    for name in dict.fromkeys(line["model"] for line in lines):
-        cells = [Text(safe(name))]
-        for way in asked:
-            line = found.get((name, way))
-            numbers = ["–", "–"] if line is None else [_accuracy(line), f"{line['response_tokens']:.1f}"]
-            cells += map(Text, numbers)
-        table.add_row(*cells)
-    (console or Console(highlight=False)).print(table)
-
-
-def _accuracy(line: Mapping[str, Any]) -> str:
-    error = line["standard_error"]
-    return percent(line["accuracy"]) + (f" ± {100 * error:.1f}" if error is not None else "")

@@ -37,6 +37,11 @@ class AppendOnlyFile:
         self.size = self._rewind(resume_at or 0)
         """In bytes, so far."""
 
+    @classmethod
+    def going_on(cls, path: Path) -> AppendOnlyFile:
+        """The file with every whole line that it has; a new one where there is none."""
+        return cls(path, resume_at=path.stat().st_size if path.is_file() else None)
+
     def append(self, *records: Mapping[str, Any]) -> None:
         """Writes the records, one line each.
 

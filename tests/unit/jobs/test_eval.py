@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from sailrl.config.evaluation import EvaluateConfig
 from sailrl.config.schema import ModelConfig
-from sailrl.jobs.start_eval import EVALS, _numbers, _same_shape, print_evals
+from sailrl.jobs.start_eval import _numbers, _same_shape, _what
+from sailrl.report.evals import EVALS, print_evals
 from sailrl.types import Completion, Group, Problem, Prompt, Rollout, Score
 
 
@@ -47,6 +49,31 @@ def test_the_table_has_a_row_per_model_and_two_columns_per_way(tmp_path: Path) -
     assert "50.0% ± 1.0" in rows["a"]
     assert "30.0" in rows["a"]
     assert rows["b"].count("–") == 2  # not tried yet
+
+
+def test_what_was_tried_with_other_settings_is_tried_again_and_shown_as_last_found(tmp_path: Path) -> None:
+    def config(**rollout: float) -> EvaluateConfig:
+        return EvaluateConfig.model_validate(
+            {
+                "kind": "eval",
+                "models": {"a": {"path": "org/model"}},
+                "data": {"problems": {"path": "held_out.jsonl"}},
+                "rewards": {"parts": {"boxed": {"use": "rewards.boxed:BoxedAnswer", "weight": 1.0}}},
+                "rollout": rollout,
+            }
+        )
+
+    short, long = (_what(config(max_response_tokens=limit), "a", "direct") for limit in (128, 256))
+    assert short != long
+    assert long == _what(config(max_response_tokens=256, workers=2), "a", "direct")  # which changes no answer
+    found = {"standard_error": None, "response_tokens": 9.0}
+    lines = [{**short, **found, "accuracy": 0.25, "problems": 900}, {**long, **found, "accuracy": 0.5, "problems": 512}]
+    (tmp_path / EVALS).write_text("".join(json.dumps(line) + "\n" for line in lines))
+    output = io.StringIO()
+    print_evals(tmp_path, Console(file=output, width=120))
+    assert ": 512" in output.getvalue()
+    assert "50.0%" in output.getvalue()
+    assert "25.0%" not in output.getvalue()
 
 
 def test_engines_are_kept_for_models_of_one_shape_only(tmp_path: Path) -> None:

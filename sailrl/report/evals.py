@@ -1,0 +1,49 @@
+"""What ``sailrl eval`` has found: the lines of ``evals.jsonl``, and the table of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from sailrl.report import jsonl
+from sailrl.report.safe_text import safe
+from sailrl.report.shown import percent
+
+EVALS = "evals.jsonl"
+
+
+def read_evals(folder: Path) -> list[dict[str, Any]]:
+    """One line per model and way of asking that was tried; none before the first."""
+    path = folder / EVALS
+    return [line for _, line in jsonl.read(path)] if path.is_file() else []
+
+
+def print_evals(folder: Path, console: Console | None = None) -> None:
+    """The table: a row per model, accuracy and mean length for every way of asking, each as it was last tried."""
+    lines = read_evals(folder)
+    found = {(line["model"], line["asked"]): line for line in lines}
+    asked = list(dict.fromkeys(line["asked"] for line in lines))
+    problems = max((line["problems"] for line in found.values()), default=0)
+    table = Table(title=Text(safe(f"{folder.name}: {problems:,} held-out problems")), title_justify="left")
+    table.add_column("model")
+    for way in asked:
+        table.add_column(Text(safe(f"{way}: accuracy")), justify="right")
+        table.add_column("tokens", justify="right")
+    for name in dict.fromkeys(line["model"] for line in lines):
+        cells = [Text(safe(name))]
+        for way in asked:
+            line = found.get((name, way))
+            numbers = ["–", "–"] if line is None else [_accuracy(line), f"{line['response_tokens']:.1f}"]
+            cells += map(Text, numbers)
+        table.add_row(*cells)
+    (console or Console(highlight=False)).print(table)
+
+
+def _accuracy(line: Mapping[str, Any]) -> str:
+    error = line["standard_error"]
+    return percent(line["accuracy"]) + (f" ± {100 * error:.1f}" if error is not None else "")
