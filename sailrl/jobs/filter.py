@@ -21,12 +21,11 @@ from sailrl.jobs.filter_out import (
     whole_files,
 )
 from sailrl.jobs.filter_pool import Dropped, ProblemPool, load_pool
+from sailrl.jobs.run_folder import list_left_out
 from sailrl.jobs.sample_log import SampleLog, made_by
 from sailrl.jobs.scored_rows import ScoredRows
 from sailrl.report.filter_report import FilterReport, print_filter
 from sailrl.report.progress import Progress, open_progress
-
-LISTED_BAD_ROWS = "bad_rows.txt"
 
 
 def start_filter(config: FilterConfig, folder: Path) -> None:
@@ -73,7 +72,7 @@ def _by_sampling(config: FilterConfig, folder: Path, progress: Progress) -> Filt
     assert config.model is not None
     progress.stage("reading problems")
     pool = load_pool(config, config.data)
-    _list_bad_rows(pool, folder, progress)
+    list_left_out(folder, pool.bad_rows, progress.message)
     weights = config.model.path
     if weights is None:
         from sailrl.jobs.prepare import model_folder
@@ -119,9 +118,3 @@ def _tried(config: FilterConfig, pool: ProblemPool, log: SampleLog) -> Iterator[
             yield Dropped(case.row, "prompt", "too_long", {"prompt_tokens": record["prompt_tokens"]})
         else:
             yield tried(case.row, record["responses"][: config.samples], config.correct_score)
-
-
-def _list_bad_rows(pool: ProblemPool, folder: Path, progress: Progress) -> None:
-    if pool.bad_rows:
-        (folder / LISTED_BAD_ROWS).write_text("".join(f"{bad}\n" for bad in pool.bad_rows))
-        progress.message(f"left out {len(pool.bad_rows):,} bad rows, listed in {folder / LISTED_BAD_ROWS}")

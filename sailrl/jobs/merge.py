@@ -18,7 +18,8 @@ from safetensors.torch import save_file
 from sailrl.errors import DataError
 from sailrl.jobs.run_folder import write_whole
 
-ADAPTER, CONFIG, INDEX = "adapter_config.json", "config.json", "model.safetensors.index.json"
+ADAPTER, CONFIG = "adapter_config.json", "config.json"
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PASSING = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache")
 """Entries of a config.json in which models of one kind may differ."""
 FAR = 0.1
@@ -83,9 +84,12 @@ def _shares(folders: Sequence[Path], weights: Sequence[float]) -> list[float]:
 def _refuse_strangers(folders: Sequence[Path]) -> None:
     """Averaging models of different kinds gives none that works (the paper: 74.5 and 75.4 became 12.9)."""
     first = folders[0]
+    for folder in folders:
+        if (folder / ADAPTER).is_file():
+            raise DataError(
+                f"{folder} is an adapter. First merge it into its base model: `sailrl merge {folder} --out FOLDER`."
+            )
     for other in folders[1:]:
-        if (other / ADAPTER).is_file():
-            raise DataError(f"{other} is an adapter: first merge it into its base model, on its own")
         mine, theirs = _json(first / CONFIG), _json(other / CONFIG)
         keys = sorted({*mine, *theirs} - set(PASSING))
         differing = [key for key in keys if mine.get(key) != theirs.get(key)]
@@ -107,10 +111,15 @@ class _Weights:
         self.folder = folder
         index = folder / INDEX
         if index.is_file():
-            self.files: dict[str, str] = _json(index)["weight_map"]
+            self.files: dict[str, str] = _json(index).get("weight_map", {})
+            for name in self.files.values():
+                if Path(name).name != name:  # it is written to under this name, too
+                    raise DataError(f"{index} names {name!r}, but weights lie beside their index: file names only.")
+        elif (folder / SINGLE).is_file():
+            with safe_open(folder / SINGLE, framework="pt") as file:
+                self.files = dict.fromkeys(file.keys(), SINGLE)
         else:
-            with safe_open(folder / "model.safetensors", framework="pt") as file:
-                self.files = dict.fromkeys(file.keys(), "model.safetensors")
+            raise DataError(f"{folder} has no weights: neither {SINGLE} nor {INDEX}. Save the model as safetensors.")
 
     def tensor(self, name: str) -> torch.Tensor:
         with safe_open(self.folder / self.files[name], framework="pt") as file:
@@ -139,7 +148,7 @@ def _soup(models: Sequence[_Weights], shares: Sequence[float], folders: Sequence
         names = [name for name, where in first.files.items() if where == file]
         save_file(dict(_averaged(names, models, shares, distance)), out / file, metadata={"format": "pt"})
     for path in folders[0].iterdir():
-        if path.is_file() and (path.suffix != ".safetensors"):
+        if path.is_file() and path.suffix != ".safetensors":
             shutil.copy2(path, out / path.name)
     for number, folder in enumerate(folders[1:], start=1):
         apart = distance.of(number)

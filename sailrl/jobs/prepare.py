@@ -12,12 +12,10 @@ from sailrl.data.images import FOLDER, ImageStore
 from sailrl.data.problems import load_problems
 from sailrl.data.processor import Processor, load_processor
 from sailrl.data.template import Template
-from sailrl.jobs.run_folder import write_whole
+from sailrl.jobs.run_folder import list_left_out, write_whole
 from sailrl.jobs.sft_data import imitation_sample, load_imitations
 from sailrl.report.progress import Progress
 from sailrl.types import Problem, Prompt
-
-LISTED_BAD_ROWS = "bad_rows.txt"
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,9 +62,7 @@ def prepare(config: RlvrConfig, run_dir: Path, progress: Progress) -> Prepared:
     template = Template(processor, store, config.data, images_per_prompt=config.rollout.engine.images_per_prompt)
     train_prompts = prompts(train)
     eval_prompts = prompts(held_out) if held_out else []
-    if bad:
-        (run_dir / LISTED_BAD_ROWS).write_text("".join(f"{line}\n" for line in bad))
-        progress.message(f"left out {len(bad)} bad rows, listed in {run_dir / LISTED_BAD_ROWS}")
+    list_left_out(run_dir, bad, progress.message)
     if config.warm_start is not None:
         warm = run_dir / "warm_start"
         if not warm.is_dir():

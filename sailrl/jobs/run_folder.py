@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from sailrl.config.base import Section
 from sailrl.config.load import resolved_yaml
 from sailrl.errors import ConfigError
 
-LOCK, RESOLVED = ".lock", "resolved.yaml"
+LOCK, RESOLVED, BAD_ROWS = ".lock", "resolved.yaml", "bad_rows.txt"
 
 
 @contextmanager
@@ -51,12 +51,25 @@ def claimed(folder: Path, config: Section) -> Iterator[None]:
 
 
 def write_whole(folder: Path, write: Callable[[Path], object]) -> None:
-    """Lets ``write`` fill a folder that gets its name only when it is whole."""
+    """Lets ``write`` fill a folder that gets its name only when it is whole; nothing of it stays when that fails."""
     partial = folder.with_name(f".writing-{folder.name}")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    write(partial)
+    try:
+        write(partial)
+    except BaseException:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
     partial.rename(folder)
+
+
+def list_left_out(folder: Path, rows: Sequence[object], say: Callable[[str], None]) -> None:
+    """Lists bad rows, one per line with its rule, in ``bad_rows.txt``; without any there is no such file."""
+    path = folder / BAD_ROWS
+    path.unlink(missing_ok=True)
+    if rows:
+        path.write_text("".join(f"{row}\n" for row in rows))
+        say(f"left out {len(rows):,} bad rows, listed in {path}")
 
 
 def _unwritable(folder: Path, error: OSError) -> ConfigError:

@@ -11,8 +11,8 @@ from sailrl.config.sft import SftConfig
 from sailrl.data.images import FOLDER, ImageStore
 from sailrl.data.processor import Processor, load_processor
 from sailrl.data.template import Template
-from sailrl.jobs.prepare import LISTED_BAD_ROWS, model_folder
-from sailrl.jobs.run_folder import write_whole
+from sailrl.jobs.prepare import model_folder
+from sailrl.jobs.run_folder import list_left_out, write_whole
 from sailrl.jobs.sft import Logging, supervised_policy, train_sft
 from sailrl.jobs.sft_data import Imitations, Prepared, load_imitations, prepare_samples
 from sailrl.learner.model import Policy
@@ -35,7 +35,7 @@ def start_sft(config: SftConfig, folder: Path) -> None:
         processor, store = load_processor(config.model, config.data, model), ImageStore(folder / FOLDER)
         progress.stage(f"reading {len(rows.rows):,} rows")
         prepared = prepare_samples(rows.rows, Template(processor, store, config.data), processor, config.data)
-        _say_what_was_left_out(rows, prepared, config, folder, progress)
+        _say_what_was_left_out(rows, prepared, folder, progress)
         steps = training.steps or training.epochs * math.ceil(len(prepared.samples) / training.rows_per_step)
         progress.expect(steps)
         policy = supervised_policy(
@@ -61,13 +61,8 @@ def _write(policy: Policy, processor: Processor, out: Path) -> None:
     processor.save(out)
 
 
-def _say_what_was_left_out(
-    rows: Imitations, prepared: Prepared, config: SftConfig, folder: Path, progress: Progress
-) -> None:
-    bad = [*map(str, rows.bad_rows), *prepared.unusable]
-    if bad:
-        (folder / LISTED_BAD_ROWS).write_text("".join(f"{line}\n" for line in bad))
-        progress.message(f"left out {len(bad)} bad rows, listed in {folder / LISTED_BAD_ROWS}")
+def _say_what_was_left_out(rows: Imitations, prepared: Prepared, folder: Path, progress: Progress) -> None:
+    list_left_out(folder, [*rows.bad_rows, *prepared.unusable], progress.message)
     for step, reasons in rows.dropped.items():
         progress.message(f"{step}: " + ", ".join(f"{count:,} {reason}" for reason, count in reasons.items()))
     if prepared.too_long:

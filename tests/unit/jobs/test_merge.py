@@ -74,9 +74,29 @@ def test_what_cannot_be_merged_says_why(tiny_folder: Path, tmp_path: Path) -> No
         merge_job([tiny_folder, tiny_folder], tmp_path / "out", weights=[1.0, -1.0])
     with pytest.raises(DataError, match="is no model folder"):
         merge_job([tmp_path, tiny_folder], tmp_path / "out")
+    (tmp_path / "empty").mkdir()
+    shutil.copy(tiny_folder / "config.json", tmp_path / "empty")
+    shutil.copy(tiny_folder / "tokenizer.json", tmp_path / "empty")
+    with pytest.raises(DataError, match="has no weights"):
+        merge_job([tiny_folder, tmp_path / "empty"], tmp_path / "out")
     (tmp_path / "there").mkdir()
     with pytest.raises(DataError, match="is there already"):
         merge_job([tiny_folder, tiny_folder], tmp_path / "there")
+
+
+def test_an_index_cannot_make_a_merge_write_elsewhere(tiny_folder: Path, tmp_path: Path) -> None:
+    precious = tmp_path / "precious.safetensors"
+    shutil.copy(tiny_folder / "model.safetensors", precious)
+    before = precious.stat().st_mtime_ns
+    hostile = Path(shutil.copytree(tiny_folder, tmp_path / "hostile"))
+    names = load_file(precious).keys()
+    (hostile / "model.safetensors.index.json").write_text(
+        json.dumps({"weight_map": dict.fromkeys(names, str(precious))})
+    )
+    with pytest.raises(DataError, match=r"precious.*file names only"):
+        merge_job([hostile, tiny_folder], tmp_path / "out")
+    assert precious.stat().st_mtime_ns == before
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
 def test_an_adapter_and_its_base_become_one_plain_model(tiny_folder: Path, tmp_path: Path) -> None:

@@ -14,7 +14,8 @@ from rich.console import Console
 from sailrl.config.schema import RlvrConfig
 from sailrl.data.images import FOLDER, ImageStore
 from sailrl.errors import DataError
-from sailrl.jobs.prepare import LISTED_BAD_ROWS, Prepared, prepare
+from sailrl.jobs.prepare import Prepared, prepare
+from sailrl.jobs.run_folder import BAD_ROWS
 from sailrl.report.progress import PlainProgress
 
 
@@ -61,7 +62,7 @@ def test_bad_rows_are_left_out_counted_and_listed_in_the_run_folder(
 ) -> None:
     prepared, shown = _prepared(rows, vlm_folder, tmp_path / "run", on_bad_row="skip")
     assert [prompt.problem.id for prompt in prepared.train] == ["first", "rows.jsonl:5"]
-    listed = (tmp_path / "run" / LISTED_BAD_ROWS).read_text().splitlines()
+    listed = (tmp_path / "run" / BAD_ROWS).read_text().splitlines()
     assert len(listed) == 3
     assert listed[0].startswith("rows.jsonl:2: images[0]: there is no file ")
     assert listed[1].startswith("problem cut: images[0]: image ")
