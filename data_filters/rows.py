@@ -20,7 +20,6 @@ from sailrl.types import Filter, ImageSource, Score, Verdict
 Row: TypeAlias = Mapping[str, Any]
 
 CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
-_CJK_CHARACTER = re.compile(f"[{CJK}]")
 _UNIT = re.compile(f"[{CJK}]|[^\\s{CJK}]+")
 
 

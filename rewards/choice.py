@@ -41,12 +41,6 @@ class ChoiceGold:
     """The text beside a gold letter when there are no choices ("B. Paris")."""
 
 
-def letter_of(s: str) -> int | None:
-    """0 for "A", "(a)", "A.", "Option A"; None for anything else."""
-    named = _named(clean(s))
-    return named[0] if named is not None and not named[1] else None
-
-
 def gold_choice(gold: str | int, choices: Sequence[str]) -> ChoiceGold | None:
     """The gold as options: an option's text, letters, "B. Paris", or a 0-based index; None when it is none of them."""
     texts = tuple(str(c) for c in choices)

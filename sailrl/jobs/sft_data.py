@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import numpy as np
-
 from data_filters.pipeline import Pipeline
 from sailrl import plugins
 from sailrl.config.schema import SourceConfig
@@ -20,7 +18,7 @@ from sailrl.data.processor import Processor
 from sailrl.data.rows import OnBadRow
 from sailrl.data.template import Template
 from sailrl.errors import DataError
-from sailrl.types import Problem, Prompt
+from sailrl.types import Completion, Problem, Prompt
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,15 +133,8 @@ def prompt_sample(prompt: Prompt, response: str, processor: Processor) -> Sample
         fault = check_placeholders([], answer, processor.image_id, [])
         if fault is not None:
             raise DataError(f"problem {prompt.problem.id}: its response cannot be imitated: {fault}")
-    ids = np.asarray(answer, dtype=np.int32)
-    return Sample(
-        prompt_ids=np.asarray(prompt.token_ids, dtype=np.int32),
-        response_ids=ids,
-        engine_logp=np.zeros(len(ids), np.float32),
-        advantage=0.0,
-        images=tuple(prompt.images),
-        image_tokens=len(prompt.token_ids) - len(prompt.engine_ids) + len(prompt.images),
-    )
+    given = Completion(answer, [0.0] * len(answer), response, finish_reason="stop", version=0)
+    return Sample.of(prompt, given, advantage=0.0)
 
 
 @dataclass(slots=True)
@@ -184,6 +175,6 @@ def prepare_samples(rows: Sequence[Imitation], template: Template, processor: Pr
     if not done.samples:
         raise DataError(
             f"none of {len(rows)} rows has at most data.max_tokens = {data.max_tokens} tokens "
-            f"({done.too_long} too long, {len(done.unusable)} unusable)."
+            f"({done.too_long} too long, {len(done.unusable)} unusable). Raise data.max_tokens, or bring other rows."
         )
     return done

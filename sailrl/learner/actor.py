@@ -79,11 +79,10 @@ class LearnerActor:
         else:
             sharing = config.learner.shard_ranks
             policy = shard(build, device, shard_ranks=sharing, offload=config.learner.offload == "optimizer")
-        longest = config.rollout.max_response_tokens
         objective = Objective(
             config.algorithm,
             config.mismatch,
-            max_response_tokens=longest,
+            max_response_tokens=config.rollout.max_response_tokens,
             first_mean_dlogp=config.sync.probe_tolerance,
         )
         self._learner = Learner(policy, objective, config.learner)

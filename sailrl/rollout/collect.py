@@ -174,9 +174,13 @@ async def sample_groups(
 
     scoring: dict[int, asyncio.Future[Group]] = {}
     requests = [Request(i, p.engine_ids, p.images, len(p.token_ids)) for i, p in enumerate(prompts)]
-    async for index, completions in pool.generate(requests, sampling, seed=seed):
-        scoring[index] = asyncio.ensure_future(scored(index, completions))
-    return [await scoring[i] for i in range(len(prompts))]
+    try:
+        async for index, completions in pool.generate(requests, sampling, seed=seed):
+            scoring[index] = asyncio.ensure_future(scored(index, completions))
+        return [await scoring[i] for i in range(len(prompts))]
+    finally:
+        for task in scoring.values():  # nobody waits any more for what is left after a failure
+            task.cancel()
 
 
 def check_unscored(groups: Sequence[Group], max_rate: float) -> None:
