@@ -1,11 +1,13 @@
 """LLM-assisted rewriting of multiple choice that rules cannot convert, with checks that the answer survives it.
 
 Source: SAIL-VL2 (arXiv 2509.14033) section 4.2.3, filter 1 (an LLM converts; prompt and checks are not published).
-The model behind ``rewrite`` and ``solve`` is the caller's; this module only decides whether to believe it.
+The model behind ``rewrite`` and ``solve`` is the caller's, :class:`data_filters.mcq_judge.JudgeRewriter` for one; this
+module only decides whether to believe it.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TypeAlias
@@ -20,74 +22,92 @@ from data_filters.mcq import (
 )
 from data_filters.mcq_options import split_options
 from data_filters.rows import Conversion, Row, normalise
-from sailrl.types import Verdict
+from rewards.boxed import BoxedAnswer
+from rewards.judge_text import plain
+from sailrl.errors import RewardError
+from sailrl.types import Problem, Verdict
 
 Rewrite: TypeAlias = Callable[[Row], Awaitable[Mapping[str, str] | None]]
-"""Gets the multiple-choice row; returns ``{"question": ..., "answer": ...}``, or None when it cannot be rewritten."""
+"""Gets the multiple-choice row, its answer being the right option's text; returns ``{"question": .., "answer": ..}``, or
+None when it cannot be rewritten. Raises RewardError when nobody answered."""
 Solve: TypeAlias = Callable[[Row], Awaitable[str]]
-"""Gets the rewritten row without its answer; returns the answer it finds from the question (and the images) alone."""
-Same: TypeAlias = Callable[[str, str], bool]
-"""Whether two answers are the same."""
+"""Gets the rewritten row without its answer; returns the answer it finds from the question (and the images) alone.
+Raises RewardError when nobody answered."""
 
 REWRITABLE = ("needs_options", "approximate", "options_refer")
 """What keeps a question multiple choice although its answer is a number or a formula: wording, which a rewrite can
 mend."""
+UNANSWERED = "rewrite_unanswered"
+_MARKS_IN_FRONT = re.compile(r"\s*(?:<(?:image|video)>\s*)*")
+_MARK = re.compile(r"<(?:image|video)>")
+_boxed = BoxedAnswer()
 
 
-def same_text(left: str, right: str) -> bool:
-    """Equal up to case, full-width forms, spacing and dollar signs."""
-    return normalise(left).replace(" ", "").replace("$", "") == normalise(right).replace(" ", "").replace("$", "")
+def same_answer(given: str, reference: str) -> bool:
+    """Whether the answer reward would take one for the other, by its rules alone (no symbolic step)."""
+    score = _boxed.fast(f"\\boxed{{{given.replace('$', '').strip()}}}", Problem(answer=reference))
+    return score is not None and score.value == 1.0
 
 
 @dataclass(frozen=True)
 class RewriteMcq:
     """Converts by rule, and asks ``rewrite`` for what the rules leave because of its wording.
 
-    A rewrite is believed when its answer is the reference option, its question stands without options, does not contain
-    the answer, and ``solve`` (when given) finds the answer without having seen the options. Reasons beside those of
-    :class:`~data_filters.mcq.McqToFree`: ``rewritten``, ``rewrite_refused``, ``rewrite_changed_answer``,
-    ``rewrite_needs_options``, ``rewrite_gives_answer``, ``rewrite_not_derivable``.
+    A rewrite is believed when its answer is the reference option, its question stands without options, holds neither
+    the answer nor marks of its own, and ``solve`` finds the answer without having seen the options. Everything else
+    stays as the rules left it. Reasons beside those of :class:`~data_filters.mcq.McqToFree`: ``rewritten``,
+    ``rewrite_refused``, ``rewrite_changed_answer``, ``rewrite_needs_options``, ``rewrite_has_marks`` (of images or of
+    a chat template), ``rewrite_gives_answer``, ``rewrite_not_derivable``, ``rewrite_unanswered`` (nobody was there).
     """
 
     rewrite: Rewrite
-    solve: Solve | None = None
-    same: Same = same_text
+    solve: Solve
     rules: McqToFree = field(default_factory=McqToFree)
 
     async def convert(self, row: Row) -> Conversion:
         """Converts one problem row, by rule if possible."""
         by_rule = self.rules.convert(row)
-        if by_rule.verdict.reason not in REWRITABLE:
-            return by_rule
         options = split_options(question_text(row), row.get("choices") or ())
         letter = answer_letter(options, row.get("answer")) if options else None
-        if options is None or letter is None:
+        if by_rule.verdict.reason not in REWRITABLE or options is None or letter is None:
             return by_rule
         answer = options.texts[options.letters.index(letter)]
-        if not is_quantity_or_formula(answer):
-            return by_rule
-        proposal = await self.rewrite(row)
-        if proposal is None:
-            return Conversion(by_rule.row, Verdict(by_rule.verdict.keep, "rewrite_refused", by_rule.verdict.evidence))
-        converted = free_response(row, options, letter, proposal["question"])
-        reason = await self._objection(converted, proposal, options.question, answer)
-        if reason is not None:
-            evidence = {**by_rule.verdict.evidence, "proposal": dict(proposal)}
-            return Conversion(by_rule.row, Verdict(by_rule.verdict.keep, reason, evidence))
+        marks = _MARKS_IN_FRONT.match(options.question)
+        assert marks is not None  # it matches nothing, too
+        if not is_quantity_or_formula(answer) or _MARK.search(options.question, marks.end()):
+            return by_rule  # marks between the words stand where they mean something
+
+        def left(reason: str, **evidence: object) -> Conversion:
+            return Conversion(
+                by_rule.row, Verdict(by_rule.verdict.keep, reason, {**by_rule.verdict.evidence, **evidence})
+            )
+
+        try:
+            proposal = await self.rewrite({**row, "answer": answer})
+            if proposal is None:
+                return left("rewrite_refused")
+            reason = _objection(proposal, options.question, answer)
+            if reason is not None:
+                return left(reason, proposal=dict(proposal))
+            converted = free_response(row, options, letter, marks[0] + proposal["question"].strip())
+            unanswered = {name: value for name, value in converted.items() if name not in ("answer", "meta")}
+            solved = await self.solve(unanswered)
+        except RewardError as error:
+            return left(UNANSWERED, error=str(error))
+        if not same_answer(solved, answer):
+            return left("rewrite_not_derivable", proposal=dict(proposal), solved=solved)
         return Conversion(converted, Verdict(True, "rewritten", {"letter": letter, "answer": answer}))
 
-    async def _objection(self, converted: Row, proposal: Mapping[str, str], stem: str, answer: str) -> str | None:
-        question = proposal["question"]
-        if not self.same(proposal["answer"], answer):
-            return "rewrite_changed_answer"
-        if stands_alone(question) is not None or split_options(question) is not None:
-            return "rewrite_needs_options"
-        if _occurrences(answer, question) > _occurrences(answer, stem):
-            return "rewrite_gives_answer"
-        if self.solve is None:
-            return None
-        unanswered = {name: value for name, value in converted.items() if name not in ("answer", "meta")}
-        return None if self.same(await self.solve(unanswered), answer) else "rewrite_not_derivable"
+
+def _objection(proposal: Mapping[str, str], stem: str, answer: str) -> str | None:
+    question = proposal["question"]
+    if not same_answer(proposal["answer"], answer):
+        return "rewrite_changed_answer"
+    if plain(question) != question:
+        return "rewrite_has_marks"
+    if stands_alone(question) is not None or split_options(question) is not None:
+        return "rewrite_needs_options"
+    return "rewrite_gives_answer" if _occurrences(answer, question) > _occurrences(answer, stem) else None
 
 
 def _occurrences(answer: str, text: str) -> int:

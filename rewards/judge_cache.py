@@ -7,9 +7,11 @@ import json
 import os
 import tempfile
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
-Verdict = dict[str, bool]
+from rewards.judge_verdict import Verdict, is_verdict
 
 _MEMORY_ENTRIES = 100_000  # about 30 MB
 
@@ -35,8 +37,9 @@ class VerdictCache:
             self._memory.move_to_end(key)
         return verdict
 
-    def read(self, key: str) -> Verdict | None:
-        """From the folder. A damaged file counts as absent and is overwritten by the next verdict."""
+    def read(self, key: str, names: Sequence[str], texts: Sequence[str] = ()) -> Verdict | None:
+        """From the folder. A file that is damaged or holds anything but these booleans and texts counts as absent and is
+        overwritten by the next verdict."""
         if self._folder is None:
             return None
         try:
@@ -46,10 +49,10 @@ class VerdictCache:
         except (OSError, ValueError, KeyError, TypeError):
             self.errors += 1
             return None
-        if not isinstance(verdict, dict) or not all(isinstance(value, bool) for value in verdict.values()):
+        if not is_verdict(verdict, names, texts):
             self.errors += 1
             return None
-        return verdict
+        return cast(Verdict, verdict)
 
     def remember(self, key: str, verdict: Verdict) -> None:
         """Into memory only."""

@@ -19,12 +19,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
 from rewards.judge_breaker import Breaker
-from rewards.judge_cache import Verdict, VerdictCache
+from rewards.judge_cache import VerdictCache
 from rewards.judge_http import Reply, RequestFailed, post_chat
 from rewards.judge_images import JudgeImage
 from rewards.judge_metrics import JudgeMetrics
 from rewards.judge_settings import JudgeSettings
-from rewards.judge_verdict import parse_verdict, verdict_schema
+from rewards.judge_verdict import Verdict, parse_verdict, verdict_schema
 from sailrl.types import Score
 
 if TYPE_CHECKING:
@@ -46,6 +46,8 @@ class Inquiry:
     verdict: tuple[str, ...]
     """Names of the booleans that make up the answer."""
     images: tuple[JudgeImage, ...] = ()
+    texts: tuple[str, ...] = ()
+    """Names of the texts that the answer has beside them."""
 
     def messages(self, *, reminded: bool = False) -> list[dict[str, Any]]:
         """The chat messages. The images come first: they and the question are what the responses of a group share."""
@@ -68,6 +70,7 @@ class Inquiry:
             "text": self.text,
             "images": [image.digest for image in self.images],
             "verdict": self.verdict,
+            "texts": self.texts,
         }
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode("ascii")).hexdigest()
 
@@ -206,8 +209,9 @@ class JudgeClient:
     async def _answer(self, state: _LoopState, key: str, inquiry: Inquiry) -> Verdict | Unanswered:
         """Cache, queue, breaker, endpoint, in this order."""
         on_disk = self.settings.cache_dir is not None  # file systems may be slow, and this is the event loop
-        stored = await asyncio.to_thread(self._cache.read, key) if on_disk else None
-        if stored is not None and set(stored) == set(inquiry.verdict):
+        names, texts = inquiry.verdict, inquiry.texts
+        stored = await asyncio.to_thread(self._cache.read, key, names, texts) if on_disk else None
+        if stored is not None:
             self._metrics.count("cache_hits")
             self._cache.remember(key, stored)
             return stored
@@ -244,7 +248,7 @@ class JudgeClient:
         deadline = self._clock() + self.settings.deadline_s
         for reminded in (False, True):
             reply = await self._request(state, inquiry, deadline, reminded=reminded, probe=probe)
-            verdict = parse_verdict(reply.text, inquiry.verdict)
+            verdict = parse_verdict(reply.text, inquiry.verdict, inquiry.texts)
             if verdict is not None:
                 return verdict
             self._metrics.count("unreadable_replies")
@@ -291,7 +295,8 @@ class JudgeClient:
             **settings.extra_body,
         }
         if with_schema:
-            schema = {"name": "verdict", "strict": True, "schema": verdict_schema(inquiry.verdict)}
+            expected = verdict_schema(inquiry.verdict, inquiry.texts)
+            schema = {"name": "verdict", "strict": True, "schema": expected}
             body["response_format"] = {"type": "json_schema", "json_schema": schema}
         key = settings.api_key()
         if settings.api_key_env is not None and key is None:

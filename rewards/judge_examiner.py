@@ -6,12 +6,12 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
-from rewards.judge_cache import Verdict
 from rewards.judge_client import JudgeClient, Unanswered
 from rewards.judge_images import JudgeImage, UnusableImage, load_image
 from rewards.judge_prompts import JudgePrompt
 from rewards.judge_settings import JudgeSettings
 from rewards.judge_text import question_text
+from rewards.judge_verdict import Verdict
 from sailrl.types import Problem
 
 

@@ -20,7 +20,7 @@ _CONTROL = re.compile(
     r"\[(?=/?(?:INST|SYSTEM_PROMPT|IMG|IMG_BREAK|IMG_END)\])|<(?=</?SYS>>)"
 )
 _ZERO_WIDTH = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff"))
-_UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
+UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +109,7 @@ def shorten(text: str, max_chars: int) -> str:
 def plain(text: str) -> str:
     """Text that means nothing to a chat template or a tokenizer: control tokens broken up, control characters and lone
     surrogates replaced."""
-    return _UNPRINTABLE.sub("\ufffd", _CONTROL.sub(lambda found: _apart(found.group()), text))
+    return UNPRINTABLE.sub("\ufffd", _CONTROL.sub(lambda found: _apart(found.group()), text))
 
 
 def _apart(character: str) -> str:

@@ -1,23 +1,27 @@
-"""From a judge's reply to a verdict, strictly: one JSON object with exactly the booleans that were asked for."""
+"""From a judge's reply to a verdict, strictly: one JSON object with exactly the booleans and texts asked for."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeAlias
+
+from rewards.judge_text import UNPRINTABLE
+
+Verdict: TypeAlias = dict[str, bool | str]
 
 
-def verdict_schema(names: Sequence[str]) -> dict[str, Any]:
+def verdict_schema(names: Sequence[str], texts: Sequence[str] = ()) -> dict[str, Any]:
     """The JSON schema of a verdict, in the strict form that OpenAI, vLLM and SGLang enforce while decoding."""
     return {
         "type": "object",
-        "properties": {name: {"type": "boolean"} for name in names},
-        "required": list(names),
+        "properties": {name: {"type": "boolean"} for name in names} | {name: {"type": "string"} for name in texts},
+        "required": [*names, *texts],
         "additionalProperties": False,
     }
 
 
-def parse_verdict(reply: str, names: Sequence[str]) -> dict[str, bool] | None:
+def parse_verdict(reply: str, names: Sequence[str], texts: Sequence[str] = ()) -> Verdict | None:
     """The verdict, or None when the reply is anything but one.
 
     The object may stand in a code fence, or after the reasoning of a judge that thinks in ``<think>``; nothing else may
@@ -31,11 +35,17 @@ def parse_verdict(reply: str, names: Sequence[str]) -> dict[str, bool] | None:
         verdict = json.loads(text, object_pairs_hook=_no_duplicates)
     except (ValueError, RecursionError):
         return None
-    if not isinstance(verdict, dict) or set(verdict) != set(names):
-        return None
-    if not all(isinstance(value, bool) for value in verdict.values()):
-        return None
-    return verdict
+    return verdict if is_verdict(verdict, names, texts) else None
+
+
+def is_verdict(value: Any, names: Sequence[str], texts: Sequence[str] = ()) -> bool:
+    """Whether a JSON value holds these booleans and these texts, printable ones, and nothing else."""
+    return (
+        isinstance(value, dict)
+        and set(value) == {*names, *texts}
+        and all(isinstance(value[name], bool) for name in names)
+        and all(isinstance(value[name], str) and not UNPRINTABLE.search(value[name]) for name in texts)
+    )
 
 
 def _no_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

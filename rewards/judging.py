@@ -51,7 +51,7 @@ class Judging:
         right = thought == verdict["requires_reasoning"]
         if parts.judgment:
             # Without a block the sentence is ours and the verdict on it says nothing new.
-            right = right and verdict["is_judgment_correct"]
+            right = right and bool(verdict["is_judgment_correct"])
         return _score(right, thought)
 
     @property

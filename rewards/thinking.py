@@ -6,11 +6,11 @@ import asyncio
 import math
 from typing import Any
 
-from rewards.judge_cache import Verdict
 from rewards.judge_client import Unanswered
 from rewards.judge_examiner import Examiner
 from rewards.judge_prompts import CONSISTENCY, FACTS, LOGIC
 from rewards.judge_text import split_response
+from rewards.judge_verdict import Verdict
 from sailrl.errors import ConfigError
 from sailrl.types import Problem, Score
 

@@ -24,8 +24,10 @@ class McqConfig(Section):
     otherwise: Literal["keep", "drop"] = "keep"
     """What happens to multiple choice that cannot be converted (paper silent)."""
     rewrite: Plugin | None = None
-    """Code of yours that asks a language model to rewrite what the rules leave because of its wording: a class with the
-    coroutines `rewrite(row)` and `solve(row)` of `data_filters.mcq_rewrite`, which checks what it says."""
+    """Asks a language model to rewrite what the rules leave because of its wording; `data_filters.mcq_rewrite` checks
+    what it says. `data_filters.mcq_judge:JudgeRewriter` asks an OpenAI-compatible server."""
+    max_unanswered_rate: float = Field(default=0.1, ge=0, le=1)
+    """The filter stops, before anything is sampled, when more than this share of the questions got no answer."""
 
 
 class DedupConfig(Section):

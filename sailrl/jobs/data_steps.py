@@ -10,14 +10,14 @@ from data_filters.decontaminate import Decontaminate
 from data_filters.dedup import ExactDuplicates, NearDuplicates
 from data_filters.images import ImageDuplicates
 from data_filters.mcq import McqToFree
-from data_filters.mcq_rewrite import RewriteMcq
+from data_filters.mcq_rewrite import UNANSWERED, RewriteMcq
 from data_filters.pipeline import Converter, Pipeline
 from data_filters.rows import Conversion, Row
 from sailrl import plugins
 from sailrl.config.filtering import DecontaminateConfig, FilterConfig, McqConfig
 from sailrl.config.schema import SourceConfig
 from sailrl.data.problems import read_problems
-from sailrl.errors import DataError
+from sailrl.errors import DataError, RewardError
 from sailrl.types import Filter, Verdict
 
 
@@ -51,6 +51,7 @@ def build_steps(config: FilterConfig, rows: Sequence[Row]) -> Pipeline:
     Raises:
         DataError: an evaluation file cannot be read.
         ConfigError: the rewriter cannot be built.
+        RewardError: it answered too few questions.
     """
     steps: dict[str, Filter | Converter] = {}
     if config.mcq is not None:
@@ -94,6 +95,24 @@ def _mcq(config: McqConfig, rows: Sequence[Row]) -> Converter:
     convert = RewriteMcq(rewriter.rewrite, rewriter.solve, rules=rules).convert
 
     async def all_rows() -> list[Conversion]:
-        return await asyncio.gather(*(convert(row) for row in rows))
+        try:
+            return await asyncio.gather(*(convert(row) for row in rows))
+        finally:
+            if hasattr(rewriter, "aclose"):
+                await rewriter.aclose()
 
-    return _Decided({row["id"]: made for row, made in zip(rows, asyncio.run(all_rows()), strict=True)})
+    conversions = asyncio.run(all_rows())
+    _refuse_silence(config, [made.verdict for made in conversions])
+    return _Decided({row["id"]: made for row, made in zip(rows, conversions, strict=True)})
+
+
+def _refuse_silence(config: McqConfig, verdicts: Sequence[Verdict]) -> None:
+    """A server that is down must not decide which problems there are."""
+    asked = [verdict for verdict in verdicts if verdict.reason.startswith("rewrit")]
+    silent = [verdict for verdict in asked if verdict.reason == UNANSWERED]
+    if len(silent) > config.max_unanswered_rate * len(asked):
+        raise RewardError(
+            f"mcq.rewrite: {len(silent):,} of {len(asked):,} questions got no answer, the first one because "
+            f"{silent[0].evidence['error']}; at most {100 * config.max_unanswered_rate:g}% may "
+            "(mcq.max_unanswered_rate). See that the server answers, then run the same command again."
+        )
