@@ -28,8 +28,8 @@ from sailrl.errors import RewardError
 from sailrl.types import Problem, Verdict
 
 Rewrite: TypeAlias = Callable[[Row], Awaitable[Mapping[str, str] | None]]
-"""Gets the multiple-choice row, its answer being the right option's text; returns ``{"question": .., "answer": ..}``, or
-None when it cannot be rewritten. Raises RewardError when nobody answered."""
+"""Gets the multiple-choice row, its answer being the right option's text; returns ``{"question": ..., "answer": ...}``,
+or None when it cannot be rewritten. Raises RewardError when nobody answered."""
 Solve: TypeAlias = Callable[[Row], Awaitable[str]]
 """Gets the rewritten row without its answer; returns the answer it finds from the question (and the images) alone.
 Raises RewardError when nobody answered."""
