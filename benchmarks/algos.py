@@ -1,160 +1,198 @@
 """What each ingredient of the recipe does on the tiny models, on the real engine: updates to a fixed accuracy, and the
 accuracy at the end.
 
-    python benchmarks/algos.py                                # 8 variants x 3 seeds, some 25 minutes (an estimate)
-    python benchmarks/algos.py --minutes 10                   # starts no run after 10 minutes; the next call goes on
-    python benchmarks/algos.py --seeds 1 --only dapo,dapo-adaptive --episodes 40
+    python -m benchmarks.algos                                # 8 variants x 3 seeds, two engine starts, under an hour
+    python -m benchmarks.algos --minutes 10                   # starts no run after 10 minutes; the next call goes on
+    python -m benchmarks.algos --seeds 1 --only dapo,dapo-adaptive --episodes 4
 
-Every run is a `sailrl run` in a folder of its own under --dir: what is finished is only read, what was interrupted
-resumes. All runs of a model start from one warm start and differ in the seed of sampling. An episode is 256 rollouts in
-4 updates, so that from the second update on the ratio is not 1 and a clip can matter.
+Every run has a folder of its own under --dir: what is finished is only read, what was interrupted is done again. All
+runs of a model start from one warm start, share one engine, one after another, and differ in the seed, which draws the
+problems and samples the responses: the same seed begins the same way in every variant, so variants are compared seed by
+seed. An episode is 256 rollouts in 8 updates (4 mini-batches, 2 passes, as in the papers), so that from the second
+update on the ratio is not 1 and a clip can matter.
 
-Accuracy to a target is that of the sampled responses, dropped groups too, over three episodes (some 1,000 responses to
-problems seen for the first time); final accuracy is held out, 256 problems x 4 samples at temperature 1. A run that
-never got there counts as not reached and leaves the mean. A toy: additions of two digits on a model of under 2 million
-parameters say whether a method works here, not which is best on a real one. The last line is the ratio of updates that
-GSPO needs on the mixture of experts over those of GRPO; below 1, GSPO needs fewer (nan where one is missing).
+Accuracy is held out, after every episode: 256 problems x 2 samples at temperature 1. Updates to a target are read off
+the straight line between the evaluations around it; a run that never got there counts as not reached, and leaves the
+mean. `gain` is the accuracy at the end less that of the base variant (dapo, moe-grpo) with the same seed, its mean over
+the seeds and the half width of its 95% interval (Student's t); only where that excludes 0 the line is marked. A toy:
+additions of two digits on a model of under 2 million parameters say whether a method works here, not which is best on
+a real one. The last line is the ratio of updates that GSPO needs on the mixture of experts over those of GRPO; below 1,
+GSPO needs fewer (nan where one is missing).
 """
 
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import math
-import shutil
 import statistics
-import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
+
+from benchmarks.shared_engine import shared_engine
+from sailrl.config.checks import validate
+from sailrl.config.load import load
+from sailrl.config.schema import RlvrConfig
+from sailrl.errors import SailError
 
 ROOT = Path(__file__).parents[1]
 DENSE, MOE = ROOT / "configs" / "rlvr_tiny_text.yaml", ROOT / "configs" / "gspo_tiny.yaml"
 COMMON = (
     "batch.rollouts_per_update=64",
-    "checkpoint.every_episodes=5",
-    "eval.every_episodes=1000",  # before the first update and after the last only
-    "eval.samples=4",
+    "batch.passes_per_episode=2",
+    "rollout.max_response_tokens=28",  # answers take 18 to 23; what rambles on is cut off
+    "checkpoint.every_episodes=1000",
+    "eval.every_episodes=1",
+    "eval.samples=2",
     "eval.temperature=1.0",
     "rewards.deadline_s=60",
 )
-WINDOW = 3
-"""Episodes over which sampled accuracy is averaged."""
 CLIP_HIGHER = "algorithm={name: dapo, clip: {mode: asymmetric}}"
 OVERLONG = (
     "rewards.parts.overlong={use: 'rewards.overlong:SoftOverlong', weight: 0.5, penalty: true, "
-    "args: {max_response_tokens: 48, buffer_tokens: 10}}"
+    "args: {max_response_tokens: 28, buffer_tokens: 5}}"
 )
 VARIANTS: dict[str, tuple[Path, tuple[str, ...]]] = {
     "dapo": (DENSE, (CLIP_HIGHER,)),
-    "dapo-adaptive": (DENSE, ("algorithm={name: dapo, clip: {mode: adaptive, baseline_episodes: 3}}",)),
+    "dapo-adaptive": (DENSE, ("algorithm={name: dapo, clip: {mode: adaptive, baseline_episodes: 2}}",)),
     "no-clip-higher": (DENSE, ("algorithm={name: dapo, clip: {mode: asymmetric, high: 0.2}}",)),
     "no-dynamic-sampling": (DENSE, (CLIP_HIGHER, "rollout.dynamic_sampling.enabled=false")),
     "no-token-level": (DENSE, ("algorithm={name: grpo, clip: {mode: asymmetric, high: 0.28}}",)),
     "overlong-shaping": (DENSE, (CLIP_HIGHER, OVERLONG)),
-    "moe-gspo": (MOE, ()),
     "moe-grpo": (MOE, ("algorithm={name: grpo}",)),
+    "moe-gspo": (MOE, ()),
 }
 """The rows of the table: a shipped configuration and what differs from it."""
+BASES = {DENSE: "dapo", MOE: "moe-grpo"}
+TARGETS = {DENSE: 0.3, MOE: 0.4}
+T_95 = (math.nan, math.nan, 12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31)
+"""Student's t, two-sided 95%, by number of values."""
 
 
 @dataclass(frozen=True)
 class Outcome:
     """How one run went."""
 
-    start: float
-    final: float
-    reached: int | None
-    """Updates behind the last of the first three episodes in a row that met the target; None: never."""
+    accuracies: tuple[float, ...]
+    """Held out, before the first episode and after each."""
+    reached: float | None
+    """Updates to the target accuracy; None: never."""
     rollouts: float
-    """Responses sampled, dropped ones too, in thousands."""
+    """Responses sampled to learn from, dropped ones too, in thousands."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--dir", type=Path, default=ROOT / "runs" / "algos", help="where the runs are kept")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--episodes", type=int, default=12)
-    parser.add_argument("--target", type=float, default=0.3, help="sampled accuracy to reach")
+    parser.add_argument("--episodes", type=int, default=6)
     parser.add_argument("--only", default=",".join(VARIANTS), help="comma-separated names of variants")
     parser.add_argument("--minutes", type=float, default=math.inf, help="start no further run after this long")
     given = parser.parse_args()
     names, stop_at = given.only.split(","), time.monotonic() + 60 * given.minutes
-    for seed in range(given.seeds):
-        for name in names:
-            folder = given.dir / f"{name}-{seed}"
-            if _lines(folder) is None and time.monotonic() < stop_at:
-                _run(given.dir, folder, name, seed, given.episodes)
-    outcomes = {name: [_lines(given.dir / f"{name}-{seed}") for seed in range(given.seeds)] for name in names}
+    for model in (DENSE, MOE):
+        cells = [(name, seed) for seed in range(given.seeds) for name in names if VARIANTS[name][0] == model]
+        todo = [(name, seed) for name, seed in cells if _lines(given.dir / f"{name}-{seed}", given.episodes) is None]
+        if todo and time.monotonic() < stop_at:
+            asyncio.run(_run(given.dir, model, todo, given.episodes, stop_at))
     _print(
-        {name: [_outcome(run, given.target) for run in runs if run] for name, runs in outcomes.items()}, given.target
+        {
+            name: {
+                seed: _outcome(lines, TARGETS[VARIANTS[name][0]])
+                for seed in range(given.seeds)
+                if (lines := _lines(given.dir / f"{name}-{seed}", given.episodes)) is not None
+            }
+            for name in names
+        }
     )
 
 
-def _run(work: Path, folder: Path, name: str, seed: int, episodes: int) -> None:
-    """Starts or resumes one run; a failed one is reported, and tried again by the next call."""
-    config, overrides = VARIANTS[name]
-    prepared = work / config.stem  # built and warm-started once per model
-    folder.mkdir(parents=True, exist_ok=True)
-    for part in ("model", "warm_start"):
-        if (prepared / part).is_dir() and not (folder / part).is_dir():
-            shutil.copytree(prepared / part, folder / part)
-    command = [str(Path(sys.executable).with_name("sailrl")), "run", str(config), f"run.dir={folder}"]
-    settings = [*COMMON, *overrides, f"batch.episodes={episodes}", f"run.seed={seed}"]
-    began = time.monotonic()
-    done = subprocess.run([*command, *settings], cwd=ROOT, capture_output=True, text=True, check=False)
-    if done.returncode:
-        print(f"{folder.name} failed:\n{done.stderr[-2000:]}", file=sys.stderr)
-        return
-    print(f"{folder.name}: {time.monotonic() - began:.0f} s", file=sys.stderr)
-    if not prepared.is_dir():
-        for part in ("model", "warm_start"):
-            shutil.copytree(folder / part, prepared / part)
+async def _run(work: Path, model: Path, cells: Sequence[tuple[str, int]], episodes: int, stop_at: float) -> None:
+    """Carries out the runs of a model on one engine; a failed one is reported, and tried again by the next call."""
+    async with shared_engine(_config(model, (), 0, episodes), work / model.stem) as engine:
+        for name, seed in cells:
+            if time.monotonic() > stop_at:
+                break
+            began = time.monotonic()
+            try:
+                await engine.run(_config(model, VARIANTS[name][1], seed, episodes), work / f"{name}-{seed}")
+            except SailError as error:
+                print(f"{name}-{seed} failed: {error}", file=sys.stderr)
+            else:
+                print(f"{name}-{seed}: {time.monotonic() - began:.0f} s", file=sys.stderr)
 
 
-def _lines(folder: Path) -> list[dict[str, Any]] | None:
-    """The metrics of a finished run, which ends with its second held-out evaluation; None for any other."""
+def _config(model: Path, overrides: Sequence[str], seed: int, episodes: int) -> RlvrConfig:
+    loaded = load(model, [*COMMON, *overrides, f"batch.episodes={episodes}", f"run.seed={seed}"])
+    validate(loaded.config, loaded.where)
+    assert isinstance(loaded.config, RlvrConfig)
+    return loaded.config
+
+
+def _lines(folder: Path, episodes: int) -> list[dict[str, Any]] | None:
+    """The metrics of a finished run, which has an evaluation per episode and one before; None for any other."""
     file = folder / "metrics.jsonl"
     lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
-    return lines if sum("eval/accuracy" in line for line in lines) > 1 else None
+    return lines if sum("eval/accuracy" in line for line in lines) == episodes + 1 else None
 
 
 def _outcome(lines: list[dict[str, Any]], target: float) -> Outcome:
-    held_out = [line["eval/accuracy"] for line in lines if "eval/accuracy" in line]
-    episodes = list({line["episode"]: line for line in lines if "accuracy" in line}.values())
-    before = [0, *(line["step"] for line in episodes)]  # updates behind the responses of each episode
-    recent = {
-        before[i]: statistics.mean(episode["accuracy"] for episode in episodes[i - WINDOW + 1 : i + 1])
-        for i in range(WINDOW - 1, len(episodes))
-    }
+    held_out = [(line["step"], line["eval/accuracy"]) for line in lines if "eval/accuracy" in line]
+    reached = (
+        before + (after - before) * (target - low) / (high - low)
+        for (before, low), (after, high) in pairwise(held_out)
+        if low < target <= high
+    )
+    episodes = {line["episode"]: line for line in lines if "episode" in line}.values()
     return Outcome(
-        start=held_out[0],
-        final=held_out[-1],
-        reached=min((updates for updates, mean in recent.items() if mean >= target), default=None),
+        accuracies=tuple(accuracy for _, accuracy in held_out),
+        reached=next(reached, None),
         rollouts=sum(e["groups/kept"] + e["groups/dropped"] for e in episodes) * 8 / 1000,
     )
 
 
-def _print(outcomes: dict[str, list[Outcome]], target: float) -> None:
-    needed = f"updates to {target:.0%}"
-    print(f"{'':20} {'runs':>4} {'start':>7} {'final':>7} {'low':>7} {'high':>7} {needed:>22} {'sampled':>8}")
+def _print(outcomes: dict[str, dict[int, Outcome]]) -> None:
+    columns = f"{'start':>6} {'final':>6} {'low':>6} {'high':>6} {'mean':>6} {'sampled':>8}"
+    print(f"{'':20} {'runs':>4} {columns}  {'gain':>14}    updates to target")
     for name, runs in outcomes.items():
         if not runs:
             print(f"{name:20} {0:4}")
             continue
-        final, reached = [run.final for run in runs], [run.reached for run in runs if run.reached is not None]
-        each = "/".join("never" if run.reached is None else str(run.reached) for run in runs)
-        values = (statistics.mean(run.start for run in runs), statistics.mean(final), min(final), max(final))
-        there = f"{statistics.mean(reached):.0f} ({each})" if reached else "never"
-        sampled = statistics.mean(run.rollouts for run in runs)
-        print(f"{name:20} {len(runs):4} {' '.join(f'{v:7.1%}' for v in values)} {there:>22} {sampled:7.1f}k")
-    print(f"ratio {_needed(outcomes, 'moe-gspo') / _needed(outcomes, 'moe-grpo'):.2f}")
+        model = VARIANTS[name][0]
+        final = [run.accuracies[-1] for run in runs.values()]
+        means = [statistics.mean(run.accuracies) for run in runs.values()]
+        values = (
+            statistics.mean(run.accuracies[0] for run in runs.values()),
+            statistics.mean(final),
+            min(final),
+            max(final),
+            statistics.mean(means),
+        )
+        sampled = statistics.mean(run.rollouts for run in runs.values())
+        each = " / ".join("never" if run.reached is None else f"{run.reached:.0f}" for run in runs.values())
+        gain = _gain(runs, outcomes.get(BASES[model], {}) if name != BASES[model] else {})
+        there = f"{_needed(runs):5.1f} to {TARGETS[model]:.0%} ({each})"
+        print(f"{name:20} {len(runs):4} {' '.join(f'{v:6.1%}' for v in values)} {sampled:7.1f}k  {gain:17} {there}")
+    print(f"ratio {_needed(outcomes.get('moe-gspo', {})) / _needed(outcomes.get('moe-grpo', {})):.2f}")
 
 
-def _needed(outcomes: dict[str, list[Outcome]], name: str) -> float:
-    reached = [run.reached for run in outcomes.get(name, ()) if run.reached is not None]
+def _gain(runs: dict[int, Outcome], base: dict[int, Outcome]) -> str:
+    """Final accuracy less that of the base variant, over the seeds that both have done, in points."""
+    gains = [100 * (run.accuracies[-1] - base[seed].accuracies[-1]) for seed, run in runs.items() if seed in base]
+    if len(gains) < 2:
+        return ""
+    mean, half = statistics.mean(gains), T_95[len(gains)] * statistics.stdev(gains) / math.sqrt(len(gains))
+    return f"{mean:+5.1f} +- {half:4.1f} {'*' if abs(mean) > half else ' '}"
+
+
+def _needed(runs: dict[int, Outcome]) -> float:
+    reached = [run.reached for run in runs.values() if run.reached is not None]
     return statistics.mean(reached) if reached else math.nan
 
 
