@@ -17,6 +17,7 @@ from safetensors.torch import save_file
 
 from sailrl.errors import DataError
 from sailrl.jobs.run_folder import write_whole
+from sailrl.learner.weights import publish_layout
 
 ADAPTER, CONFIG = "adapter_config.json", "config.json"
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -63,8 +64,9 @@ def _merge_adapter(adapter: Path, out: Path) -> None:
         raise DataError(f"{adapter / ADAPTER} does not say which model it belongs to (base_model_name_or_path).")
     vision = hasattr(AutoConfig.from_pretrained(base), "vision_config")
     auto: Any = AutoModelForImageTextToText if vision else AutoModelForCausalLM
-    model: Any = PeftModel.from_pretrained(auto.from_pretrained(base), str(adapter))
-    model.merge_and_unload().save_pretrained(out)
+    model: Any = PeftModel.from_pretrained(auto.from_pretrained(base), str(adapter)).merge_and_unload()
+    publish_layout(model)
+    model.save_pretrained(out)
     (AutoProcessor if vision else AutoTokenizer).from_pretrained(base).save_pretrained(out)
 
 

@@ -18,6 +18,7 @@ from sailrl.learner import lora, ranks
 from sailrl.learner.attention import bounds, use_packed
 from sailrl.learner.moe import Routers
 from sailrl.learner.vision import Vision
+from sailrl.learner.weights import publish_layout
 from sailrl.types import BANNED_LOGIT_BIAS, Prompt
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -60,6 +61,7 @@ class Policy(torch.nn.Module):
         options: Any = {"dtype": torch.float32, "trust_remote_code": trust_remote_code}
         with torch.device("meta") if empty else nullcontext():
             self.model: Any = auto.from_config(config, **options) if empty else auto.from_pretrained(path, **options)
+        publish_layout(self.model)
         self.model.config.get_text_config().use_cache = False
         if activation_checkpointing:
             self.model.gradient_checkpointing_enable({"use_reentrant": False})

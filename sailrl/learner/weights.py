@@ -81,6 +81,27 @@ class CheckpointWeights:
             raise _refusal(self._model, f"{type(error).__name__}: {error}") from error
 
 
+def publish_layout(model: Any) -> None:
+    """Makes ``save_pretrained`` write weights that lie as in the model's published checkpoints, which vLLM reads.
+
+    transformers 5.19 turns the experts of Qwen3-VL-MoE (published as [E, H, 2I], held as [E, 2I, H]) while loading, if
+    their shape says that they need it. It asks the same when saving, of its own shape, and so never turns them back.
+    """
+    from transformers.conversion_mapping import get_model_conversion_mapping
+    from transformers.core_model_loading import PrefixChange, Transpose
+
+    conversions = getattr(model, "_weight_conversions", None)
+    if conversions is None:  # it was not loaded but built: those with which save_pretrained would help itself
+        built = get_model_conversion_mapping(model, add_legacy=False)
+        conversions = [conversion for conversion in built if not isinstance(conversion, PrefixChange)]
+    steps = [step for conversion in conversions for step in getattr(conversion, "operations", ())]
+    turned = [step for step in steps if isinstance(step, Transpose)]
+    for step in turned:
+        step.check_dims = False
+    if turned:
+        model._weight_conversions = conversions
+
+
 def block_of(name: str) -> str:
     """The layer a parameter is in; empty for those outside of layers."""
     found = _BLOCK.match(name)

@@ -1,6 +1,7 @@
 """Images through a real vLLM engine: it computes what the learner computes, before and after its tower has changed.
 
-One engine serves all tests. It shrinks images to six tokens, so that pixel limits are part of every comparison.
+One engine serves all tests; one with experts serves them again in the long tests. Both shrink images to six tokens, so
+that pixel limits are part of every comparison.
 """
 
 from __future__ import annotations
@@ -91,10 +92,10 @@ def _picture(number: int) -> bytes:
     return buffer.getvalue()
 
 
-@pytest.fixture(scope="module")
-def bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
+@pytest.fixture(scope="module", params=["dense", pytest.param("experts", marks=pytest.mark.long)])
+def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     folder = tmp_path_factory.mktemp("vision") / "model"
-    tiny_vlm.build(folder)
+    tiny_vlm.build(folder, experts=8 if request.param == "experts" else 0)
     config = RlvrConfig.model_validate(
         {
             "kind": "rlvr",

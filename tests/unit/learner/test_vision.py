@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,13 +11,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from transformers import AutoConfig, AutoModelForImageTextToText, Qwen3VLMoeConfig
+from transformers import AutoModelForImageTextToText
 
 from sailrl.config.schema import DataConfig
 from sailrl.data.batch import Sample, collate
 from sailrl.data.images import ImageStore
 from sailrl.data.processor import Processor
 from sailrl.data.template import Template
+from sailrl.demo import tiny_vlm
 from sailrl.errors import DataError, LearnerError
 from sailrl.learner.model import Policy
 from sailrl.learner.vision import Vision
@@ -156,17 +156,9 @@ def test_a_sampled_image_mark_is_a_token_like_any_other(bench: Bench, plain: Any
     assert torch.allclose(bench.logp(sample)[0], expected, atol=1e-5)
 
 
-def test_a_mixture_of_experts_sees_the_same(vlm_folder: Path, tmp_path: Path) -> None:
+def test_a_mixture_of_experts_sees_the_same(tmp_path: Path) -> None:
     folder = tmp_path / "experts"
-    shutil.copytree(vlm_folder, folder, ignore=shutil.ignore_patterns("*.safetensors"))
-    dense = AutoConfig.from_pretrained(vlm_folder)
-    text, vision = dense.text_config.to_dict(), dense.vision_config.to_dict()
-    del text["model_type"], vision["model_type"]
-    text |= {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 64, "decoder_sparse_step": 1}
-    marks = {f"{mark}_token_id": getattr(dense, f"{mark}_token_id") for mark in ("image", "video", "vision_start")}
-    config: Any = Qwen3VLMoeConfig(text_config=text, vision_config=vision, **marks)
-    torch.manual_seed(0)
-    AutoModelForImageTextToText.from_config(config).save_pretrained(folder)
+    tiny_vlm.build(folder, experts=4)
     model = AutoModelForImageTextToText.from_pretrained(folder, dtype=torch.float32).eval()
     bench = Bench(folder, tmp_path / "store")
     samples = [bench.sample(*pictures, seed=row) for row, pictures in enumerate(MIXED)]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
@@ -15,43 +14,12 @@ from sailrl.errors import LearnerError
 from sailrl.learner.model import Policy
 from sailrl.learner.weights import CheckpointWeights
 
-
-def _qwen3_vl_moe(folder: Path) -> None:
-    """The shape of SAIL-VL2's large model: a vision tower, and experts in the language model."""
-    from transformers import Qwen3VLMoeConfig, Qwen3VLMoeForConditionalGeneration
-
-    config: Any = Qwen3VLMoeConfig(
-        text_config={
-            "vocab_size": 128,
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_hidden_layers": 2,
-            "num_attention_heads": 2,
-            "num_key_value_heads": 1,
-            "head_dim": 16,
-            "num_experts": 4,
-            "num_experts_per_tok": 2,
-            "moe_intermediate_size": 16,
-        },
-        vision_config={
-            "depth": 2,
-            "hidden_size": 32,
-            "intermediate_size": 64,
-            "num_heads": 2,
-            "out_hidden_size": 32,
-            "patch_size": 14,
-            "deepstack_visual_indexes": [0],
-        },
-    )
-    Qwen3VLMoeForConditionalGeneration(config).save_pretrained(folder)
-
-
 BUILDS: dict[str, Callable[[Path], None]] = {
     "dense": lambda folder: tiny_text.build(folder, hidden_size=32, layers=2),
     "tied": lambda folder: tiny_text.build(folder, hidden_size=32, layers=2, tie_embeddings=True),
     "experts": lambda folder: tiny_text.build(folder, hidden_size=32, layers=11, experts=4),
     "vision": lambda folder: tiny_vlm.build(folder, hidden_size=32),
-    "vision and experts": _qwen3_vl_moe,
+    "vision and experts": lambda folder: tiny_vlm.build(folder, hidden_size=32, experts=4),
 }
 
 
@@ -72,6 +40,20 @@ def test_names_and_bits_are_those_of_a_saved_checkpoint(policy: Policy, tmp_path
     sent = dict(CheckpointWeights(policy.model, torch.float32))
     assert sent.keys() == saved.keys()
     assert all(torch.equal(sent[name], saved[name]) for name in saved)
+
+
+def test_experts_beside_a_vision_tower_lie_as_they_are_published(tmp_path: Path) -> None:
+    """Qwen3-VL-MoE on the hub: [experts, hidden, 2 x 48] and [experts, 48, hidden]. transformers holds them turned."""
+    BUILDS["vision and experts"](tmp_path / "built")
+    built = load_file(tmp_path / "built" / "model.safetensors")
+    policy = Policy(str(tmp_path / "built"))
+    saved = _saved(policy, tmp_path / "saved")
+    name = "model.language_model.layers.0.mlp.experts."
+    assert saved[f"{name}gate_up_proj"].shape == (4, 32, 96)
+    assert saved[f"{name}down_proj"].shape == (4, 48, 32)
+    assert all(torch.equal(built[n], saved[n]) for n in built)
+    held = policy.model.get_parameter(f"{name}gate_up_proj")
+    assert torch.equal(held.transpose(1, 2), saved[f"{name}gate_up_proj"])
 
 
 def test_parameters_under_their_own_names_would_not_do(tmp_path: Path) -> None:
