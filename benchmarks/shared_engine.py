@@ -15,7 +15,7 @@ from pathlib import Path
 from sailrl.config.plan import batch_plan
 from sailrl.config.schema import RlvrConfig
 from sailrl.jobs.collector import build_collector
-from sailrl.jobs.engines import open_pool, sampling_of, score_rollout
+from sailrl.jobs.engines import EngineSpec, open_pool, score_rollout
 from sailrl.jobs.episode import clip_controller
 from sailrl.jobs.parts import Session
 from sailrl.jobs.placement import cluster, nodes, places
@@ -29,6 +29,7 @@ from sailrl.learner.group import LearnerGroup
 from sailrl.report.metrics import MetricsLog
 from sailrl.report.progress import open_progress
 from sailrl.report.traces import RolloutLog
+from sailrl.rollout.engine import Sampling
 from sailrl.rollout.pool import RolloutPool
 from sailrl.scoring.scorer import Scorer
 from sailrl.scoring.spec import ScoringSpec
@@ -57,7 +58,7 @@ class SharedEngine:
             ending.callback(learners.stop)
             sync = build_sync(config, learners, pool)
             ending.callback(sync.close)
-            sampling = sampling_of(config.rollout, config.batch.group_size, given.processor.banned_ids)
+            sampling = Sampling.of(config.rollout, config.batch.group_size, given.processor.banned_ids)
             metrics, rollouts = MetricsLog(folder), RolloutLog(folder, accuracy=config.rewards.accuracy_part)
             ending.callback(metrics.close)
             ending.callback(rollouts.close)
@@ -90,16 +91,15 @@ async def shared_engine(config: RlvrConfig, work: Path) -> AsyncIterator[SharedE
         stop = Stop(progress.message)
         with cluster(), stop.listening():
             progress.stage("starting the engine")
-            pool = open_pool(
+            spec = EngineSpec(
                 config.model,
                 config.data,
                 config.rollout,
                 weights=prepared.model,
                 images=str(prepared.images),
                 seed=config.run.seed,
-                places=places(config, nodes()).workers,
-                say=progress.message,
             )
+            pool = open_pool(spec, places=places(config, nodes()).workers, say=progress.message)
             try:
                 await pool.start()
                 yield SharedEngine(prepared, pool, stop)
