@@ -29,13 +29,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import (
-    AutoModelForImageTextToText,
-    Qwen3VLConfig,
-    Qwen3VLForConditionalGeneration,
-    Qwen3VLMoeConfig,
-    Qwen3VLMoeForConditionalGeneration,
-)
+from transformers import AutoModelForImageTextToText, Qwen3VLConfig, Qwen3VLMoeConfig
 
 from sailrl.config.losses import Dapo, MismatchConfig
 from sailrl.config.schema import LearnerConfig
@@ -157,12 +151,10 @@ def measure(name: str, options: argparse.Namespace, device: torch.device) -> flo
     """Prints a model's numbers; returns its MFU, None where the peak is not known."""
     config = build(name, options.tiny)
     side, length, tokens = (4, 128, 1024) if options.tiny else (32, 2048, options.tokens)
-    model_class = Qwen3VLForConditionalGeneration if name == "2b" else Qwen3VLMoeForConditionalGeneration
     with tempfile.TemporaryDirectory() as folder:
         torch.manual_seed(0)
         with torch.device(device):
             model: Any = AutoModelForImageTextToText.from_config(config, dtype=torch.bfloat16)
-        assert isinstance(model, model_class)
         model.save_pretrained(folder)
         del model
         pictures: Any = Pictures(side, config.vision_config)

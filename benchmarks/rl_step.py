@@ -45,7 +45,6 @@ ROOT = Path(__file__).parents[1]
 CONFIG = ROOT / "configs" / "rlvr_tiny_text.yaml"
 PROMPTS, GROUP, LEARNING_RATE = 32, 8, 3e-4
 WARM_UP_UPDATES = 2
-STALENESS = {"asynchronous": 1, "synchronous": 0, "sailrl": 0}
 
 
 @dataclass(frozen=True)

@@ -89,7 +89,7 @@ class Engine:
 
 @dataclass
 class Outcome:
-    """Medians and shares over the simulated episodes."""
+    """Of the simulated episodes: mean step without the first, and shares of the whole time."""
 
     step_s: float
     waiting: float

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from sailrl.config.complaint import Complaint, Rules
-from sailrl.config.filtering import DecontaminateConfig, FilterConfig, PassAtKConfig
+from sailrl.config.filtering import FilterConfig, PassAtKConfig
 from sailrl.config.fusing import FuseConfig, SelectConfig
 
 
@@ -87,31 +86,6 @@ def _direct_rows_are_there(config: FuseConfig) -> Iterator[Complaint]:
         )
 
 
-def _file_is_there(name: str) -> str | None:
-    path = Path(name).expanduser()
-    if path.is_file():
-        return None
-    what = "is a folder" if path.is_dir() else "does not exist"
-    return f"is {name!r}, but {path.absolute()} {what}. Relative paths start at the folder you run from."
-
-
-def _scored_file(config: FilterConfig) -> Iterator[Complaint]:
-    if config.scored is not None and (problem := _file_is_there(config.scored)):
-        yield Complaint(("scored",), problem)
-
-
-def _evaluation_files(config: DecontaminateConfig) -> Iterator[Complaint]:
-    for number, name in enumerate(config.files):
-        if problem := _file_is_there(name):
-            yield Complaint(("files", number), problem)
-
-
-def _rollout_files(config: FuseConfig) -> Iterator[Complaint]:
-    for number, name in enumerate(config.cot):
-        if problem := _file_is_there(name):
-            yield Complaint(("cot", number), problem)
-
-
 DATA_RULES: Rules = [
     (FilterConfig, _one_origin_of_responses),
     (FilterConfig, _enough_samples),
@@ -120,9 +94,4 @@ DATA_RULES: Rules = [
     (PassAtKConfig, _accuracies_in_order),
     (SelectConfig, _judge_rank_has_a_judge),
     (FuseConfig, _direct_rows_are_there),
-]
-DATA_NEEDS: Rules = [
-    (FilterConfig, _scored_file),
-    (DecontaminateConfig, _evaluation_files),
-    (FuseConfig, _rollout_files),
 ]

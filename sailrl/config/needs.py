@@ -12,26 +12,38 @@ from pathlib import Path
 from typing import Any
 
 from sailrl import plugins
-from sailrl.config.base import Plugin
-from sailrl.config.complaint import Complaint, Rules
-from sailrl.config.data_checks import DATA_NEEDS
-from sailrl.config.filtering import FilterConfig
+from sailrl.config.base import Plugin, Section
+from sailrl.config.complaint import Complaint, Rule, Rules
+from sailrl.config.evaluation import EvaluateConfig
+from sailrl.config.filtering import DecontaminateConfig, FilterConfig
+from sailrl.config.fusing import FuseConfig
 from sailrl.config.rewards import RewardsConfig
 from sailrl.config.schema import ModelConfig, RlvrConfig, SourceConfig
+from sailrl.config.yaml_text import Keys
 from sailrl.errors import ConfigError
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _FROM_HERE = "Relative paths start at the folder you run from."
 
 
-def _file_exists(source: SourceConfig) -> Iterator[Complaint]:
-    if source.path is None:
-        return
-    path = Path(source.path).expanduser()
-    if not path.exists():
-        yield Complaint(("path",), f"is {source.path!r}, but there is no file {path.absolute()}. {_FROM_HERE}")
-    elif path.is_dir():
-        yield Complaint(("path",), f"is {source.path!r}, which is a folder. Name one JSONL or Parquet file in it.")
+def _files_exist(key: str) -> Rule:
+    """The file, or each of the files, that a section names under ``key``."""
+
+    def rule(section: Section) -> Iterator[Complaint]:
+        given: str | tuple[str, ...] | None = getattr(section, key)
+        names: dict[Keys, str] = {}
+        if isinstance(given, str):
+            names[key,] = given
+        else:
+            names |= {(key, number): name for number, name in enumerate(given or ())}
+        for keys, name in names.items():
+            path = Path(name).expanduser()
+            if not path.exists():
+                yield Complaint(keys, f"is {name!r}, but there is no file {path.absolute()}. {_FROM_HERE}")
+            elif path.is_dir():
+                yield Complaint(keys, f"is {name!r}, which is a folder. Name one JSONL or Parquet file in it.")
+
+    return rule
 
 
 def local_model(model: ModelConfig) -> Path | None:
@@ -82,19 +94,21 @@ def _json(path: Path) -> dict[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
-def _positions_suffice(config: RlvrConfig | FilterConfig) -> Iterator[Complaint]:
-    if config.model is None or config.data is None:
-        return
-    folder = local_model(config.model)
-    limit = _positions(_json(folder / "config.json")) if folder is not None else None
-    prompt, response = config.data.max_prompt_tokens, config.rollout.max_response_tokens
-    if limit is not None and prompt + response > limit:
-        yield Complaint(
-            ("data", "max_prompt_tokens"),
-            f"is {prompt} and rollout.max_response_tokens is {response}, together {prompt + response}, but "
-            f"{config.model.path} has {limit} positions. Write max_prompt_tokens: {max(1, limit - response)}, "
-            "or shorten the response.",
-        )
+def _positions_suffice(config: RlvrConfig | FilterConfig | EvaluateConfig) -> Iterator[Complaint]:
+    models = list(config.models.values()) if isinstance(config, EvaluateConfig) else [config.model]
+    for model in models:
+        if model is None or config.data is None:
+            continue
+        folder = local_model(model)
+        limit = _positions(_json(folder / "config.json")) if folder is not None else None
+        prompt, response = config.data.max_prompt_tokens, config.rollout.max_response_tokens
+        if limit is not None and prompt + response > limit:
+            yield Complaint(
+                ("data", "max_prompt_tokens"),
+                f"is {prompt} and rollout.max_response_tokens is {response}, together {prompt + response}, but "
+                f"{model.path} has {limit} positions. Write max_prompt_tokens: {max(1, limit - response)}, "
+                "or shorten the response.",
+            )
 
 
 def _positions(model: dict[str, Any]) -> int | None:
@@ -169,12 +183,15 @@ def _engines_return_their_experts(config: RlvrConfig) -> Iterator[Complaint]:
 
 NEEDS: Rules = [
     (ModelConfig, _model_is_whole),
-    (SourceConfig, _file_exists),
+    (SourceConfig, _files_exist("path")),
+    (FilterConfig, _files_exist("scored")),
+    (DecontaminateConfig, _files_exist("files")),
+    (FuseConfig, _files_exist("cot")),
     (Plugin, _plugin_loads),
     (RewardsConfig, _rewards_build),
     (RlvrConfig, _positions_suffice),
     (FilterConfig, _positions_suffice),
+    (EvaluateConfig, _positions_suffice),
     (RlvrConfig, _direct_sync_has_gpus),
     (RlvrConfig, _engines_return_their_experts),
-    *DATA_NEEDS,
 ]

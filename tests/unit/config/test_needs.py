@@ -77,11 +77,36 @@ def test_a_folder_is_no_data_file(base: Path) -> None:
     assert "data.eval.path is '.', which is a folder." in missing(base, "data.eval.path=.")
 
 
+def test_every_file_of_a_list_is_looked_for(base: Path) -> None:
+    base.write_text(
+        "kind: fuse\ncot: [train.jsonl, gone.jsonl]\ncot_share: 1.0\ndecontaminate: {files: [eval.jsonl]}\n"
+    )
+    said = missing(base)
+    assert "cot.1 is 'gone.jsonl', but there is no file" in said
+    assert "decontaminate.files.0 is 'eval.jsonl', but there is no file" in said
+    assert "cot.0" not in said
+
+
 # --- model ---------------------------------------------------------------------------------------------------------
 
 
 def test_a_whole_model_folder_passes(base: Path) -> None:
     fine(base, model_folder("whole", {"max_position_embeddings": 150}, "model.safetensors"))
+
+
+def test_every_model_of_an_evaluation_has_positions_for_its_prompts(base: Path) -> None:
+    model_folder("short", {"max_position_embeddings": 149}, "model.safetensors")
+    model_folder("long", {"max_position_embeddings": 150}, "model.safetensors")
+    base.write_text(
+        "kind: eval\n"
+        "models: {long: {path: ./long}, short: {path: ./short}}\n"
+        "data: {problems: {path: train.jsonl}, max_prompt_tokens: 100}\n"
+        "rewards: {parts: {right: {use: 'mine.py:Right', weight: 1.0}}, combine: {use: 'mine.py:combine'}}\n"
+        "rollout: {max_response_tokens: 50}\n"
+    )
+    said = missing(base)
+    assert "together 150, but ./short has 149 positions. Write max_prompt_tokens: 99" in said
+    assert "./long" not in said
 
 
 def test_a_model_folder_without_weights_is_refused(base: Path) -> None:
