@@ -20,6 +20,9 @@ from sailrl.data.problems import read_problems
 from sailrl.errors import DataError, RewardError
 from sailrl.types import Filter, Verdict
 
+ROWS_AT_ONCE = 256
+"""Rows that are being rewritten at a time; their images are in memory."""
+
 
 class Careful:
     """A filter that drops a row it cannot read, an image that vanished say, instead of stopping. Reason:
@@ -95,8 +98,14 @@ def _mcq(config: McqConfig, rows: Sequence[Row]) -> Converter:
     convert = RewriteMcq(rewriter.rewrite, rewriter.solve, rules=rules).convert
 
     async def all_rows() -> list[Conversion]:
+        slots = asyncio.Semaphore(ROWS_AT_ONCE)
+
+        async def one(row: Row) -> Conversion:
+            async with slots:
+                return await convert(row)
+
         try:
-            return await asyncio.gather(*(convert(row) for row in rows))
+            return await asyncio.gather(*map(one, rows))
         finally:
             if hasattr(rewriter, "aclose"):
                 await rewriter.aclose()

@@ -70,7 +70,8 @@ def _by_sampling(config: FilterConfig, folder: Path, progress: Progress) -> Filt
     """Lets the model try every problem that it has not tried before."""
     assert config.data is not None
     assert config.model is not None
-    progress.stage("reading problems")
+    rewrites = config.mcq is not None and config.mcq.rewrite is not None
+    progress.stage("reading problems, rewriting multiple choice" if rewrites else "reading problems")
     pool = load_pool(config, config.data)
     list_left_out(folder, pool.bad_rows, progress.message)
     weights = config.model.path
