@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -46,6 +47,32 @@ class Examiner:
             return ()
         limit = self.settings.max_image_bytes
         return await asyncio.to_thread(lambda: tuple(load_image(source, limit) for source in problem.images))
+
+
+class JudgedReward:
+    """A reward that asks one judge; what it asks is said by the class that inherits."""
+
+    def __init__(self, base_url: str, model: str, **settings: Any) -> None:
+        """Args:
+        base_url: root of an OpenAI-compatible API, e.g. ``http://127.0.0.1:8000/v1``.
+        model: name of the model, as the endpoint knows it.
+        **settings: the other fields of ``rewards.judge_settings.JudgeSettings``: ``api_key_env``, ``timeout_s``,
+            ``deadline_s``, ``max_concurrency``, ``max_retries``, ``cache_dir``, ``max_response_chars``, ...
+        """
+        self.examiner = Examiner(base_url=base_url, model=model, **settings)
+
+    @property
+    def deadline_s(self) -> float:
+        """None from outside: the client bounds each call itself, and a long queue is not the response's fault."""
+        return math.inf
+
+    def metrics(self) -> dict[str, float]:
+        """Calls, retries, cache hits, tokens and latencies of the endpoint, shared with all rewards that ask it."""
+        return self.examiner.client.metrics()
+
+    async def aclose(self) -> None:
+        """Closes the connections of the running event loop."""
+        await self.examiner.client.aclose()
 
 
 def _question(problem: Problem) -> dict[str, str]:

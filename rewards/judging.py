@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
 from rewards.judge_client import Unanswered
-from rewards.judge_examiner import Examiner
+from rewards.judge_examiner import JudgedReward
 from rewards.judge_prompts import JUDGMENT
 from rewards.judge_text import split_response
 from sailrl.types import Problem, Score
@@ -17,7 +14,7 @@ _THOUGHT = "This question requires thinking."
 _DID_NOT = "This question does not require thinking."
 
 
-class Judging:
+class Judging(JudgedReward):
     """1 when the decision to think or not equals what the question calls for, else 0.
 
     The decision is what the model did: its thinking is empty or it is not. What the question calls for is the boolean
@@ -25,14 +22,6 @@ class Judging:
     labels in section 3.2, a judge that labels as it goes in its appendix. With a ``<judge>`` block and no label, the
     block's own words must be right as well.
     """
-
-    def __init__(self, base_url: str, model: str, **settings: Any) -> None:
-        """Args:
-        base_url: root of an OpenAI-compatible API, e.g. ``http://127.0.0.1:8000/v1``.
-        model: name of the model, as the endpoint knows it.
-        **settings: the other fields of ``rewards.judge_settings.JudgeSettings``.
-        """
-        self.examiner = Examiner(base_url=base_url, model=model, **settings)
 
     async def __call__(self, response: str, problem: Problem) -> Score:
         if not isinstance(response, str):
@@ -53,19 +42,6 @@ class Judging:
             # Without a block the sentence is ours and the verdict on it says nothing new.
             right = right and bool(verdict["is_judgment_correct"])
         return _score(right, thought)
-
-    @property
-    def deadline_s(self) -> float:
-        """None from outside: the client bounds each call itself, and a long queue is not the response's fault."""
-        return math.inf
-
-    def metrics(self) -> dict[str, float]:
-        """Calls, retries, cache hits, tokens and latencies of the endpoint, shared with all rewards that ask it."""
-        return self.examiner.client.metrics()
-
-    async def aclose(self) -> None:
-        """Closes the connections of the running event loop."""
-        await self.examiner.client.aclose()
 
 
 def _score(right: bool, thought: bool) -> Score:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from typing import Any
 
 from rewards.judge_client import Unanswered
-from rewards.judge_examiner import Examiner
+from rewards.judge_examiner import JudgedReward
 from rewards.judge_prompts import CONSISTENCY, FACTS, LOGIC
 from rewards.judge_text import split_response
 from rewards.judge_verdict import Verdict
@@ -15,7 +14,7 @@ from sailrl.errors import ConfigError
 from sailrl.types import Problem, Score
 
 
-class Thinking:
+class Thinking(JudgedReward):
     """The mean of three judgments of 0 or 1, so 0, 1/3, 2/3 or 1:
 
     * logical coherence: is the chain of thought sound, whatever it starts from?
@@ -29,18 +28,16 @@ class Thinking:
 
     def __init__(self, base_url: str, model: str, *, empty_value: float = 1.0, **settings: Any) -> None:
         """Args:
-        base_url: root of an OpenAI-compatible API, e.g. ``http://127.0.0.1:8000/v1``.
-        model: name of the model, as the endpoint knows it.
         empty_value: score of a response that did not think, unless ``meta.requires_reasoning`` says that it should
             have: then it is 0. The papers are silent. In SAIL-RL's product it must be 1, or a direct answer could
             never be rewarded, and ``judging`` punishes the wrong ones. In a weighted sum without ``judging`` use 0,
             or not thinking is the easiest way to the points.
-        **settings: the other fields of ``rewards.judge_settings.JudgeSettings``.
+        base_url, model, **settings: see ``JudgedReward``.
         """
         if not 0.0 <= empty_value <= 1.0:
             raise ConfigError(f"thinking: empty_value is {empty_value}, but a score of reasoning lies in [0, 1].")
+        super().__init__(base_url, model, **settings)
         self.empty_value = empty_value
-        self.examiner = Examiner(base_url=base_url, model=model, **settings)
 
     async def __call__(self, response: str, problem: Problem) -> Score:
         if not isinstance(response, str):
@@ -70,16 +67,3 @@ class Thinking:
         if not answer:
             return {"is_consistent": False}
         return await self.examiner.examine(CONSISTENCY, None, {"THINKING": thinking, "ANSWER": answer})
-
-    @property
-    def deadline_s(self) -> float:
-        """None from outside: the client bounds each call itself, and a long queue is not the response's fault."""
-        return math.inf
-
-    def metrics(self) -> dict[str, float]:
-        """Calls, retries, cache hits, tokens and latencies of the endpoint, shared with all rewards that ask it."""
-        return self.examiner.client.metrics()
-
-    async def aclose(self) -> None:
-        """Closes the connections of the running event loop."""
-        await self.examiner.client.aclose()
