@@ -39,8 +39,18 @@ def layout(config: RlvrConfig, gpus: Sequence[int]) -> Layout:
         gpus: GPUs of each node. The first should be the node that the run is started on: rank 0 lands there.
 
     Raises:
-        ConfigError: the cluster is smaller than the configuration.
+        ConfigError: the cluster is smaller than the configuration, or spread too far for ``sync.method``.
     """
+    plan = _layout(config, gpus)
+    if config.sync.method == "disk" and len(plan.nodes) > 1:
+        raise ConfigError(
+            f"sync.method is disk, which hands weights over in the memory of one machine, but the run takes "
+            f"{plan.gpus()} GPUs of {len(plan.nodes)} machines. Write sync.method: {config.direct_method}."
+        )
+    return plan
+
+
+def _layout(config: RlvrConfig, gpus: Sequence[int]) -> Layout:
     ranks, engines, width = config.learner.ranks, config.rollout.workers, config.rollout.engine.tensor_parallel
     colocated = config.placement == "colocated"
     needed = ranks if colocated else ranks + engines * width

@@ -58,7 +58,7 @@ class MemoryPlan:
     gpus: tuple[GpuPlan, ...]
     cluster: Cluster
     where: Layout | None
-    """None when the cluster has too few GPUs; ``why`` says so."""
+    """None when the run does not fit on the cluster's machines; ``why`` says so."""
     why: str
     kv_tokens: int
     """Tokens that the cache of one engine holds."""
@@ -96,8 +96,6 @@ def memory_plan(config: RlvrConfig, shape: ModelShape, cluster: Cluster) -> Memo
         where = layout(config, [cluster.gpus_per_node] * cluster.nodes)
     except ConfigError as error:
         why = str(error)
-    if where is not None and config.sync.method == "disk" and len(where.nodes) > 1:
-        why = f"sync.method is disk, which reaches engines on one machine only, but the run is on {len(where.nodes)}."
     share = int(config.rollout.engine.gpu_memory_utilization * cluster.gpu_gib * GIB)
     cache = share - m.engine_weights(shape, config) - m.engine_work(shape, config)
     learner, engine = learner_parts(config, shape), _engine(config, shape, max(0, cache))
@@ -143,7 +141,7 @@ def _changes(config: RlvrConfig) -> Iterator[tuple[str, RlvrConfig]]:
     """Settings that save memory, the cheapest first."""
     learner, engine = config.learner, config.rollout.engine
     if config.sync.method == "disk":
-        direct = "ipc" if config.placement == "colocated" else "nccl"
+        direct = config.direct_method
         yield f"sync.method: {direct}", _with(config, sync={"method": direct})
     if not learner.activation_checkpointing:
         yield "learner.activation_checkpointing: true", _with(config, learner={"activation_checkpointing": True})

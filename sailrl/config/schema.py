@@ -323,3 +323,8 @@ class RlvrConfig(JobConfig):
     def longest(self) -> int:
         """Tokens of the longest prompt and the longest response together."""
         return self.data.max_prompt_tokens + self.rollout.max_response_tokens
+
+    @property
+    def direct_method(self) -> Literal["nccl", "ipc"]:
+        """The ``sync.method`` that passes no folder and fits the placement."""
+        return "ipc" if self.placement == "colocated" else "nccl"

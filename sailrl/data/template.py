@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
+from typing import Literal
 
 from sailrl.config.schema import PromptConfig
 from sailrl.data.images import ImageStore
 from sailrl.data.processor import Processor
-from sailrl.data.videos import IMAGE_MARK, as_images, parts_of
+from sailrl.data.videos import IMAGE_MARK, as_images, marked, parts_of
 from sailrl.errors import DataError
 from sailrl.types import ImageSource, Message, Problem, Prompt
 
@@ -126,7 +126,8 @@ class Template:
 
     def _messages(self, problem: Problem) -> list[Message]:
         if isinstance(problem.prompt, str):
-            messages: list[Message] = [{"role": "user", "content": _placed(problem.prompt, len(problem.images))}]
+            shown = parts_of(marked(problem.prompt, len(problem.images))) if problem.images else problem.prompt
+            messages: list[Message] = [{"role": "user", "content": shown}]
         else:
             messages = [_with_parts(message) for message in problem.prompt] if problem.images else list(problem.prompt)
         if self._data.instruction:
@@ -162,15 +163,6 @@ def _with_parts(message: Message) -> Message:
     if not any(IMAGE_MARK in text for text in _texts(message)):
         return message
     return {**message, "content": parts_of(message["content"])}
-
-
-def _placed(text: str, images: int) -> str | list[Mapping[str, Any]]:
-    """Text with ``<image>`` marks as content parts, images first where none is marked; without images, as it is."""
-    if not images:
-        return text
-    if IMAGE_MARK not in text:
-        text = IMAGE_MARK * images + text
-    return parts_of(text)
 
 
 def _with_text(message: Message, text: str) -> Message:

@@ -107,6 +107,14 @@ def as_images(problem: Problem, most_frames: int) -> tuple[Problem, list[str]]:
     return flat, [name for _, name in shown]
 
 
+def marked(text: str, images: int, videos: int = 0) -> str:
+    """A plain text with the marks of what it does not mark in front, images first."""
+    for mark, count in ((VIDEO_MARK, videos), (IMAGE_MARK, images)):
+        if mark not in text:
+            text = mark * count + text
+    return text
+
+
 def parts_of(content: str | Sequence[Part]) -> list[Part]:
     """The content of a chat message with the marks in its texts as parts."""
     parts: Sequence[Part] = [{"type": "text", "text": content}] if isinstance(content, str) else content
@@ -123,10 +131,7 @@ def _chat(problem: Problem) -> Sequence[Message]:
     """The prompt as messages; a plain text has what it does not mark in front."""
     if not isinstance(problem.prompt, str):
         return problem.prompt
-    text = problem.prompt
-    for mark, count in ((VIDEO_MARK, len(problem.videos)), (IMAGE_MARK, len(problem.images))):
-        if mark not in text:
-            text = mark * count + text
+    text = marked(problem.prompt, len(problem.images), len(problem.videos))
     return [{"role": "user", "content": text}]
 
 

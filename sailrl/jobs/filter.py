@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
 from data_filters.evidence import as_problem, gather
@@ -80,18 +81,17 @@ def _by_sampling(config: FilterConfig, folder: Path, progress: Progress) -> Filt
 
         weights = model_folder(config.model, folder, progress)
     made = made_by(config, weights)
-    log = SampleLog(folder, made)
-    limit = config.data.max_prompt_tokens
-    todo = [case for case in pool.candidates if log.needs(case.key, config.samples, limit)]
-    done = len(pool.candidates) - len(todo)
-    if done:
-        progress.message(f"{done:,} of {len(pool.candidates):,} problems have their samples already")
-    progress.expect(len(pool.candidates), done=done)
-    if todo:
-        from sailrl.jobs.filter_sample import sample_missing  # loads torch, ray and vllm
+    with closing(SampleLog(folder, made)) as log:
+        limit = config.data.max_prompt_tokens
+        todo = [case for case in pool.candidates if log.needs(case.key, config.samples, limit)]
+        done = len(pool.candidates) - len(todo)
+        if done:
+            progress.message(f"{done:,} of {len(pool.candidates):,} problems have their samples already")
+        progress.expect(len(pool.candidates), done=done)
+        if todo:
+            from sailrl.jobs.filter_sample import sample_missing  # loads torch, ray and vllm
 
-        asyncio.run(sample_missing(config, folder, weights, todo, log, progress))
-    log.close()
+            asyncio.run(sample_missing(config, folder, weights, todo, log, progress))
     progress.doing("writing")
     with whole_files(folder, (KEPT, DROPPED, EVIDENCE, SCORED)) as files:
         outcome = Outcome(config, folder, made, files)

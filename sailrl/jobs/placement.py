@@ -119,12 +119,6 @@ def places(config: RlvrConfig, nodes: Sequence[Node]) -> Places:
     if not nodes:
         return Places(cores_of_workers(config.rollout.workers), [{}] * config.learner.ranks)
     plan = layout(config, [node.gpus for node in nodes])
-    if config.sync.method == "disk" and len(plan.nodes) > 1:
-        other = "ipc" if plan.colocated else "nccl"
-        raise ConfigError(
-            f"sync.method is disk, which hands weights over in the memory of one machine, but the run takes "
-            f"{plan.gpus()} GPUs of {len(plan.nodes)} machines. Write sync.method: {other}."
-        )
     from ray.util.placement_group import placement_group
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
 
