@@ -109,11 +109,10 @@ def print_report(report: dict[str, Any], out: Path, console: Console | None = No
     """The ratio, what became of the rows of both pools, and the lengths of what was written."""
     console = console or Console(highlight=False)
     rows, share = report["rows"], report["cot_share"]
-    table = Table(
-        title=f"{rows['total']:,} rows: {rows['cot']:,} chains of thought, {rows['direct']:,} direct answers "
-        f"({100 * share['got']:.2f}%, asked {100 * share['asked']:g}%)",
-        title_justify="left",
-    )
+    ratio = f"{100 * share['got']:.2f}% with a chain of thought, asked {100 * share['asked']:g}%"
+    written = f"{rows['cot']:,} chains of thought, {rows['direct']:,} direct answers"
+    console.print(f"{rows['total']:,} rows: {written} ({ratio})", soft_wrap=True)
+    table = Table()
     for name in ("pool", "what became of it"):
         table.add_column(name)
     table.add_column("rows", justify="right")
