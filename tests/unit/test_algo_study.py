@@ -31,7 +31,7 @@ def test_a_run_below_the_target_never_reached_it() -> None:
 
 
 def _ended(accuracy: float) -> Outcome:
-    return Outcome((0.1, accuracy), None, 1.0)
+    return Outcome((0.1, accuracy - 0.02, accuracy, accuracy + 0.02), None, 1.0)
 
 
 def test_variants_are_compared_seed_by_seed() -> None:
