@@ -149,8 +149,8 @@ class EngineConfig(Section):
     """Share of the GPU that the engine takes."""
     images_per_prompt: int = Field(default=8, ge=1)
     """Most images one prompt may have."""
-    kv_cache_gib: float = Field(default=1.0, gt=0)
-    """On CPU: memory for the KV cache, in GiB (vLLM's own default is half of the machine)."""
+    kv_cache_gib: float = Field(default=1.0, ge=1, multiple_of=1)
+    """On CPU: memory for the KV cache, in whole GiB (vLLM's own default is half of the machine)."""
     tensor_parallel: int = Field(default=1, ge=1)
     """GPUs that share one engine."""
     enforce_eager: bool = False

@@ -41,8 +41,9 @@ def workers_job(run_dir: Path, count: int) -> None:
 
 
 def wanted_workers(run_dir: Path) -> int | None:
-    """The number that was asked for; None without one, or with a file that somebody else wrote."""
+    """The number that was asked for; None without one, or with a file that ``workers_job`` did not write."""
     try:
-        return int((run_dir / WORKERS).read_text())
+        count = int((run_dir / WORKERS).read_text())
     except (FileNotFoundError, ValueError):
         return None
+    return count if count >= 1 else None

@@ -21,7 +21,7 @@ class VllmEngine:
         model: folder or hub name of the policy.
         max_tokens: longest prompt plus response.
         options: further keyword arguments of vLLM's ``AsyncEngineArgs``.
-        kv_cache_gib: size of the KV cache on CPU.
+        kv_cache_gib: size of the KV cache on CPU, a whole number.
         worker_extension: dotted name of the class mixed into vLLM's workers (weight loading and reseeding).
         load_image: content hash to image.
         sleeps: whether it shares its GPU and will be sent to sleep. vLLM can on GPUs only; elsewhere it stays awake.
@@ -46,7 +46,7 @@ class VllmEngine:
 
     async def start(self) -> None:
         """Loads the model; see Engine.start."""
-        os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, round(self._kv_cache_gib)))
+        os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(int(self._kv_cache_gib))
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
         try:

@@ -27,7 +27,7 @@ class Moving(Section):
 class Inner(Section):
     size: int = Field(default=8, ge=2)
     """How many."""
-    steps: int = Field(default=1, ge=1)
+    steps: int = Field(default=4, ge=1, multiple_of=4)
     width: float = Field(gt=0)
     """How wide."""
 
@@ -77,6 +77,7 @@ def explained(text: str) -> list[str]:
         ("parts: {a: {}}", "the section parts.a has no `use`, which it needs. Where it lives. Add `use: ...`."),
         # numbers
         ("inner: {width: 1, size: 1}", "inner.size is 1, but it must be at least 2. How many. The default is `size: 8`."),
+        ("inner: {width: 1, steps: 6}", "inner.steps is 6, but it must be a multiple of 4. The default is `steps: 4`."),
         ("inner: {width: 0}", "inner.width is 0, but it must be above 0. How wide. Write a number above 0."),
         ("parts: {a: {use: x, share: 2}}", "parts.a.share is 2, but it must be at most 1. The default is `share: 1.0`."),
         ("inner: {width: 1, size: 1e1}", "inner.size is 10.0, but it must be a whole number. How many. Write `size: 10`."),

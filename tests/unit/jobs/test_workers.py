@@ -47,6 +47,12 @@ def test_no_run_and_no_workers_are_refused(tmp_path: Path) -> None:
         workers_job(_folder(tmp_path), 0)
 
 
+@pytest.mark.parametrize("text", ["0\n", "-1\n", "many\n", ""])
+def test_a_number_that_somebody_else_wrote_is_none(tmp_path: Path, text: str) -> None:
+    (tmp_path / "workers").write_text(text)
+    assert wanted_workers(tmp_path) is None
+
+
 def test_the_loop_asks_its_pool_for_them_before_every_episode(tiny_folder: Path, tmp_path: Path) -> None:
     run = LocalRun(make_config(batch={"episodes": 2}), tmp_path, tiny_folder)
     (tmp_path / "workers").write_text("2\n")
