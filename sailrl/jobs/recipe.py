@@ -16,6 +16,7 @@ from sailrl.config.schema import JobConfig
 from sailrl.errors import ConfigError, DataError
 from sailrl.jobs import run_state
 from sailrl.jobs.run import run_stage
+from sailrl.jobs.run_folder import write_file
 from sailrl.report.evals import EVALS, print_evals
 from sailrl.report.shown import span
 
@@ -51,7 +52,7 @@ def start_recipe(config: RecipeConfig, folder: Path) -> None:
             began = time.monotonic()
             run_stage(job, folder / name)
             took = time.monotonic() - began
-            (folder / name / DONE).write_text(json.dumps({"took_s": round(took, 1), "config": written}))
+            write_file(folder / name / DONE, json.dumps({"took_s": round(took, 1), "config": written}))
             _say(config, number, name, f"done in {span(took)}")
     for name in config.stages:
         if (folder / name / EVALS).is_file():

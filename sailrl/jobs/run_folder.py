@@ -63,6 +63,13 @@ def write_whole(folder: Path, write: Callable[[Path], object]) -> None:
     partial.rename(folder)
 
 
+def write_file(path: Path, text: str) -> None:
+    """Writes a file that gets its name only when it is whole, since a process may be killed at any time."""
+    partial = path.with_name(f".writing-{path.name}")
+    partial.write_text(text)
+    partial.replace(path)
+
+
 def list_left_out(folder: Path, rows: Sequence[object], say: Callable[[str], None]) -> None:
     """Lists bad rows, one per line with its rule, in ``bad_rows.txt``; without any there is no such file."""
     path = folder / BAD_ROWS

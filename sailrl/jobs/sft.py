@@ -32,6 +32,7 @@ from sailrl.data.pack import micro_batches
 from sailrl.data.processor import Processor
 from sailrl.errors import CheckpointError, LearnerError
 from sailrl.jobs.lr_search import SearchRate
+from sailrl.jobs.run_folder import write_file
 from sailrl.learner.model import Policy
 from sailrl.learner.vision import Vision
 from sailrl.report.metrics import MetricsLog
@@ -92,10 +93,10 @@ def train_sft(
     last = None if logging is None else _last_checkpoint(logging.folder)
     trainer = SupervisedTrainer(policy, samples, training, tokenizer, scratch, seed, logging)
     follow = None if logging is None else _Follow(trainer, logging, last)
-    if follow is not None:
-        trainer.add_callback(follow)
     if training.lr_search is not None:
         trainer.add_callback(SearchRate(trainer, training.lr_search, last))
+    if follow is not None:
+        trainer.add_callback(follow)  # last, since it says of a checkpoint that it is whole
     try:
         trainer.train(resume_from_checkpoint=None if last is None else str(last))
     except (OSError, ValueError, RuntimeError) as error:
@@ -219,7 +220,7 @@ class _Follow(TrainerCallback):
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         folder = self._logging.folder / CHECKPOINTS / f"checkpoint-{state.global_step}"
         saved = {"metrics": self.metrics.position(), "rows": self._trainer.row_count}
-        (folder / POSITION).write_text(json.dumps(saved))
+        write_file(folder / POSITION, json.dumps(saved))
 
 
 def _last_checkpoint(folder: Path) -> Path | None:

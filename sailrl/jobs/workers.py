@@ -7,7 +7,7 @@ from pathlib import Path
 from sailrl.config.load import load_config
 from sailrl.config.schema import RlvrConfig
 from sailrl.errors import ConfigError
-from sailrl.jobs.run_folder import RESOLVED
+from sailrl.jobs.run_folder import RESOLVED, write_file
 
 WORKERS = "workers"
 
@@ -34,9 +34,7 @@ def workers_job(run_dir: Path, count: int) -> None:
         why = f"sync.method is {config.sync.method}, which connects a fixed number of engines; disk does not"
     if why:
         raise ConfigError(f"the rollout workers of {run_dir} cannot come and go: {why}.")
-    partial = run_dir / f".{WORKERS}"
-    partial.write_text(f"{count}\n")
-    partial.replace(run_dir / WORKERS)
+    write_file(run_dir / WORKERS, f"{count}\n")
     print(f"{run_dir} goes on with {count} rollout workers from its next episode on")
 
 
