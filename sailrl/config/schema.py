@@ -154,7 +154,8 @@ class EngineConfig(Section):
     tensor_parallel: int = Field(default=1, ge=1)
     """GPUs that share one engine."""
     enforce_eager: bool = False
-    """No CUDA graphs (always so on CPU)."""
+    """Nothing is compiled: no CUDA graphs, no inductor. An engine then starts sooner (on CPU in half the time) and, on
+    GPUs, computes more slowly."""
     start_timeout_s: float = Field(default=900.0, gt=0)
     """Deadline for an engine to start."""
 

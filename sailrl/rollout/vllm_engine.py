@@ -54,6 +54,9 @@ class VllmEngine:
             from vllm.platforms import current_platform
             from vllm.v1.engine.async_llm import AsyncLLM
 
+            if current_platform.is_cpu() and self._options.get("enforce_eager"):
+                # Even then vLLM compiles how it samples: seconds at the first batch, and a C++ compiler to be there.
+                os.environ["TORCHDYNAMO_DISABLE"] = "1"
             self._sleeps = self._sleeps and current_platform.is_sleep_mode_available()
             self._llm = AsyncLLM.from_engine_args(
                 AsyncEngineArgs(
