@@ -55,8 +55,7 @@ class JudgeRewriter:
         """Args:
         base_url: root of an OpenAI-compatible API, e.g. ``http://127.0.0.1:8000/v1``.
         model: name of the model, as the endpoint knows it.
-        **settings: the other fields of ``rewards.judge_settings.JudgeSettings``. With ``cache_dir`` the same command
-            asks nothing twice.
+        **settings: the other fields of ``rewards.judge_settings.JudgeSettings``.
         """
         self.examiner = Examiner(base_url=base_url, model=model, **settings)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from data_filters.decontaminate import Decontaminate
@@ -16,8 +17,9 @@ from data_filters.rows import Conversion, Row
 from sailrl import plugins
 from sailrl.config.filtering import DecontaminateConfig, FilterConfig, McqConfig
 from sailrl.config.schema import SourceConfig
-from sailrl.data.problems import read_problems
+from sailrl.data.problems import BadRow, read_problems
 from sailrl.errors import DataError, RewardError
+from sailrl.jobs.rewrite_log import RewriteLog
 from sailrl.types import Filter, Verdict
 
 ROWS_AT_ONCE = 256
@@ -48,8 +50,9 @@ class _Decided:
         return self._conversions[row["id"]]
 
 
-def build_steps(config: FilterConfig, rows: Sequence[Row]) -> Pipeline:
-    """The configured steps in their order, ready for ``rows``, which have ids.
+def build_steps(config: FilterConfig, rows: Sequence[Row], run_dir: Path) -> Pipeline:
+    """The configured steps in their order, ready for ``rows``, which have ids. What a rewriter says is kept in
+    ``run_dir``.
 
     Raises:
         DataError: an evaluation file cannot be read.
@@ -58,7 +61,7 @@ def build_steps(config: FilterConfig, rows: Sequence[Row]) -> Pipeline:
     """
     steps: dict[str, Filter | Converter] = {}
     if config.mcq is not None:
-        steps["mcq"] = _mcq(config.mcq, rows)
+        steps["mcq"] = _mcq(config.mcq, rows, run_dir)
     if config.dedup is not None:
         steps["duplicate"] = Careful(ExactDuplicates())
         if config.dedup.near is not None:
@@ -81,7 +84,7 @@ def decontamination(config: DecontaminateConfig) -> Filter:
 
 def _evaluation_rows(files: Sequence[str]) -> Iterator[dict[str, Any]]:
     for name in files:
-        bad: list[Any] = []
+        bad: list[BadRow] = []
         for row, problem in read_problems(SourceConfig(path=name), bad):
             yield {**row, "id": f"{name}:{problem.id}", "images": list(problem.images)}
         if bad:
@@ -90,11 +93,11 @@ def _evaluation_rows(files: Sequence[str]) -> Iterator[dict[str, Any]]:
             )
 
 
-def _mcq(config: McqConfig, rows: Sequence[Row]) -> Converter:
+def _mcq(config: McqConfig, rows: Sequence[Row], run_dir: Path) -> Converter:
     rules = McqToFree(config.otherwise)
     if config.rewrite is None:
         return rules
-    rewriter = plugins.build(config.rewrite.use, config.rewrite.args)
+    rewriter = RewriteLog(plugins.build(config.rewrite.use, config.rewrite.args), config.rewrite, run_dir)
     convert = RewriteMcq(rewriter.rewrite, rewriter.solve, rules=rules).convert
 
     async def all_rows() -> list[Conversion]:
@@ -107,8 +110,7 @@ def _mcq(config: McqConfig, rows: Sequence[Row]) -> Converter:
         try:
             return await asyncio.gather(*map(one, rows))
         finally:
-            if hasattr(rewriter, "aclose"):
-                await rewriter.aclose()
+            await rewriter.aclose()
 
     conversions = asyncio.run(all_rows())
     _refuse_silence(config, [made.verdict for made in conversions])

@@ -49,7 +49,7 @@ def _by_scored(config: FilterConfig, folder: Path, progress: Progress) -> Filter
     rows = ScoredRows([config.scored], [config.correct_score])
     found = gather(rows, config.correct_score)
     firsts = {evidence.index: evidence for evidence in found.values()}
-    steps = build_steps(config, [])
+    steps = build_steps(config, [], folder)
     with whole_files(folder, (KEPT, DROPPED, EVIDENCE)) as files:
         outcome = Outcome(config, folder, {"scored": config.scored, "score": config.correct_score}, files)
         for index, row in enumerate(rows):
@@ -73,7 +73,7 @@ def _by_sampling(config: FilterConfig, folder: Path, progress: Progress) -> Filt
     assert config.model is not None
     rewrites = config.mcq is not None and config.mcq.rewrite is not None
     progress.stage("reading problems, rewriting multiple choice" if rewrites else "reading problems")
-    pool = load_pool(config, config.data)
+    pool = load_pool(config, config.data, folder)
     list_left_out(folder, pool.bad_rows, progress.message)
     weights = config.model.path
     if weights is None:

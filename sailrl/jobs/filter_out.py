@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -85,7 +85,9 @@ class Outcome:
             self._write(DROPPED, {**row, **fate})
 
     def _write(self, name: str, row: dict[str, Any]) -> None:
-        self._files[name].write(dump_line(row))
+        line = dump_line(row)
+        with _written_into(self._folder):
+            self._files[name].write(line)
 
     def _plain(self, row: dict[str, Any]) -> dict[str, Any]:
         """The row as JSON can hold it: images that came as bytes become files of the run's store."""
@@ -96,10 +98,11 @@ class Outcome:
     def _path(self, source: str | bytes) -> str | None:
         if isinstance(source, str):
             return source
-        try:
-            return f"{FOLDER}/encoded/{ImageStore(self._folder / FOLDER).add(source)}"
-        except DataError:  # not an image: the row was dropped for it
-            return None
+        with _written_into(self._folder):
+            try:
+                return f"{FOLDER}/encoded/{ImageStore(self._folder / FOLDER).add(source)}"
+            except DataError:  # not an image: the row was dropped for it
+                return None
 
 
 @contextmanager
@@ -110,11 +113,30 @@ def whole_files(folder: Path, names: Iterable[str]) -> Iterator[dict[str, Binary
         DataError: the disk refuses.
     """
     partial = {name: folder / f".writing-{name}" for name in names}
+    with ExitStack() as opened:
+        files: dict[str, BinaryIO] = {}
+        with _written_into(folder):
+            for name, path in partial.items():
+                files[name] = path.open("wb")
+                opened.callback(_let_go, files[name])
+        yield files
+        with _written_into(folder):
+            for file in files.values():
+                file.close()
+            for name, path in partial.items():
+                os.replace(path, folder / name)
+
+
+def _let_go(file: BinaryIO) -> None:
+    with suppress(OSError):  # what could not be written was said when it was written
+        file.close()
+
+
+@contextmanager
+def _written_into(folder: Path) -> Iterator[None]:
+    """Around writing alone: a file that cannot be read is another mistake."""
     try:
-        with ExitStack() as stack:
-            yield {name: stack.enter_context(path.open("wb")) for name, path in partial.items()}
-        for name, path in partial.items():
-            os.replace(path, folder / name)
+        yield
     except OSError as error:
         raise DataError(f"cannot write into {folder}: {error}. Make room and run the same command again.") from error
 

@@ -55,7 +55,7 @@ class ProblemPool:
         return len(self.candidates) + len(self.dropped)
 
 
-def load_pool(config: FilterConfig, data: ProblemsConfig) -> ProblemPool:
+def load_pool(config: FilterConfig, data: ProblemsConfig, run_dir: Path) -> ProblemPool:
     """Reads the problems and takes them through the first steps.
 
     A row without an id is named after its content, so that the same row is known again wherever it stands.
@@ -73,7 +73,7 @@ def load_pool(config: FilterConfig, data: ProblemsConfig) -> ProblemPool:
             pool.dropped.append(Dropped(row, "id", "duplicate", {"of": row["id"]}))
         else:
             named[row["id"]] = row
-    steps, prompts = build_steps(config, list(named.values())), Counter[str]()
+    steps, prompts = build_steps(config, list(named.values()), run_dir), Counter[str]()
     for row in named.values():
         conversion = steps.convert(row)
         if conversion.row is None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from data_filters.fusion import Fusion, Mix
 from data_filters.rejection import Rejection
@@ -20,6 +21,7 @@ from sailrl.data.rows import RowWriter
 from sailrl.jobs.data_steps import decontamination
 from sailrl.jobs.scored_rows import ScoredRows
 from sailrl.report.progress import Progress, open_progress
+from sailrl.report.safe_text import safe, say
 from sailrl.types import Filter
 
 REPORT = "report.json"
@@ -111,22 +113,22 @@ def print_report(report: dict[str, Any], out: Path, console: Console | None = No
     rows, share = report["rows"], report["cot_share"]
     ratio = f"{100 * share['got']:.2f}% with a chain of thought, asked {100 * share['asked']:g}%"
     written = f"{rows['cot']:,} chains of thought, {rows['direct']:,} direct answers"
-    console.print(f"{rows['total']:,} rows: {written} ({ratio})", soft_wrap=True)
+    say(console, f"{rows['total']:,} rows: {written} ({ratio})")
     table = Table()
     for name in ("pool", "what became of it"):
         table.add_column(name)
     table.add_column("rows", justify="right")
     for pool, found in report["pools"].items():
         for reason, count in _fates(found, report["unusable"][pool]):
-            table.add_row(pool, reason, f"{count:,}")
+            table.add_row(pool, Text(safe(reason, 40)), f"{count:,}")
     console.print(table)
     for pool, lengths in report["completion_words"].items():
         if lengths["count"]:
             words = f"mean {lengths['mean']:.0f}, median {lengths['p50']}, 95% up to {lengths['p95']}, longest "
-            console.print(f"words of a {pool} answer: {words}{lengths['max']}", soft_wrap=True)
+            say(console, f"words of a {pool} answer: {words}{lengths['max']}")
     if both := report["questions_in_both_kinds"]:
-        console.print(f"{both:,} questions are there with and without a chain of thought", soft_wrap=True)
-    console.print(f"written    {out}", soft_wrap=True)
+        say(console, f"{both:,} questions are there with and without a chain of thought")
+    say(console, f"written    {out}")
 
 
 def _fates(pool: dict[str, Any], unusable: dict[str, int]) -> Iterable[tuple[str, int]]:

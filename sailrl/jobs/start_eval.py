@@ -18,7 +18,7 @@ from sailrl.data.processor import load_processor
 from sailrl.data.template import Template
 from sailrl.jobs.engines import EngineSpec, open_pool, score_rollout
 from sailrl.jobs.placement import cluster, nodes, worker_places
-from sailrl.jobs.sample_log import digest
+from sailrl.jobs.sample_log import digest, model_digest
 from sailrl.report.evals import EVALS, print_evals, read_evals
 from sailrl.report.jsonl import AppendOnlyFile
 from sailrl.report.progress import Progress, open_progress
@@ -41,18 +41,21 @@ def start_eval(config: EvaluateConfig, folder: Path) -> None:
         SailError: a model, a problem or an engine cannot be used.
     """
     problems = load_problems(config.data.problems, on_bad_row=config.data.on_bad_row).problems
-    done = read_evals(folder)
-    ways = [(name, asked) for name in config.models for asked in config.instructions]
-    todo = [way for way in ways if not any(_what(config, *way).items() <= line.items() for line in done)]
+    todo = _missing(config, read_evals(folder))
     if todo:
-        with open_progress(folder.name, len(ways)) as progress:
+        with open_progress(folder.name, len(config.models) * len(config.instructions)) as progress:
             asyncio.run(_try_all(config, folder, problems, todo, progress))
     print_evals(folder)
 
 
 async def _try_all(
-    config: EvaluateConfig, folder: Path, problems: list[Problem], todo: list[tuple[str, str]], progress: Progress
+    config: EvaluateConfig,
+    folder: Path,
+    problems: list[Problem],
+    todo: dict[tuple[str, str], dict[str, Any]],
+    progress: Progress,
 ) -> None:
+    """Tries every model in every way of ``todo``, which says what its line is about."""
     with (
         closing(AppendOnlyFile.going_on(folder / EVALS)) as evals,
         closing(AppendOnlyFile.going_on(folder / RESPONSES)) as responses,
@@ -61,12 +64,12 @@ async def _try_all(
     ):
         engines = _Engines(config, folder, progress)
         try:
-            for name, asked in todo:
+            for (name, asked), what in todo.items():
                 pool = await engines.holding(config.models[name])
                 progress.doing(f"{name}, {asked}")
                 groups = await _sample(config, folder, problems, name, asked, pool, scorer)
                 check_unscored(groups, config.rewards.max_unscored_rate)
-                result = _what(config, name, asked) | _numbers(groups, config.rewards.accuracy_part)
+                result = what | _numbers(groups, config.rewards.accuracy_part)
                 responses.append(*_rows(groups, name, asked))
                 evals.append(result)
                 progress.message(
@@ -77,7 +80,7 @@ async def _try_all(
 
 
 class _Engines:
-    """One set of engines that takes the weights of one model after another; a model of another shape starts anew."""
+    """One set of engines that takes the weights of one model after another; another kind of model starts anew."""
 
     def __init__(self, config: EvaluateConfig, folder: Path, progress: Progress) -> None:
         self._config, self._folder, self._progress = config, folder, progress
@@ -89,7 +92,7 @@ class _Engines:
         """The engines, with the weights of ``model``."""
         assert model.path is not None
         if self._pool is not None and self._model is not None and model != self._model:
-            if _same_shape(self._model, model):
+            if _same_but_weights(self._model, model):
                 self._version += 1
                 await self._pool.load_weights(model.path, self._version, timeout_s=self._config.rollout.timeout_s)
             else:
@@ -111,13 +114,17 @@ class _Engines:
         self._pool = None
 
 
-def _same_shape(one: ModelConfig, other: ModelConfig) -> bool:
-    """Whether an engine that runs one model can take the other's weights as they are."""
-    shapes = []
-    for model in (one, other):
-        file = Path(model.path or "").expanduser() / "config.json"
-        shapes.append(file.read_bytes() if file.is_file() else None)
-    return shapes[0] is not None and shapes[0] == shapes[1] and one.dtype == other.dtype
+def _same_but_weights(one: ModelConfig, other: ModelConfig) -> bool:
+    """Whether an engine that runs one model needs no more than the other's weights to be that one: shape, tokenizer,
+    processor and the tokens that end a response are the same."""
+    first, second = (_all_but_weights(Path(model.path or "").expanduser()) for model in (one, other))
+    return "config.json" in first and first == second and one.dtype == other.dtype
+
+
+def _all_but_weights(folder: Path) -> dict[str, bytes]:
+    """What a model folder says beside its weights; nothing for a model on the hub."""
+    files = (path for path in folder.glob("*") if path.suffix in (".json", ".jinja", ".txt", ".model"))
+    return {path.name: path.read_bytes() for path in files if not path.name.endswith(".index.json")}
 
 
 async def _sample(
@@ -183,7 +190,19 @@ def _rows(groups: list[Group], name: str, asked: str) -> list[dict[str, Any]]:
     ]
 
 
-def _what(config: EvaluateConfig, name: str, asked: str) -> dict[str, Any]:
+def _missing(config: EvaluateConfig, done: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
+    """What is not among the lines that are there, by model and way of asking."""
+    found = {}
+    for name, model in config.models.items():
+        model_hash = model_digest(model.path or "", model.trust_remote_code)
+        for asked in config.instructions:
+            what = _what(config, name, asked, model_hash)
+            if not any(what.items() <= line.items() for line in done):
+                found[name, asked] = what
+    return found
+
+
+def _what(config: EvaluateConfig, name: str, asked: str, model_hash: str) -> dict[str, Any]:
     """What a line of ``evals.jsonl`` is about; with another of these values it is tried again."""
     decides = {
         "data": config.data.model_dump(mode="json", exclude={"instruction"}),
@@ -193,6 +212,7 @@ def _what(config: EvaluateConfig, name: str, asked: str) -> dict[str, Any]:
     return {
         "model": name,
         "path": config.models[name].path,
+        "hash": model_hash,
         "dtype": config.models[name].dtype,
         "asked": asked,
         "instruction": config.instructions[asked],

@@ -199,8 +199,12 @@ class Learner:
 
     def explain_stale(self, prompt: Prompt, engine: Sequence[float], previous: str) -> list[str]:
         """Parameter groups that, with their values in the folder ``previous``, explain what an engine computed."""
-        old = lora.unmerged(self.policy.model, Policy(previous).model.state_dict())
+        old = lora.unmerged(self.policy.model, self._load(previous))
         return stale.explain(self.policy, prompt, engine, old)
+
+    def _load(self, folder: str) -> dict[str, torch.Tensor]:
+        """The weights in a folder of the same model."""
+        return Policy(folder, trust_remote_code=self.policy.trust_remote_code).model.state_dict()
 
     def explain_weights(
         self, prompt: Prompt, engine: Sequence[float], published: str | None, previous: str | None
@@ -208,7 +212,7 @@ class Learner:
         """In what an engine's weights differ from these: what was published wrongly, kept, or permuted."""
         if published is not None:
             mine = lora.merged(self.policy.model, self.policy.whole_state(everywhere=True))
-            if wrong := diagnose.compare_weights(mine, Policy(published).model.state_dict()):
+            if wrong := diagnose.compare_weights(mine, self._load(published)):
                 return [f"{what} in the published folder" for what in wrong]
         if previous is not None and (old := self.explain_stale(prompt, engine, previous)):
             return [f"{group} is still the previous version" for group in old]

@@ -56,6 +56,8 @@ class Policy(torch.nn.Module):
         super().__init__()
         from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
+        self.trust_remote_code = trust_remote_code
+        """Whether its folder, and those it is exported to, may bring code of their own."""
         config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
         auto = AutoModelForImageTextToText if hasattr(config, "vision_config") else AutoModelForCausalLM
         options: Any = {"dtype": torch.float32, "trust_remote_code": trust_remote_code}

@@ -115,18 +115,42 @@ def _config(server: JudgeServer, **mcq: Any) -> FilterConfig:
     return FilterConfig.model_validate({"kind": "filter", "mcq": {"rewrite": rewrite, **mcq}})
 
 
-def test_the_filter_job_reaches_it_from_its_configuration() -> None:
+def test_the_filter_job_reaches_it_from_its_configuration(tmp_path: Path) -> None:
     with judge_server(script()) as server:
-        steps = build_steps(_config(server), [ROW])
+        steps = build_steps(_config(server), [ROW], tmp_path)
         row = steps.convert(ROW).row
     assert row is not None
     assert (row["prompt"], steps.counts["mcq"]) == ("What is the sum of 1 and 3?", {"rewritten": 1})
 
 
-def test_a_server_that_is_down_stops_the_filter_unless_that_is_allowed() -> None:
+def test_a_server_that_is_down_stops_the_filter_unless_that_is_allowed(tmp_path: Path) -> None:
     with judge_server(Refuse(500)) as server:
         with pytest.raises(RewardError, match=r"1 of 1 questions got no answer.*http_500.*at most 10% may"):
-            build_steps(_config(server), [ROW])
-        steps = build_steps(_config(server, max_unanswered_rate=1.0), [ROW])
+            build_steps(_config(server), [ROW], tmp_path)
+        steps = build_steps(_config(server, max_unanswered_rate=1.0), [ROW], tmp_path)
         assert steps.convert(ROW).row is not None
     assert steps.counts["mcq"] == {"rewrite_unanswered": 1}
+
+
+def test_a_filter_that_starts_again_asks_for_what_was_not_answered_only(tmp_path: Path) -> None:
+    """The server answers the first row and then no more; the second run asks for the second row alone."""
+    other = {"id": "b", "prompt": "Which of the following is the sum of 2 and 2?\nA. 5\nB. 4", "answer": "B"}
+
+    def dying(body: Any, n: int) -> Action:
+        return Refuse(500) if "2 and 2" in json.dumps(body) else script()(body, n)
+
+    with judge_server(dying) as server:
+        config = _config(server)
+        with pytest.raises(RewardError, match="1 of 2 questions got no answer"):
+            build_steps(config, [ROW, other], tmp_path)
+        server.script = script()
+        before = len(server.asked)
+        steps = build_steps(config, [ROW, other], tmp_path)
+        assert [asked.fields()["QUESTION"] for asked in server.asked[before:]] == [
+            other["prompt"],
+            "What is the sum of 1 and 3?",  # what this scripted model makes of every question
+        ]
+        assert steps.convert(ROW).row is not None
+        assert steps.counts["mcq"] == {"rewritten": 1}
+        build_steps(config, [ROW, {**other, "answer": "A"}], tmp_path)  # another reference is another question
+        assert server.asked[before + 2].fields()["REFERENCE ANSWER"] == "5"

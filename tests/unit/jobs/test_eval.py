@@ -11,7 +11,7 @@ from rich.console import Console
 
 from sailrl.config.evaluation import EvaluateConfig
 from sailrl.config.schema import ModelConfig
-from sailrl.jobs.start_eval import _numbers, _same_shape, _what
+from sailrl.jobs.start_eval import _missing, _numbers, _same_but_weights, _what
 from sailrl.report.evals import EVALS, print_evals
 from sailrl.types import Completion, Group, Problem, Prompt, Rollout, Score
 
@@ -34,6 +34,18 @@ def test_accuracy_is_a_mean_over_problems_and_unscored_responses_are_no_zeros() 
     assert (numbers["problems"], numbers["unscored"], numbers["truncated"]) == (3, 3, 1)
 
 
+def _config(model: str | Path, **rollout: float) -> EvaluateConfig:
+    return EvaluateConfig.model_validate(
+        {
+            "kind": "eval",
+            "models": {"a": {"path": str(model)}},
+            "data": {"problems": {"path": "held_out.jsonl"}},
+            "rewards": {"parts": {"boxed": {"use": "rewards.boxed:BoxedAnswer", "weight": 1.0}}},
+            "rollout": rollout,
+        }
+    )
+
+
 def test_the_table_has_a_row_per_model_and_two_columns_per_way(tmp_path: Path) -> None:
     lines = [
         {"model": "a", "asked": "thinking", "accuracy": 0.5, "standard_error": 0.01, "response_tokens": 30.0},
@@ -52,20 +64,10 @@ def test_the_table_has_a_row_per_model_and_two_columns_per_way(tmp_path: Path) -
 
 
 def test_what_was_tried_with_other_settings_is_tried_again_and_shown_as_last_found(tmp_path: Path) -> None:
-    def config(**rollout: float) -> EvaluateConfig:
-        return EvaluateConfig.model_validate(
-            {
-                "kind": "eval",
-                "models": {"a": {"path": "org/model"}},
-                "data": {"problems": {"path": "held_out.jsonl"}},
-                "rewards": {"parts": {"boxed": {"use": "rewards.boxed:BoxedAnswer", "weight": 1.0}}},
-                "rollout": rollout,
-            }
-        )
-
-    short, long = (_what(config(max_response_tokens=limit), "a", "direct") for limit in (128, 256))
+    short, long = (_what(_config("m", max_response_tokens=limit), "a", "direct", "0f") for limit in (128, 256))
     assert short != long
-    assert long == _what(config(max_response_tokens=256, workers=2), "a", "direct")  # which changes no answer
+    same = _what(_config("m", max_response_tokens=256, workers=2), "a", "direct", "0f")  # which changes no answer
+    assert long == same
     found = {"standard_error": None, "response_tokens": 9.0}
     lines = [{**short, **found, "accuracy": 0.25, "problems": 900}, {**long, **found, "accuracy": 0.5, "problems": 512}]
     (tmp_path / EVALS).write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -76,12 +78,29 @@ def test_what_was_tried_with_other_settings_is_tried_again_and_shown_as_last_fou
     assert "25.0%" not in output.getvalue()
 
 
-def test_engines_are_kept_for_models_of_one_shape_only(tmp_path: Path) -> None:
-    for name, text in (("a", "{}"), ("b", "{}"), ("c", '{"x": 1}')):
+def test_engines_are_kept_for_models_that_differ_in_weights_only(tmp_path: Path) -> None:
+    def model(name: str, **files: str) -> ModelConfig:
         (tmp_path / name).mkdir()
-        (tmp_path / name / "config.json").write_text(text)
-    a, b, c = (ModelConfig(path=str(tmp_path / name)) for name in "abc")
-    assert _same_shape(a, b)
-    assert not _same_shape(a, c)
-    assert not _same_shape(a, b.model_copy(update={"dtype": "float32"}))
-    assert not _same_shape(ModelConfig(path="org/model"), ModelConfig(path="org/model2"))
+        for file, text in {"config.json": "{}", "tokenizer.json": "{}", "model.safetensors": name, **files}.items():
+            (tmp_path / name / file).write_text(text)
+        return ModelConfig(path=str(tmp_path / name))
+
+    a = model("a", **{"model.safetensors.index.json": "one file"})
+    assert _same_but_weights(a, model("b", **{"model.safetensors.index.json": "two files"}))
+    assert not _same_but_weights(a, model("wider", **{"config.json": '{"x": 1}'}))
+    assert not _same_but_weights(a, model("other words", **{"tokenizer.json": '{"x": 1}'}))
+    assert not _same_but_weights(a, model("other end", **{"generation_config.json": '{"eos_token_id": 2}'}))
+    assert not _same_but_weights(a, a.model_copy(update={"dtype": "float32"}))
+    assert not _same_but_weights(ModelConfig(path="org/model"), ModelConfig(path="org/model2"))
+
+
+def test_weights_that_changed_at_the_same_path_are_tried_again(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    weights = tmp_path / "model" / "model.safetensors"
+    config = _config(tmp_path / "model")
+    weights.write_text("first")
+    done = list(_missing(config, []).values())
+    assert len(done) == len(config.instructions)
+    assert _missing(config, done) == {}
+    weights.write_text("second")
+    assert list(_missing(config, done)) == [("a", asked) for asked in config.instructions]

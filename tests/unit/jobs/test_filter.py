@@ -18,6 +18,7 @@ from sailrl.config.filtering import FilterConfig
 from sailrl.data.template import Refused
 from sailrl.errors import DataError, RolloutError
 from sailrl.jobs.filter import start_filter
+from sailrl.jobs.filter_out import whole_files
 from sailrl.jobs.filter_pool import Candidate, load_pool
 from sailrl.jobs.filter_sample import Meter, sample_shards
 from sailrl.jobs.sample_log import SampleLog
@@ -103,6 +104,20 @@ def test_an_empty_result_is_an_explained_error_and_no_file(tmp_path: Path) -> No
     assert len(read(tmp_path / "dropped.jsonl")) == 2
 
 
+def test_a_disk_that_refuses_is_told_from_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "kept.jsonl").write_text("of an earlier run\n")
+    with pytest.raises(FileNotFoundError), whole_files(tmp_path, ("kept.jsonl",)):
+        (tmp_path / "gone.jsonl").read_text()
+    (tmp_path / ".writing-kept.jsonl").unlink()
+    (tmp_path / ".writing-kept.jsonl").symlink_to("/dev/full")
+    with (
+        pytest.raises(DataError, match=r"cannot write into .*: .*No space left"),
+        whole_files(tmp_path, ("kept.jsonl",)) as files,
+    ):
+        files["kept.jsonl"].write(b"a row")
+    assert (tmp_path / "kept.jsonl").read_text() == "of an earlier run\n"
+
+
 def test_deciding_on_scored_responses_loads_neither_torch_nor_ray(tmp_path: Path) -> None:
     write(tmp_path / "scored.jsonl", solved("a", 2))
     (tmp_path / "c.yaml").write_text(f"kind: filter\nrun: {{dir: {tmp_path / 'run'}}}\nmodel: {{path: nowhere}}\n")
@@ -138,7 +153,7 @@ def pool_of(
     }
     parsed = FilterConfig.model_validate({**sections, **config})
     assert parsed.data is not None
-    pool = load_pool(parsed, parsed.data)
+    pool = load_pool(parsed, parsed.data, folder)
     return pool.candidates, {row.row.get("id"): (row.step, row.reason) for row in pool.dropped}
 
 

@@ -102,3 +102,10 @@ def test_images_of_an_rl_run_are_found_in_its_store(tmp_path: Path) -> None:
     (row,) = fused(tmp_path, read(tmp_path / "rollouts.jsonl"), 0, cot_share=1.0, direct=[], cot_instruction="")
     assert row["images"] == [str(tmp_path / "images" / "encoded" / "ab12")]
     assert row["prompt"][0]["content"] == [{"type": "image"}, {"type": "text", "text": "How many?"}]
+
+
+def test_names_of_files_and_fields_are_printed_as_they_are(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = tmp_path / "[red]"
+    folder.mkdir()
+    fused(folder, [rollout(1, 1.0)], 9)
+    assert f"written    {folder / 'fused.jsonl'}" in capsys.readouterr().out

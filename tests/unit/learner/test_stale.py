@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 from sailrl.demo import tiny_text
 from sailrl.learner.model import Policy
 from sailrl.learner.stale import explain, parameter_group
-from tests.fakes.tiny_learner import make_prompt
+from tests.fakes.tiny_learner import make_learner, make_prompt
 
 PROMPT = make_prompt([10, 20, 30, 40, 50, 60, 70, 80])
 
@@ -106,3 +107,30 @@ def test_groups_that_did_not_change_are_never_named(folder: Path) -> None:
 )
 def test_parameters_are_grouped_by_their_block(name: str, group: str) -> None:
     assert parameter_group(name) == group
+
+
+OWN_CODE = """
+from transformers import Qwen3Config, Qwen3ForCausalLM
+
+class OwnConfig(Qwen3Config):
+    model_type = "own"
+
+class OwnModel(Qwen3ForCausalLM):
+    config_class = OwnConfig
+"""
+
+
+def test_a_model_with_code_of_its_own_is_loaded_with_it_to_be_explained(tmp_path: Path) -> None:
+    tiny_text.build(tmp_path, hidden_size=32, layers=1)
+    (tmp_path / "own.py").write_text(OWN_CODE)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config |= {"model_type": "own", "auto_map": {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnModel"}}
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    with pytest.raises(ValueError, match="trust_remote_code"):
+        make_learner(tmp_path)
+    learner = make_learner(tmp_path, trust_remote_code=True)
+    engine = learner.prompt_logprobs(PROMPT)
+    assert learner.explain_weights(PROMPT, engine, str(tmp_path), str(tmp_path)) == []
+    with torch.no_grad():
+        learner.policy.model.model.norm.weight.mul_(1.5)
+    assert learner.explain_stale(PROMPT, engine, str(tmp_path)) == ["model.norm"]
