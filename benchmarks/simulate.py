@@ -15,8 +15,9 @@ and, in rollouts.jsonl, the lengths: ``generate_s = step_s * longest + token_s *
 episodes (with lengths all alike the two are not told apart, and need not be). All else are medians. Lengths of
 predicted runs are drawn from the calibrated one's groups.
 
-**Shared cores.** On CPU vLLM binds every engine of a machine to the same cores (all but one of them), and the learner,
-whose threads scale, competes for them: ``--cores`` says how many there are. 0: everybody has a device of his own.
+**Shared cores.** On a machine without GPUs engines and learner ranks share its cores, one each as long as they suffice:
+``--cores`` says how many there are. How much faster a rank is with more threads is not modelled, so runs to be compared
+have the same ``learner.threads``. 0: everybody has a device of his own.
 
 **The curve** is not measured: there were no GPUs. It takes an 8B model in bfloat16 on H100s from data sheets (``H100``
 below) and only its shape should be trusted: where each bottleneck takes over.
@@ -50,7 +51,7 @@ class Costs:
     token_s: float
     """What each response adds to it."""
     learn_token_s: float
-    """Forward and backward per response token on one rank and thread, its share of the prompt included."""
+    """Forward and backward per response token on one rank, its share of the prompt included."""
     learn_s: float
     """What an episode's learning takes, however many ranks there are."""
     sync_s: float
@@ -71,8 +72,6 @@ class Shape:
     """Responses per engine."""
     cores: int = 0
     """Of the one machine that all share; 0 is a device for each."""
-    threads: int = 1
-    """Cores that a learner rank can use."""
 
 
 @dataclass
@@ -158,15 +157,12 @@ class Pipeline:
         waiting, learning, syncing = (shares[k] / total for k in ("waiting", "learning", "syncing"))
         return Outcome(float(np.mean(steps)), waiting, learning, syncing, fixed, dropped / episodes)
 
-    def _speeds(self) -> tuple[float, float]:
-        """Of an engine (1 when it has a core of its own) and of the learner (its threads when it has as many)."""
-        cores, threads = self.shape.cores, self.shape.ranks * self.shape.threads
-        if not cores:
-            return 1.0, float(self.shape.threads)
+    def _speed(self) -> float:
+        """Of every engine and every rank; 1 while there is a core for each that works."""
+        if not self.shape.cores:
+            return 1.0
         engines = 0 if self.paused else sum(bool(e.ends) for e in self.engines)
-        bound = min(1.0, max(1, cores - 1) / max(1, engines))
-        shared = min(1.0, cores / max(1.0, bound * engines + threads * self.learning))
-        return bound * shared, self.shape.threads * shared
+        return min(1.0, self.shape.cores / max(1, engines + self.shape.ranks * self.learning))
 
     def _start(self) -> None:
         for _ in range(self.room - len(self.left) - len(self.accepted)):
@@ -184,7 +180,7 @@ class Pipeline:
         """Advances until the learner has done ``work`` seconds of it; returns how long that took."""
         began, self.learning = self.now, True
         while work > 1e-12:
-            before, (_, speed) = self.now, self._speeds()
+            before, speed = self.now, self._speed()
             self._until(self.now + work / speed, once=True)
             work -= (self.now - before) * speed
         self.learning = False
@@ -193,7 +189,7 @@ class Pipeline:
     def _until(self, when: float | None, *, once: bool = False) -> None:
         """Lets engines work until ``when`` (None: until a response ends; ``once``: whichever comes first)."""
         while True:
-            (speed, _), ending = self._speeds(), None
+            speed, ending = self._speed(), None
             if not self.paused:
                 running = [(i, e) for i, e in enumerate(self.engines) if e.ends]
                 waits = [((e.ends[0][0] - e.steps) * self._step_s(e) / speed, i) for i, e in running]
@@ -249,13 +245,12 @@ def measure(folder: Path, cores: int) -> Measured:
     tokens = {episode: sum(map(sum, of.values())) for episode, of in lengths.items()}
     longest = {episode: max(map(max, of.values())) for episode, of in lengths.items()}
     engines, ranks = rollout["workers"], config["learner"]["ranks"]
-    threads = (config["learner"]["threads"] or cores) if cores else 1
-    share = max(1.0, engines / max(1, cores - 1)) if cores else 1.0
+    share = max(1.0, engines / cores) if cores else 1.0
     work = [(longest[u["episode"]] * share, tokens[u["episode"]] * share / engines) for u in updates]
     step_s, token_s = _fit(np.array([(*row, u["time/generate_s"]) for row, u in zip(work, updates, strict=True)]))
     phases = ("generate", "learn", "sync", "other")
     median = {p: statistics.median(u[f"time/{p}_s"] for u in updates) for p in phases}
-    learn = statistics.median(u["time/learn_s"] / tokens[u["episode"]] for u in updates) * ranks * threads
+    learn = statistics.median(u["time/learn_s"] / tokens[u["episode"]] for u in updates) * ranks
     costs = Costs(step_s, token_s, learn, 0.0, median["sync"], median["other"])
     shape = Shape(
         engines,
@@ -264,7 +259,6 @@ def measure(folder: Path, cores: int) -> Measured:
         rollout["max_staleness"],
         rollout["engine"]["max_concurrent"],
         cores,
-        threads,
     )
     return Measured(costs, shape, groups, statistics.fmean(sum(u[f"time/{p}_s"] for p in phases) for u in updates))
 

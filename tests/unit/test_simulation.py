@@ -48,12 +48,17 @@ def test_a_synchronous_episode_waits_for_its_longest_response() -> None:
     assert outcome.bottleneck() == "longest response"
 
 
-def test_on_a_shared_machine_a_second_engine_brings_nothing() -> None:
-    """Two cores: engines are bound to the first of them, the learner has both."""
-    one = _run(Shape(engines=1, ranks=1, prompts=10, cores=2, threads=2))
-    assert one.step_s == pytest.approx(3.0 + 4.1 / 2 + 0.5 + 0.2)
-    two = _run(Shape(engines=2, ranks=1, prompts=10, cores=2, threads=2))
-    assert two.step_s == pytest.approx(4.0 + 4.1 / 2 + 0.5 + 0.2)  # each at half speed: 2 x 2 s
+def test_on_a_shared_machine_engines_and_ranks_take_turns_when_cores_run_out() -> None:
+    # Two engines of 10 responses on two cores: 2 s as on devices of their own, since nobody learns meanwhile.
+    two = _run(Shape(engines=2, ranks=1, prompts=10, cores=2))
+    assert two.step_s == pytest.approx(2.0 + 4.1 + 0.5 + 0.2)
+    # Four, of 5 responses: 100 x (0.01 + 0.005) = 1.5 s at half speed.
+    four = _run(Shape(engines=4, ranks=1, prompts=10, cores=2))
+    assert four.step_s == pytest.approx(3.0 + 4.1 + 0.5 + 0.2)
+    # One core, generating while learning: 3 + 4.1 s of work in a row, a publish of 0.5 s that lets nobody work, and
+    # 0.2 s that the engine can use.
+    turns = _run(Shape(engines=1, ranks=1, prompts=10, staleness=1, cores=1))
+    assert turns.step_s == pytest.approx(3.0 + 4.1 + 0.5, abs=0.25)
 
 
 def test_a_run_that_follows_the_model_is_calibrated_to_it(tmp_path: Path) -> None:
