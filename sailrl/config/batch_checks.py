@@ -33,15 +33,6 @@ def _adapters_come_alone(model: ModelConfig) -> Iterator[Complaint]:
         )
 
 
-def _gradients_do_not_underflow(config: RlvrConfig) -> Iterator[Complaint]:
-    if config.model.dtype == "float16":
-        yield Complaint(
-            ("model", "dtype"),
-            "is float16, whose smallest number is 6e-8: gradients below it vanish unless losses are scaled up, which "
-            "the learner does not do. Write dtype: bfloat16, or float32.",
-        )
-
-
 def _regex_has_a_group(source: SourceConfig) -> Iterator[Complaint]:
     if source.answer_regex is None:
         return
@@ -144,7 +135,6 @@ def _microbatch_holds_one(config: RlvrConfig) -> Iterator[Complaint]:
 BATCH_RULES: Rules = [
     (ModelConfig, _one_origin("a policy has one origin", "build", "Qwen/Qwen3-VL-2B-Thinking")),
     (ModelConfig, _adapters_come_alone),
-    (RlvrConfig, _gradients_do_not_underflow),
     (SourceConfig, _one_origin("problems have one origin", "generate", "data/problems.jsonl")),
     (SourceConfig, _regex_has_a_group),
     (RlvrConfig, _eval_has_problems),

@@ -266,7 +266,8 @@ class EvalConfig(Section):
 
 
 class WarmStartConfig(Section):
-    """A short supervised stage before RL (the tiny demos), cached in the run folder."""
+    """A short supervised stage before RL (the tiny demos), cached in the run folder. Where `model.dtype` is float16 it
+    computes in float32, since supervised stages do not scale their loss."""
 
     data: SourceConfig
     """Problems with the text to imitate under `meta.response`."""

@@ -122,6 +122,16 @@ def _one_length(training: SftTraining) -> Iterator[Complaint]:
         )
 
 
+def _gradients_do_not_vanish(config: SftConfig) -> Iterator[Complaint]:
+    if config.model.dtype == "float16":
+        yield Complaint(
+            ("model", "dtype"),
+            "is float16, whose smallest number is 6e-8: gradients below it vanish unless the loss is scaled up, which "
+            "RL does and supervised stages do not, since they have no engine to agree with. "
+            "Write dtype: bfloat16, or float32.",
+        )
+
+
 def _search_has_room(search: LrSearch) -> Iterator[Complaint]:
     if search.first_share >= search.last_share:
         yield Complaint(
@@ -133,6 +143,7 @@ def _search_has_room(search: LrSearch) -> Iterator[Complaint]:
 
 SFT_RULES: Rules = [
     (SftConfig, _microbatch_holds_a_row),
+    (SftConfig, _gradients_do_not_vanish),
     (SftTraining, _one_length),
     (LrSearch, _search_has_room),
 ]

@@ -97,7 +97,8 @@ def _warm_start(
     training = SftTraining(
         rows_per_step=start.rows_per_step, steps=start.steps, learning_rate=start.learning_rate, schedule="constant"
     )
-    whole = config.model.model_copy(update={"lora": None})  # RL's adapter starts on what this makes
+    dtype = "float32" if config.model.dtype == "float16" else config.model.dtype  # there is no loss scale here
+    whole = config.model.model_copy(update={"lora": None, "dtype": dtype})  # RL's adapter starts on what this makes
     policy = supervised_policy(model, whole, processor, store)
     train_sft(policy, samples, training, tokenizer=processor.tokenizer, scratch=out / "trainer", seed=config.run.seed)
     policy.save(out)

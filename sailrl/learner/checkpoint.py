@@ -23,6 +23,7 @@ from safetensors.torch import save_file
 
 from sailrl.errors import CheckpointError
 from sailrl.learner import ranks
+from sailrl.learner.loss_scale import LossScale
 from sailrl.learner.model import Policy
 from sailrl.learner.weights import block_of
 
@@ -31,8 +32,9 @@ RNG = "rng_state"
 ADAPTER = "adapter"
 
 
-def save(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer, updates: int) -> None:
-    """Writes the model (``folder/model``, loads in transformers as is), the optimizer, the generators and the count.
+def save(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer, scale: LossScale, updates: int) -> None:
+    """Writes the model (``folder/model``, loads in transformers as is), the optimizer, the generators, the count and,
+    in float16, the loss scale.
 
     With an adapter ``folder/model`` has it merged, for whoever uses the model, and ``folder/adapter`` has it as peft
     writes it: what a resumed run goes on with, on the base that it started from.
@@ -69,11 +71,11 @@ def save(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer, updates
     if failures:
         raise failures[0]
     if ranks.first():
-        (folder / STATE).write_text(json.dumps({"updates": updates, "files": files}))
+        (folder / STATE).write_text(json.dumps({"updates": updates, "files": files} | scale.state_dict()))
 
 
-def restore(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer) -> int:
-    """Puts optimizer and generator back and returns the number of updates made. Every rank reads for itself.
+def restore(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer, scale: LossScale) -> int:
+    """Puts optimizer, generator and loss scale back; returns the number of updates made. Every rank reads for itself.
 
     Raises:
         CheckpointError: a file is missing or damaged, or holds the state of another model.
@@ -85,6 +87,7 @@ def restore(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer) -> i
     try:
         state = json.loads((folder / STATE).read_text())
         updates, files = int(state["updates"]), int(state["files"])
+        scale.load_state_dict(state)
         for number in range(files):
             with safe_open(folder / _file(number), "pt") as file:
                 for key in file.keys():  # noqa: SIM118 - not a dict

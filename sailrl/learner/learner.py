@@ -17,6 +17,7 @@ from sailrl.data.pack import micro_batches
 from sailrl.errors import LearnerError, MismatchError
 from sailrl.learner import checkpoint, diagnose, lora, ranks, stale
 from sailrl.learner.checkpoint import writing
+from sailrl.learner.loss_scale import LossScale
 from sailrl.learner.model import Policy
 from sailrl.learner.moe import COUNTS, RoutingMemory, load_metrics, over_ranks
 from sailrl.learner.objective import Objective, UpdateScope, summary
@@ -37,6 +38,7 @@ class Learner:
     def __init__(self, policy: Policy, objective: Objective, config: LearnerConfig) -> None:
         self.policy, self._objective, self._config = policy, objective, config
         self.optimizer = build_optimizer(policy, config)
+        self.loss_scale = LossScale(policy.dtype)
         self.updates = 0
         self._samples: Sequence[Sample] = ()
         self._old_logp: list[torch.Tensor] | None = None
@@ -82,10 +84,11 @@ class Learner:
 
         Returns:
             The update's metrics over all ranks, with ``entropy`` (nats per token), ``grad_norm`` (before clipping),
-            ``loss`` and ``learning_rate``.
+            ``loss`` and ``learning_rate``; in float16 also those of ``optim_step``.
 
         Raises:
-            LearnerError: the gradient is not finite; the weights are left as they were.
+            LearnerError: the gradient is not finite, and no smaller loss scale would help; the weights are left as
+                they were.
             MismatchError: engine and learner disagree past a threshold; the weights are left as they were.
         """
         balance = self._expert_load(rows) if self._config.router_aux_coef else None
@@ -97,7 +100,7 @@ class Learner:
         except MismatchError:
             self.optimizer.zero_grad(set_to_none=True)
             raise
-        return metrics | self.optim_step()
+        return metrics | self.optim_step(loss_is_finite=math.isfinite(metrics["loss"]))
 
     def forward_backward(
         self,
@@ -128,7 +131,7 @@ class Learner:
                 balancing = routing.balance_loss(*balance)
                 metrics["router/balance_loss"] = balancing.detach()
                 loss = loss + self._config.router_aux_coef * balancing
-            loss.backward()
+            self.loss_scale.scaled(loss).backward()
         return metrics | routing.metrics()
 
     def _old(self, rows: Sequence[int], logp: torch.Tensor) -> torch.Tensor:
@@ -140,29 +143,45 @@ class Learner:
             old_logp[b, : len(self._old_logp[row])] = self._old_logp[row]
         return old_logp
 
-    def optim_step(self) -> dict[str, float]:
-        """Clips gradients, steps, and clears them. Sharded gradients are sums over ranks already."""
+    def optim_step(self, *, loss_is_finite: bool = True) -> dict[str, float]:
+        """Clips gradients, steps, and clears them. Sharded gradients are sums over ranks already.
+
+        Args:
+            loss_is_finite: else a gradient that is not finite has another reason than the loss scale.
+
+        Returns:
+            ``grad_norm`` and ``learning_rate``; in float16 also ``loss_scale``, the one of this update, and
+            ``skipped``: 1 where gradients overflowed (``grad_norm`` is then not finite), which changes no weight, does
+            not count as an update, and halves the scale; else 0.
+
+        Raises:
+            LearnerError: as ``update``.
+        """
         parameters = [p for p in self.policy.parameters() if p.requires_grad]
         for parameter in parameters:
             # Without an image the vision tower has no gradient on one rank, but zeros where another rank runs it. A
             # step must not depend on how many ranks there are: so none is zero, everywhere.
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
+        self.loss_scale.unscale(p.grad for p in parameters if p.grad is not None)
         norm = float(ranks.gathered(torch.nn.utils.clip_grad_norm_(parameters, self._config.grad_clip)))
-        if not math.isfinite(norm):
-            self.optimizer.zero_grad(set_to_none=True)
+        rate, scale, finite = learning_rate(self.updates, self._config), self.loss_scale.value, math.isfinite(norm)
+        if finite:
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            self.optimizer.step()
+            self.updates += 1
+        self.optimizer.zero_grad(set_to_none=True)
+        self.loss_scale.adapt(finite=finite)
+        if not finite and (scale == 1.0 or not loss_is_finite):
             raise LearnerError(
                 f"the gradient norm of update {self.updates + 1} is {norm}; weights were not changed. "
                 "Look at mismatch/max_abs_dlogp and the rewards of this episode in rollouts.jsonl, "
                 "then lower learner.learning_rate or resume from an earlier checkpoint."
+                + (" float16 ends at 65,504: model.dtype=bfloat16 does not." if self.loss_scale.enabled else "")
             )
-        rate = learning_rate(self.updates, self._config)
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.step()
-        self.optimizer.zero_grad(set_to_none=True)
-        self.updates += 1
-        return {"grad_norm": norm, "learning_rate": rate}
+        scaling = {"loss_scale": scale, "skipped": float(not finite)} if self.loss_scale.enabled else {}
+        return {"grad_norm": norm, "learning_rate": rate} | scaling
 
     @torch.no_grad()
     def expert_load(self, prompts: Sequence[Prompt]) -> dict[str, float]:
@@ -240,11 +259,11 @@ class Learner:
     def save(self, folder: str | Path) -> None:
         """Writes the whole state into ``folder``, all ranks together; ``restore`` continues bit for bit."""
         with writing(folder):
-            checkpoint.save(Path(folder), self.policy, self.optimizer, self.updates)
+            checkpoint.save(Path(folder), self.policy, self.optimizer, self.loss_scale, self.updates)
 
     def restore(self, folder: str | Path) -> None:
         """Takes the state that ``save`` wrote. The weights themselves come with the policy's own folder."""
-        self.updates = checkpoint.restore(Path(folder), self.policy, self.optimizer)
+        self.updates = checkpoint.restore(Path(folder), self.policy, self.optimizer, self.loss_scale)
 
     def _passes(self, rows: Sequence[int]) -> list[ranks.Pass]:
         return ranks.in_step(self._split(rows), lambda micro: any(self._samples[row].images for row in micro))

@@ -37,7 +37,11 @@ RLVR_KEYS = (
     "time/sync_s",
     "tokens/trained_per_s",
 )
-"""What every update line of an RL run has, beside ``reward/<name>`` for each reward; scripts rely on these names."""
+"""What every update line of an RL run has, beside ``reward/<name>`` for each reward; scripts rely on these names.
+
+With ``model.dtype: float16`` a line also has ``loss_scale`` and ``skipped``: 1 where gradients overflowed, so that the
+update changed no weight and ``grad_norm`` is null, named under ``nonfinite``; else 0.
+"""
 
 EVAL_KEYS = ("step", "eval/accuracy", "eval/response_tokens")
 """What every held-out evaluation line has."""

@@ -26,11 +26,14 @@ def make_learner(
     *,
     temperature: float = 1.0,
     adapter: LoraConfig | None = None,
+    dtype: str = "float32",
     trust_remote_code: bool = False,
     **config: Any,
 ) -> Learner:
     """A learner on the model in ``folder``; ``config`` are fields of the learner section."""
-    policy = Policy(str(folder), temperature=temperature, adapter=adapter, trust_remote_code=trust_remote_code)
+    policy = Policy(
+        str(folder), dtype=dtype, temperature=temperature, adapter=adapter, trust_remote_code=trust_remote_code
+    )
     section = LearnerConfig(**({"learning_rate": 1e-2, "max_tokens_per_microbatch": 1000} | config))
     return Learner(
         policy, Objective(algorithm or Dapo(), mismatch or MismatchConfig(), max_response_tokens=12), section

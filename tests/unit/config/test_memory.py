@@ -91,6 +91,15 @@ def test_compute_copies_are_the_root_and_a_few_layers_or_everything_on_one_rank(
     assert m.gathered(SHAPE, make(learner={"ranks": 1}, model={"dtype": "float32"})) == 0
 
 
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_float16_takes_what_bfloat16_takes(ranks: int) -> None:
+    plans = []
+    for dtype in ("bfloat16", "float16", "float32"):
+        config = make(learner={"ranks": ranks}, rollout={"workers": ranks}, model={"dtype": dtype})
+        plans.append(memory_plan(config, SHAPE, Cluster(1, 8, 80.0)))
+    assert plans[0] == plans[1] != plans[2]
+
+
 def test_a_layers_activations_per_token() -> None:
     # c = 2: norms 2 x 8 x 8 = 128; q and k 8 x (8 + 4) = 96; v 2 x 4 = 8; output 2 x 2 x 8 = 32; statistics 4 x 4 = 16;
     # MLP 4 x 2 x 16 = 128

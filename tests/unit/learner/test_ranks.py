@@ -83,8 +83,13 @@ SCENARIOS = {
     "replayed experts": Scenario("experts", dtype=torch.float32, learner={"routing_replay": "r2"}),
     "float32": Scenario("vision", dtype=torch.float32),
     "bfloat16": Scenario("vision", dtype=torch.float32, policy={"dtype": "bfloat16"}),
+    "float16": Scenario("vision", dtype=torch.float32, policy={"dtype": "float16"}),
     "averaged": Scenario("vision", divide_by=2.0),
 }
+
+
+OVERFLOWS = ["text", "copies that sum their gradients"]
+"""Scenarios in which float16 overflows: two halves of the weights, two copies of them."""
 
 
 class Stage:
@@ -192,6 +197,35 @@ def _exported(stage: Stage, model: str, out: Path) -> bool:
     return sent.keys() == again.keys() and all(torch.equal(sent[name], again[name].to(sent[name])) for name in sent)
 
 
+def _overflow_on_rank_1(stage: Stage, name: str) -> dict[str, Any]:
+    """An update that goes well, and two that overflow: by a loss of rank 1, to which rank 0 adds nothing, and by one
+    number in what rank 1 keeps of the gradient."""
+    scenario, rank = replace(SCENARIOS[name], dtype=torch.float32, policy={"dtype": "float16"}), dist.get_rank()
+    learner = stage.learner(scenario)
+    learner.loss_scale.value = 2.0**8
+    before = _weights(learner)
+    well = stage.learn(learner, scenario, UPDATES[3:])[0]
+    after = _weights(learner)
+
+    sample = replace(stage.blind[1], advantage=1e9)
+    learner.set_episode([sample] * rank)
+    by_loss = learner.update(range(rank), make_scope([sample]))
+
+    for parameter in learner.policy.parameters():
+        parameter.grad = torch.ones_like(parameter)
+    kept = next(learner.policy.parameters()).grad
+    assert isinstance(kept, DTensor)
+    if rank == 1 or scenario.shard_ranks == 1:  # copies have the same
+        kept.to_local().view(-1)[-1] = torch.inf
+    by_number = learner.optim_step()
+    return {
+        "outcomes": [well, by_loss, by_number],
+        "moved": not _close(after, before, 0.0),
+        "stayed": _close(_weights(learner), after, 0.0),
+        "updates": learner.updates,
+    }
+
+
 def _rank(rank: int, root: Path, port: int) -> None:
     torch.set_num_threads(1)
     address = f"tcp://127.0.0.1:{port}"
@@ -200,6 +234,8 @@ def _rank(rank: int, root: Path, port: int) -> None:
     results: dict[str, Any] = {name: _outcome(stage, name) for name in SCENARIOS}
     results["saved by two"] = _saved_and_resumed(stage, root / "two")
     results["bit for bit"] = _saved_and_resumed(stage, root / "again", "float32")
+    results["half"] = _saved_and_resumed(stage, root / "half", "float16")
+    results["overflow"] = {name: _overflow_on_rank_1(stage, name) for name in OVERFLOWS}
     results["from one"] = _resumed(stage, root / "one")
     results["exported"] = {model: _exported(stage, model, root / "exported") for model in ("text", "tied", "experts")}
     torch.save(results, root / f"rank{rank}.pt")
@@ -246,7 +282,8 @@ def _close(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor], error: float)
 
 
 EXACT = [name for name, scenario in SCENARIOS.items() if scenario.dtype == torch.float64 and name != "averaged"]
-ROUGH = [name for name, scenario in SCENARIOS.items() if scenario.dtype == torch.float32 and name != "bfloat16"]
+HALF = ["bfloat16", "float16"]
+ROUGH = [name for name, scenario in SCENARIOS.items() if scenario.dtype == torch.float32 and name not in HALF]
 
 
 @pytest.mark.parametrize("name", EXACT)
@@ -270,12 +307,32 @@ def test_in_float32_the_first_update_agrees_as_well(pair: list[Any], alone: Call
         assert mine["grad_norm"] == pytest.approx(whole["grad_norm"], rel=1e-6)
 
 
-def test_in_bfloat16_the_first_update_agrees_roughly(pair: list[Any], alone: Callable[[str], Any]) -> None:
-    """Shards are put together in bfloat16 and summed in float32; one rank computes under autocast."""
-    mine, whole = pair[0]["bfloat16"]["reported"][0], alone("bfloat16")["reported"][0]
-    assert mine["grad_norm"] == pytest.approx(whole["grad_norm"], rel=0.05)
-    assert mine["entropy"] == pytest.approx(whole["entropy"], rel=0.01)
+@pytest.mark.parametrize("name", HALF)
+def test_in_half_precision_the_first_update_agrees_roughly(
+    pair: list[Any], alone: Callable[[str], Any], name: str
+) -> None:
+    """Shards are put together in half precision and summed in float32; one rank computes under autocast."""
+    mine, whole = pair[0][name]["reported"][0], alone(name)["reported"][0]
+    assert mine["grad_norm"] == pytest.approx(whole["grad_norm"], rel=0.05 if name == "bfloat16" else 0.01)
+    assert mine["entropy"] == pytest.approx(whole["entropy"], rel=0.01 if name == "bfloat16" else 0.001)
     assert mine["grad_norm"] != pytest.approx(alone("float32")["reported"][0]["grad_norm"], rel=1e-5)
+
+
+def test_all_ranks_have_one_loss_scale(pair: list[Any], alone: Callable[[str], Any]) -> None:
+    for result in pair:
+        assert [line["loss_scale"] for line in result["float16"]["reported"]] == [2.0**16] * len(UPDATES)
+        assert not any(line["skipped"] for line in result["float16"]["reported"])
+    assert pair[0]["float16"]["reported"] == pair[1]["float16"]["reported"]
+
+
+@pytest.mark.parametrize("name", OVERFLOWS)
+def test_an_overflow_on_one_rank_skips_the_step_of_both(pair: list[Any], name: str) -> None:
+    for result in (rank["overflow"][name] for rank in pair):
+        assert [outcome["skipped"] for outcome in result["outcomes"]] == [0.0, 1.0, 1.0]
+        assert [outcome["loss_scale"] for outcome in result["outcomes"]] == [2.0**8, 2.0**8, 2.0**7]
+        assert result["moved"]
+        assert result["stayed"]
+        assert result["updates"] == 1
 
 
 def test_gradients_averaged_over_ranks_would_be_others(pair: list[Any], alone: Callable[[str], Any]) -> None:
@@ -294,9 +351,8 @@ def test_each_rank_holds_half_unless_it_holds_a_copy(pair: list[Any], alone: Cal
 
 
 def test_two_ranks_resume_bit_for_bit(pair: list[Any]) -> None:
-    """In the float32 that checkpoints have."""
-    for result in pair:
-        saved = result["bit for bit"]
+    """In the float32 that checkpoints have, and with a loss scale."""
+    for saved in (result[name] for result in pair for name in ("bit for bit", "half")):
         assert saved["on"] == saved["again"]
         assert _close(saved["weights"], saved["resumed"], 0.0)
         assert saved["noise"]
