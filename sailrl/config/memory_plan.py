@@ -121,20 +121,30 @@ def memory_plan(config: RlvrConfig, shape: ModelShape, cluster: Cluster) -> Memo
 
 
 def advice(config: RlvrConfig, shape: ModelShape, cluster: Cluster) -> str:
-    """One change that makes the plan fit, each tried in turn; more GPUs when no single one does."""
+    """One change that makes the plan fit, each tried in turn: settings, more ranks here, a slower step, more nodes."""
     for text, changed in _changes(config):
         if not memory_plan(changed, shape, cluster).faults():
             return f"Write {text}."
-    wanted = config
+    if (more := _more_ranks(config, shape, cluster, (1,))) is not None:
+        return more
+    if not memory_plan(_with(config, learner={"offload": "optimizer"}), shape, cluster).faults():
+        return "Write learner.offload: optimizer."
+    return _more_ranks(config, shape, cluster, (2, 4, 8)) or (
+        "No single setting helps, and neither do more GPUs: take a smaller model or shorter sequences."
+    )
+
+
+def _more_ranks(config: RlvrConfig, shape: ModelShape, cluster: Cluster, times: tuple[int, ...]) -> str | None:
+    """The fewest ranks that fit on so many ``times`` the nodes."""
     for _ in range(6):
-        wanted = _with(wanted, learner={"ranks": 2 * wanted.learner.ranks})
-        if wanted.placement == "colocated":
-            wanted = _with(wanted, rollout={"workers": wanted.learner.ranks})
-        for nodes in (cluster.nodes, 2 * cluster.nodes, 4 * cluster.nodes, 8 * cluster.nodes):
+        config = _with(config, learner={"ranks": 2 * config.learner.ranks})
+        if config.placement == "colocated":
+            config = _with(config, rollout={"workers": config.learner.ranks})
+        for nodes in (factor * cluster.nodes for factor in times):
             larger = Cluster(nodes, cluster.gpus_per_node, cluster.gpu_gib)
-            if not memory_plan(wanted, shape, larger).faults():
-                return f"No single setting helps; learner.ranks: {wanted.learner.ranks} on {nodes} node(s) fits."
-    return "No single setting helps, and neither do more GPUs: take a smaller model or shorter sequences."
+            if not memory_plan(config, shape, larger).faults():
+                return f"No single setting helps; learner.ranks: {config.learner.ranks} on {nodes} node(s) fits."
+    return None
 
 
 def _changes(config: RlvrConfig) -> Iterator[tuple[str, RlvrConfig]]:

@@ -4,8 +4,13 @@ Every rank keeps its rows of every weight, gradient and Adam moment in float32. 
 together in the precision of the forward pass when it is used, and dropped afterwards; its gradient is summed in float32
 over the ranks, never averaged, since losses are divided by counts of the whole update.
 
-A sample is never split: the longest must fit one GPU. torch's context parallelism (experimental in 2.13) splits dense
-attention only, neither packed rows nor attention that transformers calls by name.
+A sample is never split: the longest must fit one GPU. Of what could split one, read in the sources of torch 2.13,
+transformers 5.19, accelerate and TRL: ``context_parallel`` (a prototype) replaces ``scaled_dot_product_attention`` on
+CUDA by a ring that knows dense causal attention only, where samples that share a row would see one another (TRL
+refuses packing with it); FlexAttention under ``_ContextParallel`` (private) could keep samples apart, for rows of a
+multiple of 128 tokens per rank, and with all keys and values gathered on every rank; Ulysses is DeepSpeed's, under
+DeepSpeed's sharding. As transformers and accelerate use them, they split a row before the model, where placeholders would part from
+their images.
 
 Run here on CPU over gloo. Mixed precision, offloading and NCCL need GPUs: tests/gpu/test_shard_gpu.py. They have not
 been run so far.

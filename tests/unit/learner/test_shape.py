@@ -90,6 +90,12 @@ def eight(folders: dict[str, Path]) -> ModelShape:
         (["rollout.engine.gpu_memory_utilization=0.95"], "in phase rollout", "gpu_memory_utilization: 0.7"),
         (["learner.max_tokens_per_microbatch=200000"], "in phase backward", "max_tokens_per_microbatch: 20480"),
         (["learner.ranks=1", "rollout.workers=1"], "largest part is optimizer", "learner.ranks: 8 on 1 node"),
+        # A sample of 65,536 tokens is never split, so more GPUs leave its activations where they are.
+        (
+            ["data.max_prompt_tokens=61440", "learner.max_tokens_per_microbatch=65536"],
+            "largest part is activations",
+            "Write learner.offload: optimizer.",
+        ),
     ],
 )
 def test_a_bad_fit_names_the_largest_part_and_a_change_that_helps(
