@@ -9,8 +9,8 @@ transformers 5.19, accelerate and TRL: ``context_parallel`` (a prototype) replac
 CUDA by a ring that knows dense causal attention only, where samples that share a row would see one another (TRL
 refuses packing with it); FlexAttention under ``_ContextParallel`` (private) could keep samples apart, for rows of a
 multiple of 128 tokens per rank, and with all keys and values gathered on every rank; Ulysses is DeepSpeed's, under
-DeepSpeed's sharding. As transformers and accelerate use them, they split a row before the model, where placeholders would part from
-their images.
+DeepSpeed's sharding. As transformers and accelerate use them, they split a row before the model, where placeholders
+would part from their images.
 
 Run here on CPU over gloo. Mixed precision, offloading and NCCL need GPUs: tests/gpu/test_shard_gpu.py. They have not
 been run so far.
