@@ -21,8 +21,10 @@ app = typer.Typer(
     help="Reinforcement-learning post-training for vision-language reasoning models.",
 )
 
-ConfigFile = Annotated[Path, typer.Argument(help="A YAML file, e.g. configs/rlvr_tiny.yaml", show_default=False)]
-Overrides = Annotated[list[str] | None, typer.Argument(help="section.key=value ...", show_default=False)]
+ConfigFile = Annotated[Path, typer.Argument(help="A YAML file, as those in configs/.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(help="section.key=value, over the file.", show_default=False)
+]
 
 
 @app.command()

@@ -204,7 +204,7 @@ def _fix(found: _Found) -> str:
     good = _default(found.spot)
     if found.kind in ("literal_error", "union_tag_invalid"):
         options = _options(found)
-        near = difflib.get_close_matches(str(found.value), options, n=1, cutoff=0.5)
+        near = difflib.get_close_matches(str(found.value), options, n=1, cutoff=0.6)
         return f"Write {line(key, (near or options)[0])}."
     if found.kind not in _BOUNDS:
         return _fix_type(found, key)
@@ -271,6 +271,8 @@ def _unknown_key(spot: _Spot, model: type[Section]) -> str:
     *parents, key = spot.keys
     inside = f"the section {dotted(tuple(parents))}" if parents else "the configuration"
     known = list(spot.owner.model_fields) if spot.owner else []
+    if squeezed := re.fullmatch(r"(\w+):(\S+)", str(key)):
+        return f"{inside} has no key `{key}`. A colon needs a space behind it: `{squeezed[1]}: {squeezed[2]}`."
     elsewhere = [path for path in all_keys(model) if path[-1] == key and path[:-1] != tuple(parents)]
     if elsewhere:
         or_near = _nearest(str(key), known, " The nearest key here is `{}`.")

@@ -73,13 +73,14 @@ def other_reading(plan: BatchPlan) -> str | None:
     if plan.passes_per_episode == 1 or rest or smaller % plan.group_size:
         return None
     paper = (plan.rollouts_per_episode, plan.rollouts_per_update, plan.passes_per_episode) == (2048, 512, 2)
-    source = (
-        'SAIL-VL2 says "2048 rollouts, mini-batch 512, 8 gradient updates": 2048 / 512 = 4 updates, in 2 passes 8. '
+    other = (
+        'SAIL-VL2 says "2048 rollouts, mini-batch 512, 8 gradient updates": 2048 / 512 = 4 updates, in 2 passes 8. The '
+        "other reading is"
         if paper
-        else ""
+        else "As many updates without a second look at any rollout:"
     )
     return (
-        f"{source}The other reading is one pass of {plan.updates_per_episode} updates of {smaller} rollouts: "
+        f"{other} one pass of {plan.updates_per_episode} updates of {smaller} rollouts: "
         f"batch.passes_per_episode=1 batch.rollouts_per_update={smaller}."
     )
 

@@ -24,6 +24,7 @@ from sailrl.data.rows import OnBadRow, count_rows
 from sailrl.errors import ConfigError, SailError
 from sailrl.jobs.check_memory import Machines, print_memory
 from sailrl.report.safe_text import say
+from sailrl.report.shown import counted
 from sailrl.types import Problem
 
 
@@ -134,7 +135,7 @@ def describe_filter(config: FilterConfig) -> str:
     if config.scored is None:
         steps.append(
             f"{config.samples} responses per problem, of at most {config.rollout.max_response_tokens:,} tokens, with "
-            f"{config.rollout.workers} engine(s)"
+            f"{counted(config.rollout.workers, 'engine')}"
         )
     low, high = config.pass_at_k.keep
     steps.append(f"kept where {low:g} < accuracy < {high:g} ({config.correct_score}); perception: accuracy < {high:g}")

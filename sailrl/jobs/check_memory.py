@@ -40,12 +40,9 @@ def print_memory(config: RlvrConfig, machines: Machines, console: Console) -> No
     """
     folder = _config_folder(config, machines)
     if folder is None:
-        what = config.model.path or "a model that the run builds"
-        say(
-            console,
-            f"no memory plan: the config of {what} is not on this machine. Give --model-config FOLDER, a folder with "
-            "its config.json.",
-        )
+        path = config.model.path
+        why = "the run builds its model first" if path is None else f"the config of {path} is not on this machine"
+        say(console, f"no memory plan: {why}. Give --model-config FOLDER, a folder with its config.json.")
         return
     if importlib.util.find_spec("torch") is None or importlib.util.find_spec("transformers") is None:
         say(console, "no memory plan: it needs torch and transformers, pip install 'sailrl[train]'.")

@@ -21,6 +21,13 @@ from sailrl.report.filter_report import FilterReport
 
 KEPT, DROPPED, EVIDENCE, SCORED = "kept.jsonl", "dropped.jsonl", "evidence.jsonl", "scored.jsonl"
 
+ADVICE = {
+    "too_easy": "Too easy: bring harder problems, or raise pass_at_k.keep.",
+    "impossible": "Impossible: the model cannot do them yet, or the reward never fires; look at the responses.",
+    "too_few_samples": "Too few samples: a decision needs pass_at_k.k scored responses to the problem.",
+}
+"""What helps against a reason, where everything was dropped."""
+
 
 @dataclass(frozen=True, slots=True)
 class Tried:
@@ -153,9 +160,9 @@ def refuse_empty(folder: Path, report: FilterReport) -> None:
     reasons: Counter[str] = Counter()
     for step, found in report.steps.items():
         reasons.update({f"{reason} ({step})": n for reason, n in found.items() if reason != "kept"})
+    advice = "".join(f"{ADVICE[reason]} " for reason in report.steps.get("pass_at_k", ()) if reason in ADVICE)
     listed = ", ".join(f"{n:,} {reason}" for reason, n in reasons.most_common(6)) or "none was tried"
     raise DataError(
-        f"none of {report.rows:,} problems is left: {listed}. All too easy: bring harder problems. All impossible: "
-        "the model cannot do them yet, or the reward never fires; look at the responses in scored.jsonl. Or widen "
-        f"pass_at_k.keep. Every drop is in {folder / DROPPED}, and nothing that was sampled is lost."
+        f"none of {report.rows:,} problems is left: {listed}. {advice}Every drop is in {folder / DROPPED}, and nothing "
+        "that was sampled is lost."
     )

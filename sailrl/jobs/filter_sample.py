@@ -18,6 +18,7 @@ from sailrl.jobs.filter_pool import Candidate
 from sailrl.jobs.placement import cluster, nodes, worker_places
 from sailrl.jobs.sample_log import SampleLog
 from sailrl.report.progress import Progress
+from sailrl.report.shown import counted
 from sailrl.report.traces import rollout_fields
 from sailrl.rollout.collect import ScoreFn, check_unscored, sample_groups
 from sailrl.rollout.engine import Pool, Sampling
@@ -48,7 +49,7 @@ async def sample_missing(
     store = folder / FOLDER
     template = Template(processor, ImageStore(store), config.data, images_per_prompt=engine.images_per_prompt)
     with cluster(), Scorer(ScoringSpec.from_config(config.rewards)) as scorer:
-        progress.stage(f"starting {config.rollout.workers} engine(s)")
+        progress.stage(f"starting {counted(config.rollout.workers, 'engine')}")
         spec = EngineSpec(
             config.model, config.data, config.rollout, weights=weights, images=str(store), seed=config.run.seed
         )

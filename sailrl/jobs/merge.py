@@ -154,7 +154,7 @@ def _soup(models: Sequence[_Weights], shares: Sequence[float], folders: Sequence
             shutil.copy2(path, out / path.name)
     for number, folder in enumerate(folders[1:], start=1):
         apart = distance.of(number)
-        print(f"{folder}: {apart:.4f} from {folders[0]}, relative to its norm")
+        print(f"{folder} differs from {folders[0]} by {100 * apart:.2f}% of its norm")
         if apart > FAR:
             print(
                 f"warning: {folder} lies {apart:.2f} from {folders[0]}, and beyond {FAR:g} a soup is doubtful: models "

@@ -11,7 +11,7 @@ from typing import Any
 from sailrl.config.checks import preflight, validate, warnings
 from sailrl.config.load import load, run_dir
 from sailrl.config.schema import JobConfig
-from sailrl.errors import ConfigError
+from sailrl.errors import ConfigError, SailError
 from sailrl.jobs.run_folder import claimed
 from sailrl.plugins import load as load_object
 
@@ -55,7 +55,10 @@ def run_job(path: Path, overrides: Sequence[str], *, verb: str = "run", settings
     except SystemExit:
         raise
     except BaseException as error:
-        stopped = f"The run stopped ({type(error).__name__}). To go on from where it was last saved:\n  {command}"
+        mended = ", once the error below is mended" if isinstance(error, SailError) else ""
+        stopped = (
+            f"The run stopped ({type(error).__name__}). To go on from where it was last saved{mended}:\n  {command}"
+        )
         print(f"\n{stopped}", file=sys.stderr)
         if isinstance(error, KeyboardInterrupt):
             raise SystemExit(INTERRUPTED) from None

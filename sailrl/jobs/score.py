@@ -14,7 +14,7 @@ from sailrl.errors import ConfigError, DataError
 from sailrl.jobs.score_print import Progress, print_comparison, print_explanation, print_summary, say
 from sailrl.scoring.compare import Comparison
 from sailrl.scoring.resume import Unfinished
-from sailrl.scoring.rows import out_row, request_from_row, result_row
+from sailrl.scoring.rows import broken_rule, out_row, request_from_row, result_row
 from sailrl.scoring.scorer import Request, Scorer
 from sailrl.scoring.spec import PartSpec, ScoringSpec, resolve
 from sailrl.scoring.summary import Summary
@@ -148,9 +148,11 @@ def _explain(source: Path, wanted: str, rows: Iterator[tuple[int, Row | BadRow]]
         if by_line is None:
             raise DataError(f"{source} has no row with the id {wanted!r} and no line of that number.")
         line, row = by_line
-    request = request_from_row(row, where=f"{source.name}:{line}", folder=source.parent.absolute())
+    where, folder = f"{source.name}:{line}", source.parent.absolute()
+    request = request_from_row(row, where=where, folder=folder)
     if isinstance(request, Score):
-        print_explanation(line, row, {"row": [f"{request.status}: {request.reason}"]}, request)
+        rule = str(broken_rule(row, where=where, folder=folder))
+        print_explanation(line, row, {"row": [rule]}, request)
         return
     total = scorer.score_now(*request).total
     print_explanation(line, row, scorer.explain(*request), total)
@@ -187,7 +189,10 @@ def _compare(options: ScoreOptions, accuracy: str, other: Scorer | None) -> Comp
         for line, row in rows:
             comparison.add(line, row, accuracy, row.get(column))
         if not comparison.rows:
-            raise DataError(f"--compare: no row has a label in the column {column!r} and a score of {accuracy}.")
+            raise DataError(
+                f"--compare: no row has a label in the column {column!r} (right or wrong, 1 or 0) and a score of "
+                f"{accuracy}. The scores are in {options.out}."
+            )
     else:
         try:
             for (line, row), (_, theirs_row) in zip(rows, read_rows(options.compare), strict=True):
@@ -248,6 +253,8 @@ def _from_config(path: Path) -> tuple[ScoringSpec, str]:
 
     try:
         text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(f"there is no file {path}. Paths are relative to the folder you run from.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"cannot read {path}: {error}.") from None
     data, places = parse(text, str(path))

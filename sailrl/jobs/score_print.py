@@ -112,7 +112,7 @@ def print_comparison(comparison: Comparison, other: str, part: str) -> None:
     console = _console()
     agreement = "-" if comparison.agreement is None else f"{comparison.agreement:.4f}"
     head = f"agreement of {part} with {other}: {agreement} on {comparison.rows:,} rows"
-    console.print(Text(safe(f"{head} ({comparison.not_compared:,} without a word of either)")))
+    console.print(Text(safe(f"{head} ({comparison.not_compared:,} without a score of ours or of theirs)")))
     table = Table()
     table.add_column("")
     for name in ("theirs right", "theirs wrong"):
@@ -150,7 +150,10 @@ def print_explanation(line: int, row: Row | BadRow, lines: Mapping[str, Sequence
         console.print(Text(safe(part)), style="bold")
         for step in path:
             console.print(Text(f"  {safe(step, 400)}"))
-    console.print(Text(safe(f"reward: {total.value} ({total.status}, {total.reason})")), style="bold")
+    console.print(
+        Text(safe(f"reward: {'none' if total.value is None else total.value} ({total.status}, {total.reason})")),
+        style="bold",
+    )
 
 
 def _cells(name: str, task: TaskSummary, parts: Sequence[str]) -> list[Text | str]:

@@ -20,6 +20,7 @@ from sailrl.jobs.stop import Stop
 from sailrl.learner.group import LearnerGroup
 from sailrl.report.metrics import MetricsLog
 from sailrl.report.progress import Progress
+from sailrl.report.shown import counted
 from sailrl.report.traces import RolloutLog
 from sailrl.rollout.engine import Sampling
 from sailrl.rollout.pool import RolloutPool
@@ -53,7 +54,8 @@ async def _open(
     weights = str(checkpoint / "model") if checkpoint else prepared.model
     prompts = prepared.train
 
-    progress.stage(f"starting {config.rollout.workers} engine(s) and {config.learner.ranks} learner rank(s)")
+    started = counted(config.rollout.workers, "engine"), counted(config.learner.ranks, "learner rank")
+    progress.stage(f"starting {' and '.join(started)}")
     where = places(config, nodes())
     colocated = config.placement == "colocated"
     scorer = Scorer(ScoringSpec.from_config(config.rewards))

@@ -22,7 +22,7 @@ from sailrl.jobs.sample_log import digest, model_digest
 from sailrl.report.evals import EVALS, print_evals, read_evals
 from sailrl.report.jsonl import AppendOnlyFile
 from sailrl.report.progress import Progress, open_progress
-from sailrl.report.shown import percent
+from sailrl.report.shown import counted, percent
 from sailrl.rollout.collect import check_unscored, sample_groups, wave_seed
 from sailrl.rollout.engine import Sampling
 from sailrl.rollout.pool import RolloutPool
@@ -99,7 +99,7 @@ class _Engines:
                 await self.stop()
         if self._pool is None:
             rollout = self._config.rollout
-            self._progress.stage(f"starting {rollout.workers} engine(s)")
+            self._progress.stage(f"starting {counted(rollout.workers, 'engine')}")
             images, seed = str(self._folder / FOLDER), self._config.run.seed
             spec = EngineSpec(model, self._config.data, rollout, weights=model.path, images=images, seed=seed)
             self._pool = open_pool(spec, places=worker_places(rollout, nodes()), say=self._progress.message)

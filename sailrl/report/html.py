@@ -14,7 +14,7 @@ from sailrl.report.rollout_index import RolloutIndex, Visit, load_rollouts, spre
 from sailrl.report.run_data import RunData, load_run
 from sailrl.report.safe_text import safe, safe_lines
 from sailrl.report.samples import thumbnails
-from sailrl.report.shown import climb, metric, percent, span
+from sailrl.report.shown import climb, counted, metric, percent, span
 from sailrl.report.traces import prompt_text
 
 REPORT_FILE = "report.html"
@@ -150,7 +150,7 @@ def _images(rollouts: RolloutIndex, line: Mapping[str, Any]) -> str:
 
 
 def _problem_line(line: Mapping[str, Any]) -> str:
-    images = f", {len(line['image_hashes'])} image(s)" if line["image_hashes"] else ""
+    images = f", {counted(len(line['image_hashes']), 'image')}" if line["image_hashes"] else ""
     return _remark(f"{line['id']}, answer {line['answer']}{images}")
 
 
@@ -212,7 +212,9 @@ def _heat(rollouts: RolloutIndex) -> str:
         + "</tr>"
         for problem in sorted(problems)
     )
-    remark = _remark(f"Accuracy in percent of the problems that came up most often; a column is {width} episode(s).")
+    remark = _remark(
+        f"Accuracy in percent of the problems that came up most often; a column is {counted(width, 'episode')}."
+    )
     return _section(
         "Accuracy per problem",
         f'{remark}<div class="scroll"><table class="heat"><tr><th>problem</th>{heads}</tr>{rows}</table></div>',

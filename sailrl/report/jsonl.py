@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sailrl.data.rows import parse_line
 from sailrl.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -134,12 +135,9 @@ def read_run(path: Path, offset: int, same: Sequence[str]) -> list[dict[str, Any
 
 def _decode(line: bytes, path: Path, number: int | None) -> dict[str, Any]:
     where = str(path) if number is None else f"{path}, line {number}"
-    try:
-        record = json.loads(line)
-    except ValueError as error:  # covers both bad JSON and bad UTF-8
-        raise DataError(f"{where}: not valid JSON ({error}). Remove the line and try again.") from error
-    if not isinstance(record, dict):
-        raise DataError(f"{where}: a {type(record).__name__}, not an object. Remove it and try again.")
+    record, _, fault = parse_line(line)
+    if record is None:
+        raise DataError(f"{where}: {fault}. Remove the line and try again.")
     return record
 
 

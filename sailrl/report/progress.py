@@ -114,7 +114,7 @@ class Progress(ABC):
         if accuracy is not None:
             self._last_eval = accuracy
             self._first_eval = accuracy if self._first_eval is None else self._first_eval
-        self.message(f"{self._unit} {step}/{self.total}  held-out accuracy {percent(accuracy)}")
+        self.message(f"{self._unit} {step:,}/{self.total:,}  held-out accuracy {percent(accuracy)}")
 
     @abstractmethod
     def close(self) -> None:
@@ -147,7 +147,7 @@ class PlainProgress(Progress):
         if now - self._last_line_at < PLAIN_INTERVAL_S and step < self.total:
             return
         self._last_line_at = now
-        parts = [f"{self._unit} {step}/{self.total}", *(f"{label} {shown}" for label, shown in readings(values))]
+        parts = [f"{self._unit} {step:,}/{self.total:,}", *(f"{label} {shown}" for label, shown in readings(values))]
         if self.eta_s is not None:
             parts.append(f"eta {clock_time(self.eta_s)}")
         self.message("  ".join(parts))

@@ -34,6 +34,11 @@ def span(seconds: float) -> str:
     return f"{minutes} min {rest:02} s" if minutes else f"{rest} s"
 
 
+def counted(number: int, thing: str) -> str:
+    """``1 image``, ``2 images``."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+
+
 def metric(value: object) -> str:
     """A metric in four significant digits; a dash when it was not measured."""
     if value is None:

@@ -16,22 +16,37 @@ def request_from_row(row: Row | BadRow, *, where: str, folder: Path) -> Request 
     """What to score, or the verdict on a row that cannot be: ``unscorable``, by a reason that names the field."""
     if isinstance(row, BadRow):
         return _unscorable(row.rule)
-    response = row.get("response")
-    if response is None:
-        return _unscorable("missing_response")
-    if not isinstance(response, str):
-        return _unscorable("bad_field:response")
-    tokens = row.get("response_tokens")
-    if tokens is not None and (isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 0):
-        return _unscorable("bad_field:response_tokens")
     try:
-        return Request(
-            response, parse_problem(_usual_forms(row), where=where, need_prompt=False, folder=folder), tokens
-        )
+        return _request(row, where, folder)
     except BrokenRow as broken:
-        return _unscorable(f"bad_field:{broken.field.split('[')[0]}")
+        missing = broken.field == "response" and row.get("response") is None
+        return _unscorable("missing_response" if missing else f"bad_field:{broken.field.split('[')[0]}")
     except RecursionError:
         return _unscorable("too_deep")
+
+
+def broken_rule(row: Row | BadRow, *, where: str, folder: Path) -> str | None:
+    """In words, what keeps a row from being scored; None when nothing does."""
+    if isinstance(row, BadRow):
+        return row.detail
+    try:
+        _request(row, where, folder)
+    except BrokenRow as broken:
+        return f"{broken.field}: {broken.rule}"
+    except RecursionError:
+        return "it is nested too deeply"
+    return None
+
+
+def _request(row: Row, where: str, folder: Path) -> Request:
+    response, tokens = row.get("response"), row.get("response_tokens")
+    if response is None:
+        raise BrokenRow("response", "is missing; it is what is scored")
+    if not isinstance(response, str):
+        raise BrokenRow("response", f"must be text, not {type(response).__name__}")
+    if tokens is not None and (isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 0):
+        raise BrokenRow("response_tokens", "must be a whole number of at least 0")
+    return Request(response, parse_problem(_usual_forms(row), where=where, need_prompt=False, folder=folder), tokens)
 
 
 def result_row(scored: Scored) -> dict[str, Any]:

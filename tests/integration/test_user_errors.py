@@ -23,7 +23,7 @@ def _refused(folder: Path, *overrides: str) -> str:
 def _check(done: Finished) -> None:
     assert done.code == 2, done.output
     assert "Traceback" not in done.output
-    assert "engine(s)" not in done.output  # the stage that starts them
+    assert "starting" not in done.output  # the stage of engines and learner
     error = done.output[done.output.index("error: ") :].strip()
     assert "\n\n" not in error
     assert len(error) < 1200

@@ -175,7 +175,7 @@ def test_what_models_and_rewards_wrote_reaches_the_terminal_without_its_powers(s
         ({"out": "in.jsonl"}, "the input itself"),
         ({"out": "/proc/no/such.jsonl"}, "cannot write /proc/no/such.jsonl"),
         ({"config": Path("gone.yaml")}, "use one of them"),
-        ({"config": Path("gone.yaml"), "rewards": []}, "cannot read gone.yaml"),
+        ({"config": Path("gone.yaml"), "rewards": []}, "there is no file gone.yaml"),
         ({"compare": "my_reward.py:Nothing"}, "has no 'Nothing'"),
         ({"compare": "gone.jsonl"}, "no file gone.jsonl"),
     ],
@@ -267,6 +267,12 @@ def test_explain_shows_the_way_to_the_decision_by_id_or_by_line(scored, folder: 
     assert "compared with '8'" in explained("b")
     assert "compared with '7'" in explained("1")
     assert "scored: 0.0 by different" in explained("1")
+    scored([{"response": "4", "answer": {"value": 4}}, {"answer": "4"}])
+    capsys.readouterr()
+    shown = explained("1")
+    assert "answer: must be " in shown
+    assert "reward: none (unscorable, bad_field:answer)" in shown
+    assert "response: is missing" in explained("2")
     with pytest.raises(DataError, match="no row with the id 'c'"):
         explained("c")
 
@@ -277,7 +283,7 @@ def test_compare_with_a_column_counts_agreement_and_lists_who_differs(scored, ca
     rows = [{"response": r, "answer": "4", "label": v} for r, v in zip(responses, labels, strict=True)]
     scored(rows, compare="column:label")
     out = capsys.readouterr().out
-    assert "agreement of Same with column:label: 0.4000 on 5 rows (1 without" in out
+    assert "agreement of Same with column:label: 0.4000 on 5 rows (1 without a score" in out
     assert "disagreements: 3 of 3" in out
     with pytest.raises(DataError, match="no row has a label in the column 'lable'"):
         scored(rows, compare="column:lable")

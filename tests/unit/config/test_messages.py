@@ -72,6 +72,7 @@ def explained(text: str) -> list[str]:
             "parts: {a: {use: x, zzz: 1}}",
             "the section parts.a has no key `zzz`. It has use, share; remove the line or use one of these.",
         ),
+        ("inner: {width: 1, size:3}", "the section inner has no key `size:3`. A colon needs a space behind it: `size: 3`."),
         # missing keys
         ("inner: {size: 3}", "the section inner has no `width`, which it needs. How wide. Add `width: ...`."),
         ("parts: {a: {}}", "the section parts.a has no `use`, which it needs. Where it lives. Add `use: ...`."),

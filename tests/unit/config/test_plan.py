@@ -49,7 +49,10 @@ def test_a_second_reading_that_would_split_groups_is_not_offered() -> None:
     sizes = ["batch.rollouts_per_episode=16", "batch.rollouts_per_update=16"]
     assert other_reading(plan_of("rlvr_8b.yaml", *sizes, "batch.passes_per_episode=3")) is None
     assert other_reading(plan_of("rlvr_8b.yaml", *sizes, "batch.passes_per_episode=4")) is None
-    assert "SAIL-VL2" not in str(other_reading(plan_of("rlvr_8b.yaml", *sizes, "batch.passes_per_episode=2")))
+    assert other_reading(plan_of("rlvr_8b.yaml", *sizes, "batch.passes_per_episode=2")) == (
+        "As many updates without a second look at any rollout: one pass of 2 updates of 8 rollouts: "
+        "batch.passes_per_episode=1 batch.rollouts_per_update=8."
+    )
 
 
 def test_the_first_wave_is_oversampled_and_rounded_up() -> None:

@@ -20,6 +20,9 @@ from sailrl.errors import ConfigError
 from sailrl.jobs.check import check_job
 from sailrl.jobs.check_data import DataReport, Viewer, check_problems, summary
 from sailrl.types import Problem, Prompt
+from tests.fakes.shapes import write_config
+
+CONFIGS = Path(__file__).parents[3] / "configs"
 
 
 def _png(side: int = 84) -> bytes:
@@ -196,6 +199,52 @@ def test_the_command_compares_with_vllm_and_needs_no_weights(config: Path) -> No
     assert "data.train: 2 problems checked, 0 misaligned, 1 unusable, 0 longer" in printed
     assert "tokens per image   min 4, median 4, max 4, 1 images" in printed  # 3136 pixels are 2 x 2 tokens
     assert "vLLM is not installed" not in printed
+
+
+@pytest.fixture
+def large_model(tmp_path: Path, vlm_folder: Path) -> Path:
+    """What is there of an 8B Qwen3-VL before its weights are: its config and pixel limits, and small words."""
+    folder = write_config("8b", tmp_path / "8b")
+    for file in vlm_folder.iterdir():
+        if file.name != "config.json" and file.suffix != ".safetensors":
+            (folder / file.name).write_bytes(file.read_bytes())
+    small = json.loads((vlm_folder / "config.json").read_text())
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | {key: small[key] for key in small if "token_id" in key}))
+    processor = json.loads((folder / "processor_config.json").read_text())
+    processor["image_processor"] |= {"patch_size": 16, "size": {"shortest_edge": 65536, "longest_edge": 16777216}}
+    (folder / "processor_config.json").write_text(json.dumps(processor))
+    return folder
+
+
+@pytest.mark.slow
+def test_the_8b_recipe_counts_the_tokens_of_its_images_before_any_weights_are_there(
+    tmp_path: Path, large_model: Path
+) -> None:
+    """A token covers 32 x 32 pixels: 640 x 480 are 20 x 15, 4000 x 3000 become 125 x 94, and 84 x 84 the least, 64."""
+    pytest.importorskip("vllm")
+    rows = []
+    for name, sizes in {
+        "photo": [(640, 480)],
+        "tiny": [(84, 84)],
+        "two large ones": [(4000, 3000)] * 2,
+        "a line": [(30, 6001)],
+    }.items():
+        images = [f"{width}.png" for width, _ in sizes]
+        for size, image in zip(sizes, images, strict=True):
+            Image.new("RGB", size, "gray").save(tmp_path / image)
+        rows.append({"id": name, "prompt": "<image>" * len(sizes) + "What is shown?", "answer": "3", "images": images})
+    (tmp_path / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    (tmp_path / "eval.jsonl").write_text(json.dumps(rows[0]) + "\n")
+    data = [f"data.train.path={tmp_path}/rows.jsonl", f"data.eval.path={tmp_path}/eval.jsonl"]
+    printed, error = _checked(CONFIGS / "rlvr_8b.yaml", f"model.path={large_model}", *data)
+    assert "data.train: 4 problems checked, 0 misaligned, 1 unusable, 1 longer than data.max_prompt_tokens" in printed
+    assert "tokens per image   min 64, median 6,025, max 11,750, 4 images" in printed  # (300 + 11,750) / 2 = 6,025
+    assert "problem a line: images[0]: image " in printed
+    assert "problem two large ones: 23," in printed  # 2 x 11,750 and some of text; 16,384 are allowed
+    assert "data.eval: 1 problems checked, 0 misaligned, 0 unusable, 0 longer" in printed
+    assert "data.train: 1 rows cannot become a prompt" in error
+    assert "has no *.safetensors" in error
 
 
 def test_a_model_without_a_processor_is_a_complaint(config: Path) -> None:

@@ -98,10 +98,16 @@ def test_a_file_without_the_score_says_which_scores_it_has(tmp_path: Path) -> No
 def test_an_empty_result_is_an_explained_error_and_no_file(tmp_path: Path) -> None:
     (tmp_path / "kept.jsonl").write_text("of an earlier run\n")
     write(tmp_path / "scored.jsonl", [*solved("a", 4), *solved("b", 0)])
-    with pytest.raises(DataError, match=r"none of 2 problems is left: 1 too_easy \(pass_at_k\), 1 impossible"):
+    with pytest.raises(
+        DataError, match=r"2 problems is left: 1 too_easy \(pass_at_k\), 1 impossible.*Too easy: .*Impossible: "
+    ):
         filtered(tmp_path, scored=str(tmp_path / "scored.jsonl"))
     assert not (tmp_path / "kept.jsonl").exists()
     assert len(read(tmp_path / "dropped.jsonl")) == 2
+    write(tmp_path / "scored.jsonl", solved("a", 1)[:2])
+    with pytest.raises(DataError, match=r"1 too_few_samples \(pass_at_k\)\. Too few samples: .* Every drop") as told:
+        filtered(tmp_path, scored=str(tmp_path / "scored.jsonl"))
+    assert "Impossible" not in str(told.value)
 
 
 def test_a_disk_that_refuses_is_told_from_a_file_that_cannot_be_read(tmp_path: Path) -> None:

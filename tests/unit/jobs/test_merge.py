@@ -46,7 +46,7 @@ def test_distance_is_relative_and_far_models_are_named(
     near, far = 0.05 * norm / count**0.5, 0.2 * norm / count**0.5  # moving all n weights by d moves the model d sqrt(n)
     merge_job([tiny_folder, _moved(tmp_path / "b", tiny_folder, float(near))], tmp_path / "near")
     printed = capsys.readouterr()
-    assert "0.0500 from" in printed.out
+    assert "by 5.00% of its norm" in printed.out
     assert not printed.err
     merge_job([tiny_folder, _moved(tmp_path / "c", tiny_folder, float(far))], tmp_path / "far")
     assert "lies 0.20 from" in capsys.readouterr().err
