@@ -22,9 +22,7 @@ app = typer.Typer(
 )
 
 ConfigFile = Annotated[Path, typer.Argument(help="A YAML file, as those in configs/.", show_default=False)]
-Overrides = Annotated[
-    list[str] | None, typer.Argument(help="section.key=value, over the file.", show_default=False)
-]
+Overrides = Annotated[list[str] | None, typer.Argument(help="section.key=value, over the file.", show_default=False)]
 
 
 @app.command()
