@@ -164,9 +164,11 @@ def report(
 
 def main() -> None:
     """Entry point of the ``sailrl`` script."""
-    # Engine, learner and rewards share the cores: threads that wait for work must sleep, not spin. Small operations
-    # run up to a hundred times faster so on a busy machine. OpenMP reads it once, when torch is loaded.
+    # Engine, learner and rewards share the cores: threads that wait for work must soon sleep. On a busy machine small
+    # operations are up to a hundred times faster so than with threads that spin; on an idle one, the microseconds that
+    # GNU's OpenMP may still spin save a tenth of an update. OpenMP reads both once, when torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
     # MKL may sum in another order from run to run unless it is told not to; a resumed run is to be equal bit for bit.
     os.environ.setdefault("MKL_CBWR", "AUTO")
     try:

@@ -227,8 +227,8 @@ class LearnerConfig(Section):
     """Experts: `r2` uses in every update those that the old policy chose; `r3` (arXiv 2510.11370) those that the engine
     chose, in the old policy too, and needs engines on GPUs. Token-level ratios need one of them, GSPO does not."""
     threads: int | None = Field(default=None, ge=1)
-    """CPU threads; default all cores. With `rollout.max_staleness` on a machine without a GPU leave one core to the
-    engines, which vLLM binds to the first."""
+    """CPU threads of a rank; by default the ranks share all cores. With `rollout.max_staleness` on a machine without a
+    GPU leave one core to the engines, which vLLM binds to the first."""
     timeout_s: float = Field(default=1800.0, gt=0)
     """Deadline for one update."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
@@ -51,8 +52,9 @@ class LearnerActor:
         config, model = self._config, self._model
         self._rank = rank
         device = _device()
-        # Also where the number stays: from then on MKL keeps to it, and sums are the same in every run.
-        torch.set_num_threads(config.learner.threads or torch.get_num_threads())
+        # Ray's own number would be 1. From here on MKL keeps to it, too, and sums are the same in every run.
+        cores = len(os.sched_getaffinity(0))
+        torch.set_num_threads(config.learner.threads or max(1, cores // config.learner.ranks))
         torch.manual_seed(config.run.seed + rank)
         if meeting_point is not None:
             store = self._store if rank == 0 else dist.TCPStore(*meeting_point, is_master=False, timeout=MEETING)

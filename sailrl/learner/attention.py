@@ -2,11 +2,13 @@
 
 A dense mask would do the same and cost the square of the row: at 16,384 tokens a gigabyte per head in float32. On GPUs
 in half precision this is FlashAttention's variable-length kernel as torch brings it; elsewhere the row is cut at its
-samples and each goes through torch's causal attention.
+samples, and those of about one length go through torch's causal attention together.
 """
 
 from __future__ import annotations
 
+import itertools
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -15,6 +17,8 @@ from torch.nn.attention.varlen import varlen_attn
 
 from sailrl.data.batch import Batch
 
+PADDING = 1.25
+"""Samples that attend together are padded to at most this many times their tokens."""
 NAME = "sailrl_packed"
 """Under which transformers finds ``attend``."""
 PACKABLE = ("llama", "qwen2", "qwen3", "qwen3_moe", "qwen3_vl_text", "qwen3_vl_moe_text")
@@ -76,12 +80,52 @@ def attend(
         out = varlen_attn(q, k, v, starts, starts, longest, longest, scale=scaling, window_size=causal, enable_gqa=True)
         assert isinstance(out, Tensor)  # nothing but the output was asked for
         return out[None], None
-    lengths = cu_seq_lens_q.diff().tolist()
-    parts = zip(*(x.split(lengths, dim=2) for x in (query, key, value)), strict=True)
-    alone = [
-        torch.nn.functional.scaled_dot_product_attention(
-            q, k, v, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=True
+    buckets, places = _buckets(tuple(cu_seq_lens_q.diff().tolist()), query.device)
+    q, k, v = (x[0].transpose(0, 1).flatten(1) for x in (query, key, value))  # [N, heads x D]
+    together = []
+    for rows in buckets:
+        # What is padded lies behind a sample's own tokens, where causal attention does not look.
+        padded = (_take(x, rows).unflatten(-1, (-1, query.shape[-1])).transpose(1, 2) for x in (q, k, v))
+        out = torch.nn.functional.scaled_dot_product_attention(
+            *padded, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=True
         )
-        for q, k, v in parts
-    ]
-    return torch.cat(alone, dim=2).transpose(1, 2), None
+        together.append(out.transpose(1, 2).flatten(0, 1).flatten(1))  # [samples x longest, heads x D]
+    return _take(torch.cat(together), places)[None].unflatten(-1, (-1, query.shape[-1])), None
+
+
+def _take(rows: Tensor, which: Tensor) -> Tensor:
+    """``rows[which]``, as an embedding: its gradient is the fast one, and adds up in one order."""
+    return torch.nn.functional.embedding(which, rows)
+
+
+@lru_cache(maxsize=4)
+def _buckets(lengths: tuple[int, ...], device: torch.device) -> tuple[list[Tensor], Tensor]:
+    """How samples attend together.
+
+    Args:
+        lengths: of the samples of a row of N tokens, in order.
+
+    Returns:
+        Per bucket the rows [samples, longest] of its tokens, padded with a sample's last one; and the place [N] of
+        every token in what the buckets give, one behind the other.
+    """
+    starts = [0, *itertools.accumulate(lengths)]
+    buckets: list[list[int]] = []
+    tokens = 0
+    for sample in sorted(range(len(lengths)), key=lengths.__getitem__):
+        tokens += lengths[sample]
+        if buckets and (len(buckets[-1]) + 1) * lengths[sample] <= PADDING * tokens:
+            buckets[-1].append(sample)
+        else:
+            buckets.append([sample])
+            tokens = lengths[sample]
+    rows, places, before = [], torch.empty(starts[-1], dtype=torch.long), 0
+    for bucket in buckets:
+        longest = lengths[bucket[-1]]
+        last = torch.tensor([[lengths[i] - 1] for i in bucket])
+        rows.append((torch.tensor([[starts[i]] for i in bucket]) + torch.arange(longest).minimum(last)).to(device))
+        for number, i in enumerate(bucket):
+            begins = before + number * longest
+            places[starts[i] : starts[i + 1]] = torch.arange(begins, begins + lengths[i])
+        before += len(bucket) * longest
+    return rows, places.to(device)

@@ -70,6 +70,8 @@ class VllmEngine:
                     **self._options,
                 )
             )
+            if current_platform.is_cpu():
+                await self._llm.collective_rpc("sail_rest")
             self._tokenizer: Any = self._llm.get_tokenizer()
             await self._llm.update_weight_version(str(self._version))
         except Exception as error:  # vLLM's own errors may not pickle, so their text goes into one of ours
