@@ -85,9 +85,11 @@ def attend(
     together = []
     for rows in buckets:
         # What is padded lies behind a sample's own tokens, where causal attention does not look.
-        padded = (_take(x, rows).unflatten(-1, (-1, query.shape[-1])).transpose(1, 2) for x in (q, k, v))
+        some_q, some_k, some_v = (
+            _take(x, rows).unflatten(-1, (-1, query.shape[-1])).transpose(1, 2) for x in (q, k, v)
+        )  # [samples, heads, longest, D]
         out = torch.nn.functional.scaled_dot_product_attention(
-            *padded, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=True
+            some_q, some_k, some_v, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=True
         )
         together.append(out.transpose(1, 2).flatten(0, 1).flatten(1))  # [samples x longest, heads x D]
     return _take(torch.cat(together), places)[None].unflatten(-1, (-1, query.shape[-1])), None
