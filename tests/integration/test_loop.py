@@ -20,7 +20,8 @@ def test_every_update_has_every_number_of_the_contract(tiny_run: Finished) -> No
         assert not {*RLVR_KEYS, "reward/boxed", "reward/think_format"} - line.keys()
         assert line["groups/kept"] == 8  # 64 rollouts in groups of 8
         assert line["time/step_s"] > 0
-        assert line["grad_norm"] > 0
+    # Without dynamic sampling an update whose four groups were each rewarded alike has no gradient; few are.
+    assert sum(line["grad_norm"] > 0 for line in updates) >= 12
 
 
 def test_engine_and_learner_agree_before_anything_was_learned(tiny_run: Finished) -> None:
