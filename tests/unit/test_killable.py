@@ -75,19 +75,22 @@ def test_a_call_past_its_deadline_is_killed_and_the_next_call_works(child, name:
 
 
 def test_a_busy_machine_stops_the_clock_of_a_call_but_not_for_ever(child) -> None:
-    """Twelve spinning processes share the one processor of the child, which gets a thirteenth of it: 0.1 s of work take
-    up to 1.3 s, which a deadline of 1 s in wall time would cut. At 5 s, five times that, it would end in any case; the
-    other tests that run meanwhile do not make it so slow."""
+    """Four spinning processes share the one processor of the child, which gets a fifth of it: 0.4 s of work take about
+    2 s, and a deadline of 0.8 s in wall time would cut it. At 4 s, five times that, it ends in any case."""
     spin = child("spin")
     spin.ready()
     core = min(os.sched_getaffinity(0))
     os.sched_setaffinity(spin._child._process.pid, {core})
-    neighbours = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(12)]
+    # Sessions of their own, since Linux may share a processor out among sessions instead of processes.
+    spinning = [sys.executable, "-c", "while True: pass"]
+    neighbours = [subprocess.Popen(spinning, start_new_session=True) for _ in range(4)]
     try:
         for process in neighbours:
             os.sched_setaffinity(process.pid, {core})
         time.sleep(0.2)
-        assert spin.call(0.1, deadline_s=1.0) == 0.1
+        began = time.monotonic()
+        assert spin.call(0.4, deadline_s=0.8) == 0.4
+        assert time.monotonic() - began > 0.8  # past the deadline in wall time
         began = time.monotonic()
         with pytest.raises(DeadlineExceeded) as caught:
             spin.call(600, deadline_s=0.1)
