@@ -33,7 +33,7 @@ from transformers import AutoModelForImageTextToText, Qwen3VLConfig, Qwen3VLMoeC
 
 from sailrl.config.losses import Dapo, MismatchConfig
 from sailrl.config.schema import LearnerConfig
-from sailrl.data.batch import Sample
+from sailrl.data.batch import Sample, collate
 from sailrl.learner.learner import Learner
 from sailrl.learner.model import Policy
 from sailrl.learner.objective import Objective, UpdateScope
@@ -139,10 +139,13 @@ def operations(policy: Policy, samples: list[Sample], grids: int, patches: int) 
             seeing += parameter.numel() / tower.spatial_merge_size**2
         else:
             seeing += parameter.numel()
-    tokens, responses = sum(s.length for s in samples), sum(len(s.response_ids) for s in samples)
+    batch = collate(samples)
+    tokens, responses = len(batch.input_ids), sum(len(s.response_ids) for s in samples)
     dense = 6 * (language * tokens + seeing * grids * patches + text.hidden_size * text.vocab_size * responses)
     # Scores and their use: 2 x 2 operations per pair and channel, twice that backward; half the pairs where causal.
-    causal = 6 * text.num_hidden_layers * text.num_attention_heads * text.head_dim * sum(s.length**2 for s in samples)
+    asked = [0 if batch.brings(b) else len(s.prompt_ids) for b, s in enumerate(samples)]  # in another sample already
+    pairs = sum(read**2 - done**2 for read, done in zip(batch.lengths, asked, strict=True))
+    causal = 6 * text.num_hidden_layers * text.num_attention_heads * text.head_dim * pairs
     whole = 12 * tower.depth * tower.hidden_size * grids * patches**2
     return dense + causal + whole
 

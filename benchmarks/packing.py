@@ -76,7 +76,7 @@ def padded_batches(samples: Sequence[Sample], order: Sequence[int], budget: int)
 def padded_logp(model: torch.nn.Module, samples: Sequence[Sample]) -> torch.Tensor:
     """[B, R] as TRL and verl compute it: one row per sample, filled up on the right, and a mask."""
     batch = collate(samples)
-    rows = torch.nn.utils.rnn.pad_sequence(batch.input_ids.split(batch.lengths), batch_first=True)
+    rows = torch.nn.utils.rnn.pad_sequence(batch.input_ids[batch.places].split(batch.lengths), batch_first=True)
     mask = (torch.arange(rows.shape[1]) < torch.tensor(batch.lengths)[:, None]).long()
     hidden = model.base_model(input_ids=rows, attention_mask=mask).last_hidden_state
     row, offset = batch.mask.nonzero(as_tuple=True)

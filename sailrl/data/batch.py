@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -51,16 +51,32 @@ class Sample:
         """Prompt and response tokens."""
         return len(self.prompt_ids) + len(self.response_ids)
 
+    @property
+    def prompt(self) -> Hashable:
+        """Equal for samples whose prompts are the same in ids and images."""
+        return self.prompt_ids.tobytes(), self.images
+
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """The tensors of one forward pass: ``B`` samples laid end to end in one row of ``N`` tokens, nothing padded. What
-    the loss reads is by response: ``R`` is the longest one's length."""
+    """The tensors of one forward pass over ``B`` samples.
+
+    The model reads one row of ``N`` tokens, nothing padded: sample after sample its prompt and its response. A prompt
+    that an earlier sample has brought is not there again, so that a group's prompt is computed once; nor is the last
+    token of a response, which predicts nothing. Read one by one, the samples have ``M`` tokens. What the loss reads is
+    by response: ``R`` is the longest one's length.
+    """
 
     input_ids: torch.Tensor
-    """[N] int64, sample after sample."""
+    """[N] int64."""
     lengths: tuple[int, ...]
-    """[B] prompt + response tokens; they sum to N."""
+    """[B] tokens that each sample reads, prompt and response; they sum to M."""
+    brought_by: tuple[int, ...]
+    """[B] the sample that has brought each one's prompt: itself, or the first one with the same prompt."""
+    places: torch.Tensor
+    """[M] int64, where in the row each token of each sample lies."""
+    owners: torch.Tensor
+    """[N] int64, the first of the M tokens that lies at each place of the row."""
     prompt_lengths: torch.Tensor
     """[B] int64."""
     response_ids: torch.Tensor
@@ -82,23 +98,40 @@ class Batch:
         tensors: dict[str, Any] = {k: v.to(device) for k, v in values.items() if isinstance(v, torch.Tensor)}
         return replace(self, **tensors)
 
+    def brings(self, sample: int) -> bool:
+        """Whether a sample's prompt lies in the row in front of its response, not further ahead."""
+        return self.brought_by[sample] == sample
+
+    def row_lengths(self) -> list[int]:
+        """[B] tokens of the row that each sample has brought; they sum to N."""
+        prompts = self.prompt_lengths.tolist()
+        return [n - (0 if self.brings(b) else prompts[b]) for b, n in enumerate(self.lengths)]
+
     def starts(self) -> torch.Tensor:
-        """[B + 1] int32 on the batch's device: where each sample starts in the row, and where the last one ends."""
-        ends = list(itertools.accumulate(self.lengths, initial=0))
-        return torch.tensor(ends, dtype=torch.int32, device=self.input_ids.device)
+        """[B + 1] int32 on the batch's device: where each sample starts among the M tokens, and M."""
+        return _starts(self.lengths, self.input_ids.device)
+
+    def row_starts(self) -> torch.Tensor:
+        """[B + 1] int32 on the batch's device: where in the row what a sample has brought starts, and N."""
+        return _starts(self.row_lengths(), self.input_ids.device)
 
     def positions(self) -> torch.Tensor:
         """[N] int64: every sample counts from 0."""
-        return torch.cat([torch.arange(length, device=self.input_ids.device) for length in self.lengths])
+        device = self.input_ids.device
+        return torch.cat([torch.arange(length, device=device) for length in self.lengths])[self.owners]
 
     def response_positions(self) -> torch.Tensor:
         """[n] places in the row of the hidden states that predict the n response tokens, in the order of ``mask``."""
         sample, offset = self.mask.nonzero(as_tuple=True)
-        return self.starts()[sample] + self.prompt_lengths[sample] + offset - 1
+        return self.places[self.starts()[sample] + self.prompt_lengths[sample] + offset - 1]
+
+
+def _starts(lengths: Iterable[int], device: torch.device) -> torch.Tensor:
+    return torch.tensor(list(itertools.accumulate(lengths, initial=0)), dtype=torch.int32, device=device)
 
 
 def collate(samples: Sequence[Sample]) -> Batch:
-    """Packs ``samples`` into one batch, in their order."""
+    """Packs ``samples`` into one batch, in their order, and each distinct prompt once."""
     width = max(len(s.response_ids) for s in samples)
     responses = torch.zeros((len(samples), width), dtype=torch.long)
     mask = torch.zeros((len(samples), width), dtype=torch.bool)
@@ -110,10 +143,8 @@ def collate(samples: Sequence[Sample]) -> Batch:
         mask[b, :count] = True
         engine_logp[b, :count] = torch.from_numpy(sample.engine_logp)
         advantage[b, :count] = sample.advantage
-    row = np.concatenate([ids for s in samples for ids in (s.prompt_ids, s.response_ids)])
     return Batch(
-        input_ids=torch.from_numpy(row).long(),
-        lengths=tuple(s.length for s in samples),
+        **_row(samples),
         prompt_lengths=torch.tensor([len(s.prompt_ids) for s in samples]),
         response_ids=responses,
         mask=mask,
@@ -121,3 +152,30 @@ def collate(samples: Sequence[Sample]) -> Batch:
         advantage=advantage,
         images=tuple(s.images for s in samples),
     )
+
+
+def _row(samples: Sequence[Sample]) -> dict[str, Any]:
+    """What a batch knows of its row, by the names of its fields."""
+    first: dict[Hashable, tuple[int, int]] = {}  # of each prompt: the sample that brings it, its place in the row
+    row, places, owners, lengths, brought_by = [], [], [], [], []
+    end = read = 0  # tokens of the row, and of the samples, so far
+    for number, sample in enumerate(samples):
+        prompt, response = len(sample.prompt_ids), sample.response_ids[:-1]
+        bringer, place = first.setdefault(sample.prompt, (number, end))
+        brought_by.append(bringer)
+        if bringer == number:
+            row.append(sample.prompt_ids)
+            owners.append(np.arange(read, read + prompt))
+            end += prompt
+        row.append(response)
+        places += [np.arange(place, place + prompt), np.arange(end, end + len(response))]
+        owners.append(np.arange(read + prompt, read + prompt + len(response)))
+        lengths.append(prompt + len(response))
+        end, read = end + len(response), read + lengths[-1]
+    return {
+        "input_ids": torch.from_numpy(np.concatenate(row)).long(),
+        "lengths": tuple(lengths),
+        "brought_by": tuple(brought_by),
+        "places": torch.from_numpy(np.concatenate(places)),
+        "owners": torch.from_numpy(np.concatenate(owners)),
+    }

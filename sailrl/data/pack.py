@@ -1,13 +1,13 @@
 """Which samples go through the model together: micro-batches under a token budget, and the shares of learner ranks.
 
-Rollouts of one prompt share its images, and the vision tower runs once per distinct image of a micro-batch: so they
-stay together where they fit. Loads are balanced in two currencies, language tokens and distinct image tokens, because
-tower and language model run one after the other.
+Rollouts of one prompt share it, and every distinct prompt of a micro-batch is read once, as the vision tower runs once
+per distinct image: so they stay together where they fit. Loads are balanced in two currencies, language tokens and
+distinct image tokens, because tower and language model run one after the other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 
 import numpy as np
 
@@ -15,7 +15,8 @@ from sailrl.data.batch import Sample
 
 
 def micro_batches(samples: Sequence[Sample], max_tokens: int) -> list[list[int]]:
-    """Splits samples into balanced micro-batches of at most ``max_tokens`` tokens; a longer sample goes alone.
+    """Splits samples into balanced micro-batches of at most ``max_tokens`` tokens, where a prompt that several share
+    counts once; a longer sample goes alone.
 
     As many as first-fit decreasing needs; longest first, so that what does not fit shows in the first pass. Returns
     positions in ``samples``; every one appears exactly once.
@@ -39,7 +40,8 @@ def deal(samples: Sequence[Sample], ranks: int) -> list[list[int]]:
     """Shares samples out over ``ranks``, balanced. Returns each rank's positions in ``samples``, some maybe none."""
     total = sum(sample.length for sample in samples)
     # A cluster as large as a rank's share leaves nothing to balance with.
-    clusters = _clusters(samples, total // (8 * ranks))
+    share = sum(_load(samples, rows)[0] for rows in _clusters(samples, total)) // (8 * ranks)
+    clusters = _clusters(samples, share)
     dealt = _balance(samples, clusters, ranks, total)
     assert dealt is not None  # everything would fit in one
     return _flatten(clusters, dealt)
@@ -66,24 +68,35 @@ def _flatten(clusters: list[list[int]], bins: list[list[int]]) -> list[list[int]
 
 
 def _clusters(samples: Sequence[Sample], max_tokens: int) -> list[list[int]]:
-    """Samples with the same images, as many as the budget takes; a sample without images is alone. Longest first."""
-    clusters: list[list[int]] = []
-    open_ones: dict[tuple[str, ...], tuple[list[int], int]] = {}
+    """Samples with the same images, and samples without any with the same prompt, as many as the budget takes, prompt
+    after prompt. Longest first."""
+    prompts: dict[Hashable, list[int]] = {}
     for row in sorted(range(len(samples)), key=lambda i: (-samples[i].length, i)):
-        sample = samples[row]
-        cluster, tokens = open_ones.get(sample.images, ([], 0))
-        if sample.images and cluster and tokens + sample.length <= max_tokens:
+        prompts.setdefault(samples[row].prompt, []).append(row)
+    clusters: list[list[int]] = []
+    open_ones: dict[Hashable, tuple[list[int], int]] = {}
+    for prompt, rows in prompts.items():
+        key = samples[rows[0]].images or prompt
+        cluster, tokens = open_ones.get(key, ([], max_tokens))
+        more = _load(samples, rows)[0]
+        # A prompt's rollouts that fit together, but not here, begin anew.
+        fits = tokens + more <= max_tokens or more > max_tokens
+        for row in rows:
+            further = len(samples[row].response_ids) if row != rows[0] else samples[row].length
+            if not fits or tokens + further > max_tokens:
+                cluster, tokens, fits, further = [], 0, True, samples[row].length
+                clusters.append(cluster)
             cluster.append(row)
-        else:
-            cluster, tokens = [row], 0
-            clusters.append(cluster)
-        open_ones[sample.images] = cluster, tokens + sample.length
+            tokens += further
+        open_ones[key] = cluster, tokens
     return sorted(clusters, key=lambda rows: (-_load(samples, rows)[0], rows[0]))
 
 
 def _load(samples: Sequence[Sample], rows: Sequence[int]) -> tuple[int, int]:
-    """Language tokens, image places included, and image tokens that the tower has to make."""
-    return sum(samples[row].length for row in rows), samples[rows[0]].image_tokens
+    """Language tokens, image places included and shared prompts once, and image tokens that the tower has to make."""
+    prompts = {samples[row].prompt: len(samples[row].prompt_ids) for row in rows}
+    responses = sum(len(samples[row].response_ids) for row in rows)
+    return responses + sum(prompts.values()), samples[rows[0]].image_tokens
 
 
 def _balance(

@@ -1,5 +1,7 @@
 """Attention over a packed row: every sample attends to itself alone, and nothing is computed between samples.
 
+A prompt that several samples share lies in the row once, and all of them attend to it.
+
 A dense mask would do the same and cost the square of the row: at 16,384 tokens a gigabyte per head in float32. On GPUs
 in half precision this is FlashAttention's variable-length kernel as torch brings it; elsewhere the row is cut at its
 samples, and those of about one length go through torch's causal attention together.
@@ -8,7 +10,6 @@ samples, and those of about one length go through torch's causal attention toget
 from __future__ import annotations
 
 import itertools
-from functools import lru_cache
 from typing import Any
 
 import torch
@@ -42,10 +43,32 @@ def use_packed(model: Any) -> bool:
     return True
 
 
-def bounds(batch: Batch) -> dict[str, Any]:
-    """Where the samples of a row begin and end, under transformers' names for it."""
-    starts, longest = batch.starts(), max(batch.lengths)
-    return {"cu_seq_lens_q": starts, "cu_seq_lens_k": starts, "max_length_q": longest, "max_length_k": longest}
+def layout(batch: Batch) -> dict[str, Any]:
+    """How the samples of a batch lie in its row: a keyword argument of the model's forward, for ``attend``."""
+    return {"sailrl_layout": Layout(batch)}
+
+
+class Layout:
+    """Where each sample finds its tokens, made once for all layers."""
+
+    def __init__(self, batch: Batch) -> None:
+        self.starts, self.longest = batch.starts(), max(batch.lengths)
+        """[B + 1] int32, where each sample starts among the M tokens of all samples, and M; the most of a sample."""
+        self.row_starts, self.row_longest = batch.row_starts(), max(batch.row_lengths())
+        """[B + 1] int32, the same among the N tokens of the row, where a prompt that was there already is missing."""
+        self.places: Tensor | None = batch.places if len(batch.places) > len(batch.input_ids) else None
+        """[M] places in the row of the samples' tokens; None where every sample has brought its own prompt."""
+        self._batch = batch
+        self._buckets: tuple[list[Tensor], Tensor] | None = None
+
+    def buckets(self) -> tuple[list[Tensor], Tensor]:
+        """Per bucket the places in the row [samples, longest] of its tokens, padded with a sample's last one; and for
+        every place of the row where the buckets, one behind the other, hold it [N]."""
+        if self._buckets is None:
+            batch = self._batch
+            tokens, places = _buckets(batch.lengths, batch.input_ids.device)
+            self._buckets = [batch.places[of_one] for of_one in tokens], places[batch.owners]
+        return self._buckets
 
 
 def attend(
@@ -55,8 +78,7 @@ def attend(
     value: Tensor,
     attention_mask: Tensor | None,
     *,
-    cu_seq_lens_q: Tensor,
-    max_length_q: int,
+    sailrl_layout: Layout,
     dropout: float = 0.0,
     scaling: float | None = None,
     **_: Any,
@@ -66,25 +88,29 @@ def attend(
     Args:
         query, key, value: [1, heads, N, D]; key and value may have fewer heads.
         attention_mask: None; transformers makes no mask for attention that it does not know.
-        cu_seq_lens_q: [B + 1] int32, where each sample starts, and N.
-        max_length_q: tokens of the longest sample.
+        sailrl_layout: of the samples in the row.
 
     Returns:
         [1, N, heads, D], and None for the weights.
     """
-    kind = query.device.type
+    layout, kind = sailrl_layout, query.device.type
     dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else query.dtype
     if query.is_cuda and dtype != torch.float32 and not dropout:
         q, k, v = (x[0].transpose(0, 1).to(dtype) for x in (query, key, value))  # [N, heads, D]
-        starts, longest, causal = cu_seq_lens_q, max_length_q, (-1, 0)
-        out = varlen_attn(q, k, v, starts, starts, longest, longest, scale=scaling, window_size=causal, enable_gqa=True)
+        if layout.places is not None:
+            # What is asked is the row; what is looked at, each sample's whole text. Where the questions of a sample are
+            # fewer than its tokens, they are the last ones, and causal windows are counted from the end.
+            k, v = (x[layout.places] for x in (k, v))
+        starts, longest, causal = (layout.row_starts, layout.starts), (layout.row_longest, layout.longest), (-1, 0)
+        out = varlen_attn(q, k, v, *starts, *longest, scale=scaling, window_size=causal, enable_gqa=True)
         assert isinstance(out, Tensor)  # nothing but the output was asked for
         return out[None], None
-    buckets, places = _buckets(tuple(cu_seq_lens_q.diff().tolist()), query.device)
+    buckets, places = layout.buckets()
     q, k, v = (x[0].transpose(0, 1).flatten(1) for x in (query, key, value))  # [N, heads x D]
     together = []
     for rows in buckets:
-        # What is padded lies behind a sample's own tokens, where causal attention does not look.
+        # What is padded lies behind a sample's own tokens, where causal attention does not look. A prompt that samples
+        # share asks once in each of them: little beside what all other layers save.
         some_q, some_k, some_v = (
             _take(x, rows).unflatten(-1, (-1, query.shape[-1])).transpose(1, 2) for x in (q, k, v)
         )  # [samples, heads, longest, D]
@@ -100,15 +126,14 @@ def _take(rows: Tensor, which: Tensor) -> Tensor:
     return torch.nn.functional.embedding(which, rows)
 
 
-@lru_cache(maxsize=4)
 def _buckets(lengths: tuple[int, ...], device: torch.device) -> tuple[list[Tensor], Tensor]:
     """How samples attend together.
 
     Args:
-        lengths: of the samples of a row of N tokens, in order.
+        lengths: of samples of M tokens in all, in order.
 
     Returns:
-        Per bucket the rows [samples, longest] of its tokens, padded with a sample's last one; and the place [N] of
+        Per bucket the numbers [samples, longest] of its tokens, padded with a sample's last one; and the place [M] of
         every token in what the buckets give, one behind the other.
     """
     starts = [0, *itertools.accumulate(lengths)]

@@ -74,7 +74,7 @@ class Learner:
             with self.policy.routers.watch(replay=replay) as routing:
                 logp, _ = self.policy(batch, look=look)
             if self._config.routing_replay == "r2":
-                self._routes.keep(rows, batch.lengths, routing)
+                self._routes.keep(rows, routing)
             for row, values in zip(rows, logp, strict=True):
                 old[row] = values[: len(self._samples[row].response_ids)].clone()
         self._old_logp = old

@@ -15,7 +15,7 @@ from sailrl.config.schema import LoraConfig
 from sailrl.data.batch import Batch, Sample, collate
 from sailrl.errors import LearnerError
 from sailrl.learner import lora, ranks
-from sailrl.learner.attention import bounds, use_packed
+from sailrl.learner.attention import layout, use_packed
 from sailrl.learner.moe import Routers
 from sailrl.learner.vision import Vision
 from sailrl.learner.weights import publish_layout
@@ -160,7 +160,8 @@ class Policy(torch.nn.Module):
         if len(batch.lengths) > 1 and not self.packs:
             raise LearnerError(f"{type(self.model).__name__} was given {len(batch.lengths)} samples in one row")
         batch = batch.to(self.device)
-        inputs: dict[str, Any] = bounds(batch) if self.packs else {}
+        self.routers.reads(batch)
+        inputs: dict[str, Any] = layout(batch) if self.packs else {}
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
             nothing: torch.Tensor | None = None
             if self._vision is None:

@@ -17,39 +17,43 @@ import torch.distributed as dist
 from torch import Tensor
 
 from sailrl.algos import router
-from sailrl.data.batch import Sample
+from sailrl.data.batch import Batch, Sample
 from sailrl.errors import LearnerError
 
 COUNTS, CHANGED = "router/counts", "router/changed"
 """Sums that become numbers in ``load_metrics``: choices [layers, experts], and choices undone by replay."""
-OWN_CHOICE = -1
-"""In place of a recorded expert: the router decides for itself."""
 
 
 class Routing:
-    """What the routers did in one forward pass, for the N tokens of its packed row."""
+    """What the routers did in one forward pass, for the M tokens that its samples read: a prompt that samples share is
+    routed once and counts in each of them, so that no number depends on which samples share a row."""
+
+    batch: Batch
+    """What goes through the model; see ``Routers.reads``."""
 
     def __init__(self, replay: Tensor | None) -> None:
         self.replay = replay
-        """[layers, N, K] experts to use instead of the routers' own choice, which -1 leaves to them, as None does for
-        all tokens."""
+        """[layers, M, K] experts to use instead of the routers' own choice; None for their own. Of a shared prompt
+        those of the sample that has brought it."""
         self.logits: dict[int, Tensor] = {}
-        """By layer, [N, E] float32 with gradient."""
+        """By layer, [N, E] float32 with gradient, of the row."""
         self.experts: dict[int, Tensor] = {}
-        """By layer, [N, K] int64, the experts used."""
+        """By layer, [N, K] int64, the experts used, of the row."""
         self.undone: Tensor = torch.zeros((), dtype=torch.float64)
         """Choices of the routers that replay replaced, over all layers."""
 
     def stacked(self) -> Tensor:
-        """[layers, N, K] int16."""
-        return torch.stack([self.experts[layer] for layer in sorted(self.experts)]).to(torch.int16)
+        """[layers, M, K] int16."""
+        used = torch.stack([self.experts[layer] for layer in sorted(self.experts)])
+        return used[:, self.batch.places].to(torch.int16)
 
     def metrics(self) -> dict[str, Tensor]:
         """Sums that add up over micro-batches and ranks; nothing for a dense model."""
         if not self.experts:
             return {}
         counts = [
-            router.expert_counts(self.experts[layer], self.logits[layer].shape[-1]) for layer in sorted(self.experts)
+            router.expert_counts(self.experts[layer][self.batch.places], self.logits[layer].shape[-1])
+            for layer in sorted(self.experts)
         ]
         return {COUNTS: torch.stack(counts)} | ({} if self.replay is None else {CHANGED: self.undone})
 
@@ -61,7 +65,7 @@ class Routing:
             tokens: 0-dim, tokens of the whole update, prompts included.
         """
         parts = [
-            router.load_balancing_loss(logits, fraction[layer], denominator=tokens)[0]
+            router.load_balancing_loss(logits[self.batch.places], fraction[layer], denominator=tokens)[0]
             for layer, logits in self.logits.items()
         ]
         return torch.stack(parts).mean()
@@ -85,6 +89,11 @@ class Routers:
     def no_counts(self, device: torch.device) -> dict[str, Tensor]:
         """The counts of no token at all: those of a rank without rows."""
         return {COUNTS: torch.zeros(len(self.names), self.experts, dtype=torch.float64, device=device)}
+
+    def reads(self, batch: Batch) -> None:
+        """The policy says what it is about to read."""
+        if self._routing is not None:
+            self._routing.batch = batch
 
     @contextmanager
     def watch(self, *, replay: Tensor | None = None) -> Iterator[Routing]:
@@ -128,7 +137,7 @@ class Routers:
             replay = _replayed(layer, routing, experts)
             if layer not in routing.experts:
                 kept = (experts.unsqueeze(-1) == replay.unsqueeze(-2)).any(-1)
-                routing.undone = routing.undone + (~kept).sum().double()
+                routing.undone = routing.undone + (~kept)[routing.batch.places].sum().double()
             experts = replay
         if routing is not None and layer not in routing.experts:  # not again when checkpointing recomputes
             routing.experts[layer], routing.logits[layer] = experts, logits
@@ -144,14 +153,13 @@ class Routers:
 
 def _replayed(layer: int, routing: Routing, own: Tensor) -> Tensor:
     assert routing.replay is not None
-    if layer >= len(routing.replay) or routing.replay[layer].shape != own.shape:
-        held = tuple(routing.replay.shape)
+    held, expected = tuple(routing.replay.shape), (len(routing.batch.places), own.shape[-1])
+    if layer >= len(routing.replay) or held[1:] != expected:
         raise LearnerError(
             f"routing replay holds {held} (layers, tokens, experts per token), but layer {layer} asks for "
-            f"{tuple(own.shape)}: recording and update do not see the same tokens"
+            f"{expected}: recording and update do not see the same tokens"
         )
-    recorded = routing.replay[layer].to(own.device, own.dtype)
-    return torch.where(recorded < 0, own, recorded)
+    return routing.replay[layer].to(own.device, own.dtype)[routing.batch.owners]
 
 
 class RoutingMemory:
@@ -168,14 +176,14 @@ class RoutingMemory:
         """Another episode, other samples."""
         self._rows.clear()
 
-    def keep(self, rows: Sequence[int], lengths: Sequence[int], routing: Routing) -> None:
-        """Takes what ``routing`` used for the samples ``rows``, which lay in its row in this order and so long."""
-        for row, experts in zip(rows, routing.stacked().cpu().split(list(lengths), dim=1), strict=True):
+    def keep(self, rows: Sequence[int], routing: Routing) -> None:
+        """Takes what ``routing`` used for the samples ``rows``, those of its batch in this order."""
+        for row, experts in zip(rows, routing.stacked().cpu().split(routing.batch.lengths, dim=1), strict=True):
             self._rows[row] = experts
 
     def take(self, row: int, sample: Sample, routers: Routers) -> None:
-        """Takes what the engine used for a sample: every token of it but the last, which the engine never read and on
-        which no log-probability depends, so that its router stays free.
+        """Takes what the engine used for a sample: every token of it but the last, which neither it nor the learner
+        reads.
 
         Raises:
             LearnerError: layers, tokens or experts per token are not the model's and the sample's own.
@@ -197,10 +205,10 @@ class RoutingMemory:
                 f"the engine returned expert {int(experts.max())} for sample {row}, but the learner's layers have "
                 f"{routers.experts}, numbered from 0"
             )
-        self._rows[row] = torch.nn.functional.pad(experts, (0, 0, 0, 1), value=OWN_CHOICE)
+        self._rows[row] = experts
 
     def replay(self, rows: Sequence[int], lengths: Sequence[int]) -> Tensor | None:
-        """[layers, N, K] for these samples in this order; None when nothing was recorded.
+        """[layers, M, K] for these samples in this order; None when nothing was recorded.
 
         Raises:
             LearnerError: a sample was not recorded, or with another length.

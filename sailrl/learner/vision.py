@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -28,22 +28,21 @@ class Vision:
 
     def inputs(self, model: Any, batch: Batch) -> dict[str, Any]:
         """Keyword arguments for the model's forward: positions [3, 1, N], in which every sample starts anew, and the
-        features of all images in order.
+        features of all images of the row in order.
 
-        The rollouts of a group share their images, so the tower runs on distinct ones only, and its features are
-        repeated; gradients add up over the repetitions.
+        The tower runs on distinct images only. Where several prompts show the same one, its features are repeated, and
+        gradients add up over the repetitions.
 
         Raises:
             LearnerError: a sample's placeholders do not belong to its images, or one was sampled.
             DataError: an image is not in the store.
         """
-        order = [digest for row in batch.images for digest in row]
+        order = [digest for b, row in enumerate(batch.images) if batch.brings(b) for digest in row]
         distinct = list(dict.fromkeys(order))
         loaded = self._load(distinct)
         self._check(batch, {digest: self._processor.features(grid) for digest, (_, grid) in loaded.items()})
         device = batch.input_ids.device
-        grids = [[loaded[digest][1] for digest in row] for row in batch.images]
-        positions = self._positions(model, batch, grids).to(device)
+        positions = self._positions(model, batch, {digest: grid for digest, (_, grid) in loaded.items()}).to(device)
         if not order:
             return {"position_ids": positions}
         features = _run(model, [loaded[digest] for digest in distinct], device)
@@ -52,15 +51,23 @@ class Vision:
         features.deepstack_features = [[layer[i] for i in where] for layer in features.deepstack_features]
         return {"position_ids": positions, "mm_encoder_outputs": {"image": features}}
 
-    def _positions(self, model: Any, batch: Batch, grids: Sequence[Sequence[torch.Tensor]]) -> torch.Tensor:
-        """[3, 1, N] positions on the CPU, sample by sample as the model counts them around images."""
-        parts = []
-        for ids, grid in zip(batch.input_ids.cpu().split(batch.lengths), grids, strict=True):
-            places = self._processor.image_places(ids)
-            found, _ = model.base_model.get_rope_index(
-                ids[None], places[None], image_grid_thw=torch.stack(list(grid)) if grid else None
-            )
-            parts.append(found)
+    def _positions(self, model: Any, batch: Batch, grids: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """[3, 1, N] positions on the CPU: a prompt's as the model counts them around images; a response, which has
+        none, counts on from its prompt's highest."""
+        parts, ends = list[torch.Tensor](), dict[int, int]()
+        prompts = batch.prompt_lengths.tolist()
+        for b, row in enumerate(batch.input_ids.cpu().split(batch.row_lengths())):
+            if batch.brings(b):
+                ids, grid = row[: prompts[b]], [grids[digest] for digest in batch.images[b]]
+                found, _ = model.base_model.get_rope_index(
+                    ids[None],
+                    self._processor.image_places(ids)[None],
+                    image_grid_thw=torch.stack(grid) if grid else None,
+                )
+                parts.append(found)
+                ends[b] = int(found.max()) + 1
+            begin, count = ends[batch.brought_by[b]], batch.lengths[b] - prompts[b]
+            parts.append(torch.arange(begin, begin + count).expand(3, 1, -1))
         return torch.cat(parts, dim=-1)
 
     def blank(self, model: Any, device: torch.device) -> torch.Tensor:
@@ -86,14 +93,14 @@ class Vision:
     def _check(self, batch: Batch, features: dict[str, int]) -> None:
         image_id = self._processor.image_id
         assert image_id is not None  # there is no vision without images
-        prompts = batch.prompt_lengths.tolist()
-        for number, part in enumerate(batch.input_ids.split(batch.lengths)):
-            ids, prompt = part.tolist(), prompts[number]
-            counts = [features[digest] for digest in batch.images[number]]
-            fault = check_placeholders(ids[:prompt], ids[prompt:], image_id, counts)
+        row = batch.input_ids[batch.places].tolist()
+        for b, (start, prompt) in enumerate(zip(batch.starts().tolist(), batch.prompt_lengths.tolist(), strict=False)):
+            response = batch.response_ids[b][batch.mask[b]].tolist()
+            counts = [features[digest] for digest in batch.images[b]]
+            fault = check_placeholders(row[start : start + prompt], response, image_id, counts)
             if fault is not None:
                 raise LearnerError(
-                    f"sample {number} of a micro-batch: {fault}. Nothing was learned from it. "
+                    f"sample {b} of a micro-batch: {fault}. Nothing was learned from it. "
                     "Run `sailrl check --data` on the configuration."
                 )
 

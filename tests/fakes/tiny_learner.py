@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,18 +41,32 @@ def make_learner(
     )
 
 
-def make_samples(count: int, *, seed: int = 0, vocabulary: int = 250) -> list[Sample]:
-    """Random prompts of 3 to 9 tokens and responses of 1 to 12, half of them better than the other half."""
+def in_float64(policy: Policy) -> Policy:
+    """Makes a policy compute in float64 throughout, so that only the order of additions is left to differ.
+    transformers' norms go through float32 in any case."""
+
+    def exact(norm: Any, x: torch.Tensor) -> torch.Tensor:
+        return norm.weight * x * (x.square().mean(-1, keepdim=True) + norm.variance_epsilon).rsqrt()
+
+    for module in policy.double().modules():
+        if type(module).__name__.endswith("RMSNorm"):
+            module.forward = partial(exact, module)
+    return policy
+
+
+def make_samples(count: int, *, seed: int = 0, vocabulary: int = 250, group: int = 2) -> list[Sample]:
+    """Random prompts of 3 to 9 tokens with ``group`` responses of 1 to 12 to each, every second one the better one."""
     draw = random.Random(seed)
 
     def ids(low: int, high: int) -> np.ndarray:
         return np.array([draw.randrange(vocabulary) for _ in range(draw.randint(low, high))], dtype=np.int32)
 
-    samples = []
+    samples, prompt = [], ids(0, 0)
     for number in range(count):
+        prompt = prompt if number % group else ids(3, 9)
         response = ids(1, 12)
         logp = np.array([draw.gauss(-5.7, 0.3) for _ in response], dtype=np.float32)  # log(1/300) is -5.7
-        samples.append(Sample(ids(3, 9), response, logp, advantage=1.0 if number % 2 else -0.6))
+        samples.append(Sample(prompt, response, logp, advantage=1.0 if number % 2 else -0.6))
     return samples
 
 

@@ -7,6 +7,8 @@ from dataclasses import fields
 import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 
 from sailrl.data.batch import Batch, Sample, collate
 from sailrl.types import Completion, Problem, Prompt
@@ -19,10 +21,10 @@ def _sample(prompt: list[int], response: list[int], advantage: float) -> Sample:
 
 def test_collated_tensors_by_hand() -> None:
     batch = collate([_sample([11, 12, 13], [21, 22], 0.5), _sample([14], [23, 24, 25], -1.0)])
-    assert batch.input_ids.tolist() == [11, 12, 13, 21, 22, 14, 23, 24, 25]
-    assert batch.lengths == (5, 4)
-    assert batch.starts().tolist() == [0, 5, 9]
-    assert batch.positions().tolist() == [0, 1, 2, 3, 4, 0, 1, 2, 3]
+    assert batch.input_ids.tolist() == [11, 12, 13, 21, 14, 23, 24]  # no 22 and 25, which predict nothing
+    assert batch.lengths == (4, 3)
+    assert batch.starts().tolist() == batch.row_starts().tolist() == [0, 4, 7]
+    assert batch.positions().tolist() == [0, 1, 2, 3, 0, 1, 2]
     assert batch.prompt_lengths.tolist() == [3, 1]
     assert batch.response_ids.tolist() == [[21, 22, 0], [23, 24, 25]]
     assert batch.mask.tolist() == [[True, True, False], [True, True, True]]
@@ -31,12 +33,45 @@ def test_collated_tensors_by_hand() -> None:
     assert batch.engine_logp[1].tolist() == pytest.approx([-0.1, -0.2, -0.3])
 
 
+def test_a_prompt_that_samples_share_is_in_the_row_once() -> None:
+    one, other = [11, 12, 13], [14]
+    rows = [(one, [21, 22]), (other, [23, 24, 25]), (one, [26]), (one, [27, 28])]
+    batch = collate([_sample(prompt, response, 1.0) for prompt, response in rows])
+    assert batch.input_ids.tolist() == [11, 12, 13, 21, 14, 23, 24, 27]
+    assert batch.brought_by == (0, 1, 0, 0)
+    assert batch.row_lengths() == [4, 3, 0, 1]
+    assert batch.row_starts().tolist() == [0, 4, 7, 7, 8]
+    # As each sample would read them: 11 12 13 21 | 14 23 24 | 11 12 13 | 11 12 13 27.
+    assert batch.lengths == (4, 3, 3, 4)
+    assert batch.places.tolist() == [0, 1, 2, 3, 4, 5, 6, 0, 1, 2, 0, 1, 2, 7]
+    assert batch.owners.tolist() == [0, 1, 2, 3, 4, 5, 6, 13]
+    assert batch.positions().tolist() == [0, 1, 2, 3, 0, 1, 2, 3]
+    # 21 and 22 come after places 2 and 3, 26 and 27 after the same place 2, 28 after place 7.
+    assert batch.response_positions().tolist() == [2, 3, 4, 5, 6, 2, 2, 7]
+
+
+def test_prompts_with_the_same_ids_and_other_images_are_not_the_same() -> None:
+    ids = np.array([1, 2], np.int32)
+    samples = [Sample(ids, ids, np.zeros(2, np.float32), 1.0, images=(name,)) for name in ("a", "b", "a")]
+    assert collate(samples).brought_by == (0, 1, 0)
+
+
+@given(st.lists(st.tuples(st.integers(0, 3), st.integers(1, 5)), min_size=1, max_size=12))
+def test_every_sample_finds_its_own_tokens_in_the_row(rows: list[tuple[int, int]]) -> None:
+    prompts = [[1], [1, 2], [3, 3, 3], [4]]
+    samples = [_sample(prompts[which], list(range(10, 10 + count)), 1.0) for which, count in rows]
+    batch = collate(samples)
+    for sample, ids in zip(samples, batch.input_ids[batch.places].split(batch.lengths), strict=True):
+        assert ids.tolist() == [*sample.prompt_ids.tolist(), *sample.response_ids.tolist()[:-1]]
+    assert torch.equal(batch.places[batch.owners], torch.arange(len(batch.input_ids)))
+    distinct = {which for which, _ in rows}
+    assert len(batch.input_ids) == sum(len(prompts[which]) for which in distinct) + sum(n - 1 for _, n in rows)
+
+
 def test_response_positions_are_those_that_predict_each_response_token() -> None:
     batch = collate([_sample([11, 12, 13], [21, 22], 0.5), _sample([14], [23, 24, 25], -1.0)])
-    places = batch.response_positions()
-    # The token after place 2 is 21, the first response token of sample 0; place 5 holds 14, before 23 of sample 1.
-    assert places.tolist() == [2, 3, 5, 6, 7]
-    assert torch.equal(batch.input_ids[places + 1], batch.response_ids[batch.mask])
+    # The token after place 2 is 21, the first response token of sample 0; place 4 holds 14, before 23 of sample 1.
+    assert batch.response_positions().tolist() == [2, 3, 4, 5, 6]
 
 
 def test_the_padding_never_passes_for_a_response() -> None:
@@ -62,7 +97,7 @@ def test_a_batch_goes_to_a_device_with_all_its_tensors_or_stays_the_very_same() 
     assert batch.to(torch.device("cpu")) is batch
     moved = batch.to(torch.device("meta"))
     tensors = [value for value in vars_of(moved) if isinstance(value, torch.Tensor)]
-    assert len(tensors) == 6
+    assert len(tensors) == 8
     assert {tensor.device.type for tensor in tensors} == {"meta"}
     assert moved.images == (("photo",),)
 

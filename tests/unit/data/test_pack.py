@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,23 +12,36 @@ from sailrl.data.batch import Sample
 from sailrl.data.pack import deal, deal_updates, micro_batches
 
 NO_LOGP = np.zeros(0, np.float32)
+_NUMBERS = itertools.count(100)
 
 
-def sample(length: int, image: str = "", image_tokens: int = 0) -> Sample:
-    """``length`` tokens in all; rollouts with the same name see the same image."""
-    ids = np.zeros(length, np.int32)
-    return Sample(ids, ids[:0], NO_LOGP, 0.0, images=(image,) if image else (), image_tokens=image_tokens)
+def sample(length: int, image: str = "", image_tokens: int = 0, *, prompt: int | None = None) -> Sample:
+    """``length`` tokens in all. Rollouts with the same image name see the same image and have its tokens for a prompt;
+    without one, those with the same number have the same prompt of one token."""
+    ids = np.zeros(max(1, image_tokens), np.int32) + (next(_NUMBERS) if prompt is None and not image else prompt or 0)
+    response = np.zeros(length - len(ids), np.int32)
+    return Sample(ids, response, NO_LOGP, 0.0, images=(image,) if image else (), image_tokens=image_tokens)
 
 
 def of(lengths: list[int]) -> list[Sample]:
+    """Samples without images, each with a prompt of its own."""
     return [sample(length) for length in lengths]
+
+
+def tokens_of(samples: list[Sample], rows: list[int]) -> int:
+    """What goes through the language model: every distinct prompt once."""
+    prompts = {samples[row].prompt: len(samples[row].prompt_ids) for row in rows}
+    return sum(prompts.values()) + sum(len(samples[row].response_ids) for row in rows)
 
 
 @st.composite
 def mixed(draw: st.DrawFn) -> list[Sample]:
-    """Samples of 1 to 50 tokens, some of which share one of four images of 1 to 20."""
-    rows = draw(st.lists(st.tuples(st.integers(1, 50), st.integers(0, 4)), max_size=60))
-    return [sample(max(n, 5 * i), f"image {i}" if i else "", 5 * i) for n, i in rows]
+    """Samples of 1 to 50 tokens, some of which share one of four images of 5 to 20, some a prompt without any."""
+    rows = draw(st.lists(st.tuples(st.integers(1, 50), st.integers(-3, 4)), max_size=60))
+    return [
+        sample(max(n, 5 * i), f"image {i}", 5 * i) if i > 0 else sample(n, prompt=-i if i < 0 else None)
+        for n, i in rows
+    ]
 
 
 @given(mixed(), st.integers(1, 200))
@@ -35,7 +50,7 @@ def test_every_sample_is_in_one_micro_batch_within_the_budget(samples: list[Samp
     assert sorted(row for rows in split for row in rows) == list(range(len(samples)))
     for rows in split:
         assert rows
-        assert sum(samples[row].length for row in rows) <= budget or len(rows) == 1
+        assert tokens_of(samples, rows) <= budget or len(rows) == 1
 
 
 @given(mixed(), st.integers(50, 200))
@@ -75,6 +90,15 @@ def test_rollouts_of_an_image_stay_together_as_far_as_the_budget_allows() -> Non
     assert sum(len({samples[row].images for row in rows}) for rows in tight) <= 8
 
 
+def test_rollouts_of_a_prompt_stay_together_as_far_as_the_budget_allows() -> None:
+    """Eight responses of 9 tokens to each of three prompts of one: 73 tokens a group."""
+    samples = [sample(10, prompt=i % 3) for i in range(24)]
+    assert sorted(sorted(rows) for rows in micro_batches(samples, 73)) == [list(range(i, 24, 3)) for i in range(3)]
+    assert [len(rows) for rows in micro_batches(samples, 219)] == [24]
+    tight = micro_batches(samples, 37)  # half a group
+    assert sum(len({samples[row].prompt for row in rows}) for rows in tight) == 6
+
+
 def test_ranks_get_equal_loads_of_both_kinds() -> None:
     """Half of the prompts have an image of 10 to 500 tokens; every rank gets its share of tokens and of pixels."""
     draw = np.random.default_rng(1)
@@ -86,7 +110,7 @@ def test_ranks_get_equal_loads_of_both_kinds() -> None:
             samples.append(sample(tokens, f"image {prompt}" if picture else "", picture))
     shares = deal(samples, 4)
     assert sorted(row for rows in shares for row in rows) == list(range(len(samples)))
-    tokens = [sum(samples[row].length for row in rows) for rows in shares]
+    tokens = [tokens_of(samples, rows) for rows in shares]
     pixels = [sum({samples[row].images: samples[row].image_tokens for row in rows}.values()) for rows in shares]
     assert max(tokens) < 1.05 * min(tokens)
     assert max(pixels) < 1.1 * min(pixels)

@@ -1,52 +1,60 @@
-"""Attention without a GPU kernel: samples of about one length attend together, and none sees another or its padding."""
+"""Attention without a GPU kernel: samples of about one length attend together, none sees another or its padding, and
+those that share a prompt all see it."""
 
 from __future__ import annotations
 
-from itertools import accumulate
-
+import numpy as np
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sailrl.learner.attention import PADDING, _buckets, attend
+from sailrl.data.batch import Batch, Sample, collate
+from sailrl.learner.attention import PADDING, _buckets, attend, layout
 
 LENGTHS = (5, 1, 40, 6, 38, 1, 5)
 
 
-def _starts(lengths: tuple[int, ...]) -> torch.Tensor:
-    return torch.tensor([0, *accumulate(lengths)], dtype=torch.int32)
+def _batch(prompts: list[int]) -> Batch:
+    """Samples that read ``LENGTHS`` tokens; those with the same number of ``prompts`` share one of so many tokens."""
+    samples = []
+    for number, (length, prompt) in enumerate(zip(LENGTHS, prompts, strict=True)):
+        # Prompts of one length are one prompt; 0 is a text of its own without a response.
+        ids = np.full(prompt, prompt) if prompt else np.full(length, 100 + number)
+        response = np.zeros(length - prompt + 1 if prompt else 0)
+        samples.append(Sample(ids.astype(np.int32), response.astype(np.int32), np.zeros(len(response)), 0.0))
+    batch = collate(samples)
+    assert batch.lengths == LENGTHS
+    return batch
 
 
-def _packed(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    out, _ = attend(torch.nn.Identity(), q, k, v, None, cu_seq_lens_q=_starts(LENGTHS), max_length_q=max(LENGTHS))
-    return out
-
-
-def _alone(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-    """Softmax of causal scores, sample by sample, two query heads to a key head."""
+def _alone(batch: Batch, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+    """Softmax of causal scores, sample by sample, two query heads to a key head; of the places of the row."""
     parts = []
-    for a, b, c in zip(*(x.split(LENGTHS, dim=2) for x in (q, k, v)), strict=True):
+    for a, b, c in zip(*(x[:, :, batch.places].split(batch.lengths, dim=2) for x in (q, k, v)), strict=True):
         scores = a @ b.repeat_interleave(2, dim=1).transpose(2, 3) / a.shape[-1] ** 0.5
         later = torch.ones(a.shape[2], a.shape[2], dtype=torch.bool).triu(1)
         parts.append(scores.masked_fill(later, -torch.inf).softmax(-1) @ c.repeat_interleave(2, dim=1))
-    return torch.cat(parts, dim=2).transpose(1, 2)
+    return torch.cat(parts, dim=2).transpose(1, 2)[:, batch.owners]
 
 
-def test_it_is_causal_attention_within_each_sample_in_value_and_gradient() -> None:
+@pytest.mark.parametrize(("prompts", "tokens"), [([0] * 7, 96), ([4, 1, 4, 4, 4, 1, 4], 79)])
+def test_it_is_causal_attention_within_each_sample_in_value_and_gradient(prompts: list[int], tokens: int) -> None:
+    """Five samples that share a prompt of 4 tokens save 4 x 4 tokens of 96, two that share one of 1 token save 1."""
     torch.manual_seed(0)
-    heads = ((1, 4, sum(LENGTHS), 8), (1, 2, sum(LENGTHS), 8), (1, 2, sum(LENGTHS), 8))
-    ours, theirs = ([torch.randn(s, dtype=torch.float64) for s in heads] for _ in range(2))
-    for mine, other in zip(ours, theirs, strict=True):
-        other.copy_(mine)
-        mine.requires_grad_()
-        other.requires_grad_()
-    upstream = torch.randn(1, sum(LENGTHS), 4, 8, dtype=torch.float64)
-    for parts, run in ((ours, _packed), (theirs, _alone)):
-        out = run(*parts)
-        out.backward(upstream)
-    torch.testing.assert_close(_packed(*ours), _alone(*theirs), rtol=1e-12, atol=1e-12)
-    for mine, other in zip(ours, theirs, strict=True):
-        torch.testing.assert_close(mine.grad, other.grad, rtol=1e-12, atol=1e-12)
+    batch = _batch(prompts)
+    assert len(batch.input_ids) == tokens
+    heads = [(1, count, len(batch.input_ids), 8) for count in (4, 2, 2)]
+    ours = [torch.randn(s, dtype=torch.float64, requires_grad=True) for s in heads]
+    theirs = [x.detach().clone().requires_grad_() for x in ours]
+    upstream = torch.randn(1, len(batch.input_ids), 4, 8, dtype=torch.float64)
+    mine, _ = attend(torch.nn.Identity(), *ours, None, **layout(batch))
+    expected = _alone(batch, *theirs)
+    torch.testing.assert_close(mine, expected, rtol=1e-12, atol=1e-12)
+    mine.backward(upstream)
+    expected.backward(upstream)
+    for x, y in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(x.grad, y.grad, rtol=1e-12, atol=1e-12)
 
 
 def test_samples_of_about_one_length_share_a_bucket() -> None:

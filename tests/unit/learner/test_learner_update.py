@@ -14,14 +14,14 @@ from sailrl.data.batch import Sample
 from sailrl.data.pack import micro_batches
 from sailrl.errors import LearnerError
 from sailrl.learner.learner import Learner
-from tests.fakes.tiny_learner import make_learner, make_samples, make_scope, same, weights
+from tests.fakes.tiny_learner import in_float64, make_learner, make_samples, make_scope, same, weights
 
 BUDGETS = [1, 30, 64, 100_000]  # from one row per micro-batch to all rows in one
 
 
 def _gradient(folder: Path, samples: list[Sample], budget: int, *, mean_of_means: bool = False) -> torch.Tensor:
     learner = make_learner(folder)
-    learner.policy.double()  # so that only the order of additions is left to differ
+    in_float64(learner.policy)
     learner.set_episode(samples)
     split = micro_batches(samples, budget)
     for rows in split:
@@ -53,7 +53,7 @@ def test_weights_and_metrics_after_two_passes_are_the_same_for_every_split(tiny_
     outcomes = []
     for budget in BUDGETS:
         learner = make_learner(tiny_folder, max_tokens_per_microbatch=budget)
-        learner.policy.double()
+        in_float64(learner.policy)
         learner.set_episode(samples)
         learner.compute_old_logprobs()
         for _ in range(2):
@@ -66,7 +66,7 @@ def test_weights_and_metrics_after_two_passes_are_the_same_for_every_split(tiny_
 
 
 def test_learning_makes_better_responses_likelier_and_worse_ones_less_likely(tiny_folder: Path) -> None:
-    samples = make_samples(6)
+    samples = make_samples(6, group=1)
     learner = make_learner(tiny_folder)
     learner.set_episode(samples)
     before = _logp_per_row(learner)

@@ -68,7 +68,7 @@ def test_counts_add_up_to_tokens_times_experts_per_token(moe_folder: Path) -> No
     with torch.no_grad(), learner.policy.routers.watch() as routing:
         learner.policy(batch)
     counts = routing.metrics()[COUNTS]
-    tokens = sum(sample.length for sample in samples)
+    tokens = sum(sample.length - 1 for sample in samples)  # a shared prompt in each, nobody's last token
     assert counts.shape == (LAYERS, EXPERTS)
     assert counts.sum(1).tolist() == [tokens * TOP_K] * LAYERS
 
@@ -231,7 +231,7 @@ def test_a_recording_of_other_tokens_is_refused(moe_folder: Path) -> None:
 def test_a_recording_with_another_number_of_layers_is_refused(moe_folder: Path) -> None:
     policy = Policy(str(moe_folder))
     batch = collate(make_samples(2))
-    tokens = len(batch.input_ids)
+    tokens = sum(batch.lengths)
     for layers, message in ((1, "layer 1 asks for"), (3, "holds 3 layers, but 2 were run")):
         replay = torch.zeros(layers, tokens, TOP_K, dtype=torch.int16)
         with pytest.raises(LearnerError, match=message), policy.routers.watch(replay=replay):
@@ -254,7 +254,7 @@ def _from_engine(learner: Learner, samples: list[Sample], permute: Callable[[int
     chosen = np.vectorize(permute)(routing.stacked().numpy()).astype(np.uint8)
     ends = np.cumsum(batch.lengths)
     rows = np.split(chosen, ends[:-1], axis=1)
-    return [replace(sample, experts=row[:, :-1]) for sample, row in zip(samples, rows, strict=True)]
+    return [replace(sample, experts=row) for sample, row in zip(samples, rows, strict=True)]
 
 
 def _nowhere(sample: Sample) -> np.ndarray:
@@ -302,10 +302,10 @@ def test_r3_holds_in_the_only_update_of_an_episode_which_has_no_pass_of_the_old_
 @pytest.mark.parametrize(
     ("cut", "message"),
     [
-        # Sample 1 of this seed has 13 tokens; the engine reads all but the last.
-        (np.s_[:, :-1], r"returned experts of shape \(2, 11, 2\) .* sample 1, where the learner needs \(2, 12, 2\)"),
-        (np.s_[:1], r"shape \(1, 12, 2\) .* needs \(2, 12, 2\)"),
-        (np.s_[:, :, :1], r"shape \(2, 12, 1\) .* needs \(2, 12, 2\)"),
+        # Sample 1 of this seed has 18 tokens; the engine reads all but the last.
+        (np.s_[:, :-1], r"returned experts of shape \(2, 16, 2\) .* sample 1, where the learner needs \(2, 17, 2\)"),
+        (np.s_[:1], r"shape \(1, 17, 2\) .* needs \(2, 17, 2\)"),
+        (np.s_[:, :, :1], r"shape \(2, 17, 1\) .* needs \(2, 17, 2\)"),
     ],
 )
 def test_r3_refuses_experts_of_other_tokens_or_layers_before_anything_runs(
@@ -313,7 +313,7 @@ def test_r3_refuses_experts_of_other_tokens_or_layers_before_anything_runs(
 ) -> None:
     learner = moe_learner(moe_folder, routing_replay="r3")
     samples = _from_engine(learner, make_samples(3))
-    assert samples[1].length == 13
+    assert samples[1].length == 18
     samples[1] = replace(samples[1], experts=samples[1].experts[cut])
     with pytest.raises(LearnerError, match=message):
         learner.set_episode(samples)
@@ -381,14 +381,20 @@ def test_the_routers_of_qwen3_vl_moe_are_found_recorded_and_replayed() -> None:
         )
     )
     routers = Routers(model)
-    ids = torch.arange(10)[None]
+    text = np.arange(10, dtype=np.int32)
+    batch = collate([Sample(text, text[:0], np.zeros(0, np.float32), 0.0)])
+
+    def hidden() -> torch.Tensor:
+        routers.reads(batch)
+        return model(input_ids=batch.input_ids[None]).last_hidden_state
+
     with torch.no_grad():
         with routers.watch() as first:
-            plain = model(input_ids=ids).last_hidden_state
+            plain = hidden()
         with routers.watch(replay=first.stacked()) as second:
-            replayed = model(input_ids=ids).last_hidden_state
+            replayed = hidden()
         with routers.watch(replay=(first.stacked() + 1) % EXPERTS):
-            other = model(input_ids=ids).last_hidden_state
+            other = hidden()
     assert first.stacked().shape == (2, 10, TOP_K)
     assert float(second.metrics()[CHANGED]) == 0
     assert torch.allclose(replayed, plain, atol=1e-6)

@@ -6,12 +6,13 @@ import math
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
 from sailrl.config import losses
 from sailrl.config.losses import MismatchConfig
-from sailrl.data.batch import Batch
+from sailrl.data.batch import Batch, Sample, collate
 from sailrl.errors import MismatchError
 from sailrl.learner.objective import HISTOGRAM, Objective, UpdateScope, summary
 
@@ -24,16 +25,17 @@ def make_batch(
     advantages: tuple[float, float] = (1.0, -2.0), engine: float = 0.0, images: tuple[int, ...] = ()
 ) -> Batch:
     """Two responses of 3 and 1 tokens; the engine's log-probs are all ``engine``; rows in ``images`` have one."""
-    mask = torch.tensor([[True, True, True], [True, False, False]])
-    return Batch(
-        input_ids=torch.zeros(8, dtype=torch.long),
-        lengths=(5, 3),
-        prompt_lengths=torch.tensor([2, 2]),
-        response_ids=torch.zeros(2, 3, dtype=torch.long),
-        mask=mask,
-        engine_logp=torch.full((2, 3), engine),
-        advantage=torch.tensor(advantages)[:, None].expand(2, 3),
-        images=tuple(("hash",) if row in images else () for row in range(2)),
+    return collate(
+        [
+            Sample(
+                prompt_ids=np.zeros(2, np.int32),
+                response_ids=np.zeros(length, np.int32),
+                engine_logp=np.full(length, engine, np.float32),
+                advantage=advantages[row],
+                images=("hash",) if row in images else (),
+            )
+            for row, length in enumerate(LENGTHS)
+        ]
     )
 
 
