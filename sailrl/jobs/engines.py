@@ -67,8 +67,15 @@ class EngineSpec:
             kv_cache_gib=engine.kv_cache_gib,
             worker_extension=WORKER_EXTENSION,
             load_image=ImageStore(Path(self.images)).image,
+            threads=engine_threads(self.rollout.workers),
             sleeps=self.sleeps,
         )
+
+
+def engine_threads(workers: int) -> int:
+    """Threads of each of ``workers`` engines that compute on this machine's cores, of which one is left to all else:
+    requests, decoding, scoring."""
+    return max(1, (len(os.sched_getaffinity(0)) - 1) // workers)
 
 
 def open_pool(spec: EngineSpec, *, places: Sequence[Mapping[str, Any]], say: Callable[[str], None]) -> RolloutPool:

@@ -82,7 +82,7 @@ def worker_places(rollout: SamplingConfig, nodes: Sequence[Node]) -> list[dict[s
     """
     workers, width = rollout.workers, rollout.engine.tensor_parallel
     if not nodes:
-        return cores_of_workers(workers)
+        return [{}] * workers
     gpus = sum(node.gpus for node in nodes)
     if workers * width > gpus:
         raise ConfigError(
@@ -93,31 +93,17 @@ def worker_places(rollout: SamplingConfig, nodes: Sequence[Node]) -> list[dict[s
     return [{"num_gpus": width}] * workers
 
 
-def cores_of_workers(workers: int) -> list[dict[str, Any]]:
-    """Ray's options for rollout workers on a machine without GPUs: cores of its own for each of several.
-
-    vLLM binds an engine to cores, and by itself every engine of a machine to the same ones. A single engine is left
-    to choose, and so are those of a user who has bound them himself.
-    """
-    if workers == 1 or "VLLM_CPU_OMP_THREADS_BIND" in os.environ:
-        return [{}] * workers
-    cores = sorted(os.sched_getaffinity(0))
-    shares = [cores[n * len(cores) // workers : (n + 1) * len(cores) // workers] for n in range(workers)]
-    bound = [",".join(map(str, share or [cores[n % len(cores)]])) for n, share in enumerate(shares)]
-    return [{"runtime_env": {"env_vars": {"VLLM_CPU_OMP_THREADS_BIND": cores_of_one}}} for cores_of_one in bound]
-
-
 def places(config: RlvrConfig, nodes: Sequence[Node]) -> Places:
     """Reserves the GPUs of ``config.layout`` in one Ray placement group: all of them, or the run does not start.
 
-    Without GPUs nothing is reserved; several engines share the cores of the machine out.
+    Without GPUs nothing is reserved.
 
     Raises:
         ConfigError: the cluster is smaller than the configuration, or spread too far for ``sync.method``.
         RolloutError: somebody else has the GPUs.
     """
     if not nodes:
-        return Places(cores_of_workers(config.rollout.workers), [{}] * config.learner.ranks)
+        return Places([{}] * config.rollout.workers, [{}] * config.learner.ranks)
     plan = layout(config, [node.gpus for node in nodes])
     from ray.util.placement_group import placement_group
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy

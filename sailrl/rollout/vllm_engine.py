@@ -24,6 +24,7 @@ class VllmEngine:
         kv_cache_gib: size of the KV cache on CPU, a whole number.
         worker_extension: dotted name of the class mixed into vLLM's workers (weight loading and reseeding).
         load_image: content hash to image.
+        threads: with which it computes on a CPU.
         sleeps: whether it shares its GPU and will be sent to sleep. vLLM can on GPUs only; elsewhere it stays awake.
     """
 
@@ -36,11 +37,12 @@ class VllmEngine:
         kv_cache_gib: float,
         worker_extension: str,
         load_image: Callable[[str], Any],
+        threads: int = 1,
         sleeps: bool = False,
     ) -> None:
         self._model, self._max_tokens, self._options = model, max_tokens, options
         self._kv_cache_gib, self._worker_extension = kv_cache_gib, worker_extension
-        self._load_image, self._sleeps = load_image, sleeps
+        self._load_image, self._threads, self._sleeps = load_image, threads, sleeps
         self._numbers = itertools.count()
         self._version = 0
 
@@ -54,9 +56,8 @@ class VllmEngine:
             from vllm.platforms import current_platform
             from vllm.v1.engine.async_llm import AsyncLLM
 
-            if current_platform.is_cpu() and self._options.get("enforce_eager"):
-                # Even then vLLM compiles how it samples: seconds at the first batch, and a C++ compiler to be there.
-                os.environ["TORCHDYNAMO_DISABLE"] = "1"
+            if current_platform.is_cpu():
+                self._settle_on_cpu()
             self._sleeps = self._sleeps and current_platform.is_sleep_mode_available()
             self._llm = AsyncLLM.from_engine_args(
                 AsyncEngineArgs(
@@ -70,12 +71,20 @@ class VllmEngine:
                     **self._options,
                 )
             )
-            if current_platform.is_cpu():
-                await self._llm.collective_rpc("sail_rest")
             self._tokenizer: Any = self._llm.get_tokenizer()
             await self._llm.update_weight_version(str(self._version))
         except Exception as error:  # vLLM's own errors may not pickle, so their text goes into one of ours
             raise RolloutError(f"vLLM cannot start with {self._model}: {type(error).__name__}: {error}") from None
+
+    def _settle_on_cpu(self) -> None:
+        if self._options.get("enforce_eager"):
+            # Even then vLLM compiles how it samples: seconds at the first batch, and a C++ compiler to be there.
+            os.environ["TORCHDYNAMO_DISABLE"] = "1"
+        if self._options.get("tensor_parallel_size", 1) == 1:
+            # Model and scheduler in one process. In two, as by default, they wait for each other without a pause, on
+            # cores that others need. vLLM then leaves the number of threads to the environment, where Ray has put 1.
+            self._options["distributed_executor_backend"] = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
+            os.environ["OMP_NUM_THREADS"] = str(self._threads)
 
     async def generate(
         self, requests: Sequence[Request], sampling: Sampling, *, seed: int | None

@@ -1,8 +1,7 @@
-"""Methods that vLLM mixes into its worker processes: load published weights, make sampling repeatable, rest."""
+"""Methods that vLLM mixes into its worker processes: load published weights, make sampling repeatable."""
 
 from __future__ import annotations
 
-import gc
 from typing import Any
 
 import torch
@@ -16,15 +15,6 @@ class WorkerExtension:
     def sail_reseed(self, seed: int) -> None:
         """Sets the generator that sampling draws from. (A seed per request kills vLLM 0.32 on CPU.)"""
         torch.manual_seed(seed)
-
-    def sail_rest(self) -> None:
-        """Makes an idle worker sleep. By itself vLLM's looks for work without a pause for a second after each call:
-        the core on which, without a GPU, the learner begins to learn."""
-        from vllm.distributed.device_communicators.shm_broadcast import SpinCondition
-
-        for thing in gc.get_objects():  # nothing that an extension reaches leads to the worker's queues
-            if type(thing) is SpinCondition:
-                thing.busy_loop_s = min(thing.busy_loop_s, 0.02)
 
     def sail_load_weights(self, folder: str) -> None:
         """Replaces the model's weights with those in ``folder`` (safetensors, the names transformers saves)."""

@@ -8,7 +8,8 @@ import pytest
 
 from sailrl.config.layout import layout
 from sailrl.errors import ConfigError
-from sailrl.jobs.placement import Node, cores_of_workers, places
+from sailrl.jobs.engines import engine_threads
+from sailrl.jobs.placement import Node, places
 from tests.fakes.local_run import make_config
 
 
@@ -23,20 +24,19 @@ def test_without_gpus_actors_ask_for_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("cores", "shares"),
+    ("cores", "workers", "threads"),
     [
-        ({0, 1}, ["0", "1"]),
-        ({2, 3, 4, 5, 6}, ["2,3", "4,5,6"]),  # 5 cores in 2 shares: 2 and 3
-        ({7}, ["7", "7"]),  # fewer cores than workers: they take turns
+        (16, 1, 15),  # one core is left to requests, decoding and scoring
+        (16, 4, 3),  # 15 among 4
+        (2, 2, 1),
+        (1, 4, 1),  # fewer cores than workers: they take turns
     ],
 )
-def test_engines_without_gpus_get_cores_of_their_own(
-    monkeypatch: pytest.MonkeyPatch, cores: set[int], shares: list[str]
+def test_engines_without_gpus_share_the_cores_out(
+    monkeypatch: pytest.MonkeyPatch, cores: int, workers: int, threads: int
 ) -> None:
-    """vLLM would bind all of them to the same cores."""
-    monkeypatch.setattr("os.sched_getaffinity", lambda _: cores)
-    bound = [place["runtime_env"]["env_vars"]["VLLM_CPU_OMP_THREADS_BIND"] for place in cores_of_workers(2)]
-    assert bound == shares
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(cores)))
+    assert engine_threads(workers) == threads
 
 
 def test_split_placement_fills_nodes_with_ranks_and_then_with_engines() -> None:
