@@ -280,8 +280,8 @@ H100 = Costs(
     # Per response: 2 operations per weight at 50% of the peak, and its KV cache (about 3,000 tokens of 147 kB) read.
     token_s=2 * PARAMETERS / (0.5 * FLOPS) + 3000 * 147e3 / (0.7 * MEMORY_BYTES_S),
     # 6 operations per weight, a third more for recomputed activations, 40% of the peak; two passes; the prompt's tokens
-    # (about as many as the response's) are gone through as well.
-    learn_token_s=2 * 2 * 8 * PARAMETERS / (0.4 * FLOPS),
+    # (about as many as a response's) are gone through once for 8 responses.
+    learn_token_s=2 * (1 + 1 / 8) * 8 * PARAMETERS / (0.4 * FLOPS),
     # 8 updates, in each of which gradients cross the slowest link once and parameters twice (4 and 2 bytes).
     learn_s=8 * (4 + 2 * 2) * PARAMETERS / LINK_BYTES_S / 8,
     sync_s=2 * PARAMETERS / LINK_BYTES_S + 1.0,

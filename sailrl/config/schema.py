@@ -214,8 +214,8 @@ class LearnerConfig(Section):
     grad_clip: float = Field(default=1.0, gt=0)
     """Largest global gradient norm."""
     max_tokens_per_microbatch: int = Field(default=20480, ge=1)
-    """Token budget of one forward and backward pass over packed samples; it never changes the gradient. At least the
-    longest prompt and response together (16384 + 4096)."""
+    """Token budget of one forward and backward pass over packed samples, in which a prompt counts once for all its
+    responses; it never changes the gradient. At least the longest prompt and response together (16384 + 4096)."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, a third more compute."""
     router_float32: bool = True

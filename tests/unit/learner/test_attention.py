@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sailrl.data.batch import Batch, Sample, collate
-from sailrl.learner.attention import PADDING, _buckets, attend, layout
+from sailrl.learner.attention import PADDING, Layout, _buckets, attend, layout
 
 LENGTHS = (5, 1, 40, 6, 38, 1, 5)
 
@@ -55,6 +55,27 @@ def test_it_is_causal_attention_within_each_sample_in_value_and_gradient(prompts
     expected.backward(upstream)
     for x, y in zip(ours, theirs, strict=True):
         torch.testing.assert_close(x.grad, y.grad, rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("prompts", [[0] * 7, [4, 1, 4, 4, 4, 1, 4]])
+def test_what_a_gpu_kernel_is_told_means_the_same(prompts: list[int]) -> None:
+    """A kernel for sequences of different lengths, by its definition: the last question of a sequence sees all of its
+    keys, the one before it one fewer. What it is given is the row for questions and whole samples for keys."""
+    torch.manual_seed(0)
+    batch = _batch(prompts)
+    q, k, v = (torch.randn(1, count, len(batch.input_ids), 8, dtype=torch.float64) for count in (4, 2, 2))
+    told = Layout(batch)
+    assert (told.places is None) == (prompts == [0] * 7)
+    whole = [x if told.places is None else x[:, :, told.places] for x in (k, v)]
+    asked, held = told.row_starts.diff().tolist(), told.starts.diff().tolist()
+    assert (max(asked), max(held)) == (told.row_longest, told.longest)
+    parts = []
+    for a, b, c in zip(q.split(asked, dim=2), *(x.split(held, dim=2) for x in whole), strict=True):
+        scores = a @ b.repeat_interleave(2, dim=1).transpose(2, 3) / 8**0.5
+        later = torch.ones(scores.shape[2:], dtype=torch.bool).triu(1 + b.shape[2] - a.shape[2])
+        parts.append(scores.masked_fill(later, -torch.inf).softmax(-1) @ c.repeat_interleave(2, dim=1))
+    out, _ = attend(torch.nn.Identity(), q, k, v, None, **layout(batch))
+    torch.testing.assert_close(out, torch.cat(parts, dim=2).transpose(1, 2), rtol=1e-12, atol=1e-12)
 
 
 def test_samples_of_about_one_length_share_a_bucket() -> None:
