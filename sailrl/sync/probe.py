@@ -15,6 +15,8 @@ from typing import Any
 from sailrl.errors import WeightSyncError
 from sailrl.types import Prompt
 
+ROUNDING = 10
+"""So many times the tolerance may still be rounding: a compiled engine in float32 differed by 1.1e-4 nats once."""
 Ask = Callable[[Prompt], Awaitable[list[float]]]
 
 
@@ -95,7 +97,13 @@ class Probe:
         stale = self._learners.explain_stale(prompt, theirs, str(previous))
         if stale:
             return text + f"It still has the previous version of: {', '.join(stale)}."
-        return text + "No group of the previous version explains it: weights are permuted, renamed or altered."
+        text += "No group of the previous version explains it: weights are permuted, renamed or altered"
+        if difference > ROUNDING * self.tolerance:
+            return text + "."
+        return text + (
+            f". Or, this near to the limit, both sides round differently: write sync.probe_tolerance: "
+            f"{ROUNDING * self.tolerance:g}, or on a CPU rollout.engine.enforce_eager: true, which rounds most alike."
+        )
 
     def _difference_text(self, version: int, worker: int, difference: float) -> str:
         return (
