@@ -15,9 +15,11 @@ and, in rollouts.jsonl, the lengths: ``generate_s = step_s * longest + token_s *
 episodes (with lengths all alike the two are not told apart, and need not be). All else are medians. Lengths of
 predicted runs are drawn from the calibrated one's groups.
 
-**Shared cores.** On a machine without GPUs engines and learner ranks share its cores, one each as long as they suffice:
-``--cores`` says how many there are. How much faster a rank is with more threads is not modelled, so runs to be compared
-have the same ``learner.threads``. 0: everybody has a device of his own.
+**Shared cores.** On a machine without GPUs engines and learner ranks share its cores, one each as long as they suffice,
+and so does what goes on around an engine (requests, decoding, scoring): ``--cores`` says how many there are, ``--around``
+how much of one goes there while an engine generates: processor seconds of the processes ``sailrl`` and
+``ray::RolloutWorker`` over seconds of generating, in the calibrated run. How much faster a rank is with more threads is
+not modelled, so runs to be compared have the same ``learner.threads``. 0 cores: everybody has a device of his own.
 
 **The curve** is not measured: there were no GPUs. It takes an 8B model in bfloat16 on H100s from data sheets (``H100``
 below) and only its shape should be trusted: where each bottleneck takes over.
@@ -72,6 +74,8 @@ class Shape:
     """Responses per engine."""
     cores: int = 0
     """Of the one machine that all share; 0 is a device for each."""
+    around: float = 0.0
+    """Cores that go into all else while an engine generates."""
 
 
 @dataclass
@@ -162,7 +166,8 @@ class Pipeline:
         if not self.shape.cores:
             return 1.0
         engines = 0 if self.paused else sum(bool(e.ends) for e in self.engines)
-        return min(1.0, self.shape.cores / max(1, engines + self.shape.ranks * self.learning))
+        asked = engines * (1 + self.shape.around) + self.shape.ranks * self.learning
+        return min(1.0, self.shape.cores / max(1, asked))
 
     def _start(self) -> None:
         for _ in range(self.room - len(self.left) - len(self.accepted)):
@@ -231,7 +236,7 @@ class Measured:
     step_s: float
 
 
-def measure(folder: Path, cores: int) -> Measured:
+def measure(folder: Path, cores: int, around: float) -> Measured:
     """Reads a run."""
     config = yaml.safe_load((folder / "resolved.yaml").read_text())
     rollout, batch = config["rollout"], config["batch"]
@@ -259,6 +264,7 @@ def measure(folder: Path, cores: int) -> Measured:
         rollout["max_staleness"],
         rollout["engine"]["max_concurrent"],
         cores,
+        around,
     )
     return Measured(costs, shape, groups, statistics.fmean(sum(u[f"time/{p}_s"] for p in phases) for u in updates))
 
@@ -328,13 +334,14 @@ def main() -> None:
     parser.add_argument("--ranks", type=int)
     parser.add_argument("--staleness", type=int)
     parser.add_argument("--cores", type=int, default=0, help="of a machine that engines and learner share")
+    parser.add_argument("--around", type=float, default=0.0, help="cores that go into all else per engine at work")
     parser.add_argument("--curve", action="store_true")
     given = parser.parse_args()
     if given.curve:
         curve()
     if given.run is None:
         return
-    base = measure(given.run, given.cores)
+    base = measure(given.run, given.cores, given.around)
     print(base.costs)
     asked = {"engines": given.engines, "ranks": given.ranks, "staleness": given.staleness}
     wanted = replace(base.shape, **{name: value for name, value in asked.items() if value is not None})
@@ -342,7 +349,7 @@ def main() -> None:
         outcome = Pipeline(base.costs, wanted, base.groups).run(30)
         print(f"{wanted}: {outcome.step_s:.2f} s a step; bottleneck: {outcome.bottleneck()}")
     for folder in [given.run, *given.check]:
-        other = measure(folder, given.cores)
+        other = measure(folder, given.cores, given.around)
         outcome = Pipeline(base.costs, other.shape, base.groups).run(30)
         error = outcome.step_s / other.step_s - 1
         shape = f"{other.shape.engines} engine(s), staleness {other.shape.staleness}"

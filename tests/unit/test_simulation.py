@@ -61,6 +61,16 @@ def test_on_a_shared_machine_engines_and_ranks_take_turns_when_cores_run_out() -
     assert turns.step_s == pytest.approx(3.0 + 4.1 + 0.5, abs=0.25)
 
 
+def test_what_goes_on_around_an_engine_takes_cores_too() -> None:
+    # 2 engines that take a core and a half each have two thirds of that on two cores: 2 s of generating become 3.
+    alone = _run(Shape(engines=2, ranks=1, prompts=10, cores=2))
+    around = _run(Shape(engines=2, ranks=1, prompts=10, cores=2, around=0.5))
+    assert around.step_s - alone.step_s == pytest.approx(1.0, abs=0.05)
+    # One engine and its surroundings fit.
+    one = [_run(Shape(engines=1, ranks=1, prompts=10, cores=2, around=share)).step_s for share in (0.0, 0.5)]
+    assert one[0] == one[1]
+
+
 def test_a_run_that_follows_the_model_is_calibrated_to_it(tmp_path: Path) -> None:
     config = {
         "batch": {"rollouts_per_episode": 4, "group_size": 2},
@@ -78,6 +88,6 @@ def test_a_run_that_follows_the_model_is_calibrated_to_it(tmp_path: Path) -> Non
         ]
     for name, rows in (("metrics", metrics), ("rollouts", rollouts)):
         (tmp_path / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
-    costs = measure(tmp_path, cores=0).costs
+    costs = measure(tmp_path, cores=0, around=0.0).costs
     assert (costs.step_s, costs.token_s, costs.learn_token_s) == pytest.approx((0.01, 0.001, 0.002))
     assert (costs.sync_s, costs.other_s) == (0.5, 0.2)
