@@ -188,7 +188,9 @@ def _print(outcomes: dict[str, dict[int, Outcome]]) -> None:
         gain = _gain(runs, outcomes.get(BASES[model], {}) if name != BASES[model] else {})
         there = f"{_needed(runs):5.1f} to {TARGET:.0%} ({each})"
         print(f"{name:20} {len(runs):4} {' '.join(f'{v:6.1%}' for v in values)} {sampled:7.1f}k  {gain:17} {there}")
-    print(f"ratio {_needed(outcomes.get('moe-gspo', {})) / _needed(outcomes.get('moe-grpo', {})):.2f}")
+    gspo, grpo = (_needed(outcomes.get(name, {})) for name in ("moe-gspo", "moe-grpo"))
+    if not math.isnan(gspo / grpo):
+        print(f"ratio {gspo / grpo:.2f}")
 
 
 def _gain(runs: dict[int, Outcome], base: dict[int, Outcome]) -> str:

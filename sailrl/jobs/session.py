@@ -39,15 +39,31 @@ TEXT_PROBE_PROMPTS = 32
 
 @asynccontextmanager
 async def open_session(
-    config: RlvrConfig, run_dir: Path, prepared: Prepared, progress: Progress, stop: Stop
+    config: RlvrConfig,
+    run_dir: Path,
+    prepared: Prepared,
+    progress: Progress,
+    stop: Stop,
+    *,
+    engines: RolloutPool | None = None,
 ) -> AsyncIterator[Session]:
-    """Starts engines, learner and scorer, restores the last checkpoint if there is one; ends them all afterwards."""
+    """Starts engines, learner and scorer, restores the last checkpoint if there is one; ends them all afterwards.
+
+    Args:
+        engines: started ones, to be used and left running; they get this run's weights at its first publish.
+    """
     async with AsyncExitStack() as ending:
-        yield await _open(config, run_dir, prepared, progress, stop, ending)
+        yield await _open(config, run_dir, prepared, progress, stop, ending, engines)
 
 
 async def _open(
-    config: RlvrConfig, run_dir: Path, prepared: Prepared, progress: Progress, stop: Stop, ending: AsyncExitStack
+    config: RlvrConfig,
+    run_dir: Path,
+    prepared: Prepared,
+    progress: Progress,
+    stop: Stop,
+    ending: AsyncExitStack,
+    engines: RolloutPool | None,
 ) -> Session:
     checkpoint = run_state.latest(run_dir)
     state = run_state.load(checkpoint) if checkpoint else RunState()
@@ -60,19 +76,21 @@ async def _open(
     colocated = config.placement == "colocated"
     scorer = Scorer(ScoringSpec.from_config(config.rewards))
     ending.callback(scorer.close)
-    spec = EngineSpec(
-        config.model,
-        config.data,
-        config.rollout,
-        weights=weights,
-        images=str(prepared.images),
-        seed=config.run.seed,
-        transfer=config.sync.method,
-        sleeps=colocated,
-        experts=config.learner.routing_replay == "r3",
-    )
-    pool = open_pool(spec, places=where.workers, say=progress.message)
-    ending.push_async_callback(pool.stop)
+    pool = engines
+    if pool is None:
+        spec = EngineSpec(
+            config.model,
+            config.data,
+            config.rollout,
+            weights=weights,
+            images=str(prepared.images),
+            seed=config.run.seed,
+            transfer=config.sync.method,
+            sleeps=colocated,
+            experts=config.learner.routing_replay == "r3",
+        )
+        pool = open_pool(spec, places=where.workers, say=progress.message)
+        ending.push_async_callback(pool.stop)
     if colocated:  # an engine takes its share of what is free when it starts, so ranks come when it has left again
         await pool.start()
         if not await pool.sleep():
