@@ -6,8 +6,8 @@
     python benchmarks/rl_step.py --rounds 1 --updates 6 --dir DIR      # shorter; DIR keeps the model and the runs
 
 Both sides start from the same warm-started tiny Qwen3 (0.86M parameters) and learn with 32 prompts x 8 responses per
-update, one update per batch, DAPO's loss, float32 on CPU. sailrl generates with vLLM, TRL with transformers (its way on
-CPU), with two engines. Start-up is not counted, and neither are the first two updates of a round (warm-up). A step is
+update, one update per batch, DAPO's loss, float32 on CPU. sailrl generates with two vLLM engines, TRL with transformers
+(its way on CPU). Start-up is not counted, and neither are the first two updates of a round (warm-up). A step is
 everything from one update to the next; for sailrl that includes publishing the weights and proving it.
 
 ``uniform``: two-digit additions, worked out in about 24 tokens. ``skewed``: "from 231 to 245", to be listed, where

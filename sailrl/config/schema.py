@@ -214,8 +214,9 @@ class LearnerConfig(Section):
     grad_clip: float = Field(default=1.0, gt=0)
     """Largest global gradient norm."""
     max_tokens_per_microbatch: int = Field(default=20480, ge=1)
-    """Token budget of one forward and backward pass over packed samples, in which a prompt counts once for all its
-    responses; it never changes the gradient. At least the longest prompt and response together (16384 + 4096)."""
+    """Token budget of one forward and backward pass over packed samples, in which a prompt counts once, and an eighth
+    for every further response to it; it never changes the gradient. At least the longest prompt and response together
+    (16384 + 4096)."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, a third more compute."""
     router_float32: bool = True
@@ -228,7 +229,7 @@ class LearnerConfig(Section):
     chose, in the old policy too, and needs engines on GPUs. Token-level ratios need one of them, GSPO does not."""
     threads: int | None = Field(default=None, ge=1)
     """CPU threads of a rank; by default the ranks share all cores. With `rollout.max_staleness` on a machine without a
-    GPU leave one core to the engines, which vLLM binds to the first."""
+    GPU leave some to the engines, which take all but one."""
     timeout_s: float = Field(default=1800.0, gt=0)
     """Deadline for one update."""
 

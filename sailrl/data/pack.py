@@ -7,16 +7,21 @@ distinct image tokens, because tower and language model run one after the other.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Hashable, Sequence
 
 import numpy as np
 
 from sailrl.data.batch import Sample
 
+AGAIN = 8
+"""A prompt costs an eighth of its tokens again for every further sample that shares it: attention looks its keys and
+values up once per sample and keeps them for the backward pass; all else is done once."""
+
 
 def micro_batches(samples: Sequence[Sample], max_tokens: int) -> list[list[int]]:
-    """Splits samples into balanced micro-batches of at most ``max_tokens`` tokens, where a prompt that several share
-    counts once; a longer sample goes alone.
+    """Splits samples into balanced micro-batches of at most ``max_tokens`` tokens, where a prompt counts once in full
+    (see ``AGAIN``); a longer sample goes alone.
 
     As many as first-fit decreasing needs; longest first, so that what does not fit shows in the first pass. Returns
     positions in ``samples``; every one appears exactly once.
@@ -40,7 +45,7 @@ def deal(samples: Sequence[Sample], ranks: int) -> list[list[int]]:
     """Shares samples out over ``ranks``, balanced. Returns each rank's positions in ``samples``, some maybe none."""
     total = sum(sample.length for sample in samples)
     # A cluster as large as a rank's share leaves nothing to balance with.
-    share = sum(_load(samples, rows)[0] for rows in _clusters(samples, total)) // (8 * ranks)
+    share = sum(_load(samples, rows)[0] for rows in _clusters(samples, total)) // (4 * ranks)
     clusters = _clusters(samples, share)
     dealt = _balance(samples, clusters, ranks, total)
     assert dealt is not None  # everything would fit in one
@@ -82,7 +87,7 @@ def _clusters(samples: Sequence[Sample], max_tokens: int) -> list[list[int]]:
         # A prompt's rollouts that fit together, but not here, begin anew.
         fits = tokens + more <= max_tokens or more > max_tokens
         for row in rows:
-            further = len(samples[row].response_ids) if row != rows[0] else samples[row].length
+            further = samples[row].length if row == rows[0] else _further(samples[row])
             if not fits or tokens + further > max_tokens:
                 cluster, tokens, fits, further = [], 0, True, samples[row].length
                 clusters.append(cluster)
@@ -93,10 +98,19 @@ def _clusters(samples: Sequence[Sample], max_tokens: int) -> list[list[int]]:
 
 
 def _load(samples: Sequence[Sample], rows: Sequence[int]) -> tuple[int, int]:
-    """Language tokens, image places included and shared prompts once, and image tokens that the tower has to make."""
-    prompts = {samples[row].prompt: len(samples[row].prompt_ids) for row in rows}
-    responses = sum(len(samples[row].response_ids) for row in rows)
-    return responses + sum(prompts.values()), samples[rows[0]].image_tokens
+    """Language tokens, image places included and shared prompts as in ``AGAIN``, and image tokens that the tower has to
+    make."""
+    tokens, seen = 0, set[Hashable]()
+    for row in rows:
+        prompt = samples[row].prompt
+        tokens += _further(samples[row]) if prompt in seen else samples[row].length
+        seen.add(prompt)
+    return tokens, samples[rows[0]].image_tokens
+
+
+def _further(sample: Sample) -> int:
+    """What a sample adds to a row that has its prompt."""
+    return len(sample.response_ids) + math.ceil(len(sample.prompt_ids) / AGAIN)
 
 
 def _balance(

@@ -50,7 +50,8 @@ async def open_session(
     """Starts engines, learner and scorer, restores the last checkpoint if there is one; ends them all afterwards.
 
     Args:
-        engines: started ones, to be used and left running; they get this run's weights at its first publish.
+        engines: started ones without GPUs, to be used and left running; they get this run's weights at its first
+            publish.
     """
     async with AsyncExitStack() as ending:
         yield await _open(config, run_dir, prepared, progress, stop, ending, engines)

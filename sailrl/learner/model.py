@@ -102,7 +102,7 @@ class Policy(torch.nn.Module):
         return blank.masked_scatter(batch.mask, logp), blank.masked_scatter(batch.mask, entropy.detach())
 
     def response_logits(self, batch: Batch) -> torch.Tensor:
-        """[N, V] float32 logits of the N response tokens before temperature: for a handful of samples only."""
+        """[n, V] float32 logits of the n response tokens before temperature: for a handful of samples only."""
         logits = self._hidden(batch)[batch.response_positions()].float() @ self._head(torch.float32).T
         return logits if self._ban is None else logits + self._ban
 

@@ -26,7 +26,8 @@ COUNTS, CHANGED = "router/counts", "router/changed"
 
 class Routing:
     """What the routers did in one forward pass, for the M tokens that its samples read: a prompt that samples share is
-    routed once and counts in each of them, so that no number depends on which samples share a row."""
+    routed once and counts in each of them. So numbers do not depend on which samples share a row, unless an engine
+    chose other experts for one prompt at different times."""
 
     batch: Batch
     """What goes through the model; see ``Routers.reads``."""

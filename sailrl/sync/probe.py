@@ -15,8 +15,8 @@ from typing import Any
 from sailrl.errors import WeightSyncError
 from sailrl.types import Prompt
 
-ROUNDING = 10
-"""So many times the tolerance may still be rounding: a compiled engine in float32 differed by 1.1e-4 nats once."""
+ROUNDING = 1e-3
+"""Nats that may still be rounding in float32: a compiled engine differed by 1.1e-4 once, eager ones by 1e-5."""
 Ask = Callable[[Prompt], Awaitable[list[float]]]
 
 
@@ -98,11 +98,11 @@ class Probe:
         if stale:
             return text + f"It still has the previous version of: {', '.join(stale)}."
         text += "No group of the previous version explains it: weights are permuted, renamed or altered"
-        if difference > ROUNDING * self.tolerance:
+        if difference > ROUNDING:
             return text + "."
         return text + (
-            f". Or, this near to the limit, both sides round differently: write sync.probe_tolerance: "
-            f"{ROUNDING * self.tolerance:g}, or on a CPU rollout.engine.enforce_eager: true, which rounds most alike."
+            ". Or, with so little, both sides round differently: write sync.probe_tolerance: "
+            f"{ROUNDING:g}, or on a CPU rollout.engine.enforce_eager: true, which rounds most alike."
         )
 
     def _difference_text(self, version: int, worker: int, difference: float) -> str:

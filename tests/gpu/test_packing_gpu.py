@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,16 @@ def test_packed_equals_alone(folder: Path, dtype: str, tolerance: float) -> None
             assert (packed[row, : len(alone)] - alone).abs().max() < tolerance
     together, apart = _gradient(policy, [samples]), _gradient(policy, [[s] for s in samples])
     assert (together - apart).norm() < tolerance * apart.norm()
+
+
+def test_a_response_of_one_token_behind_a_shared_prompt_asks_nothing_of_the_kernel(folder: Path) -> None:
+    """It is predicted by the prompt's last token: a sequence of keys without a question."""
+    first, second, *_ = make_samples(2)
+    one = replace(second, response_ids=second.response_ids[:1], engine_logp=second.engine_logp[:1])
+    policy, samples = Policy(str(folder), dtype="bfloat16").cuda(), [first, one]
+    assert _batch(samples).row_lengths()[1] == 0
+    together, apart = _gradient(policy, [samples]), _gradient(policy, [[s] for s in samples])
+    assert (together - apart).norm() < 0.05 * apart.norm()
 
 
 def test_half_precision_computes_roughly_what_the_cpu_computes(folder: Path) -> None:

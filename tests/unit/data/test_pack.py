@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Hashable
+from math import ceil
 
 import numpy as np
 from hypothesis import given
@@ -16,8 +18,8 @@ _NUMBERS = itertools.count(100)
 
 
 def sample(length: int, image: str = "", image_tokens: int = 0, *, prompt: int | None = None) -> Sample:
-    """``length`` tokens in all. Rollouts with the same image name see the same image and have its tokens for a prompt;
-    without one, those with the same number have the same prompt of one token."""
+    """``length`` tokens in all. Rollouts with the same image name see the same image, of whose tokens their prompt is;
+    prompts without one have one token. Those with the same number and image are the same."""
     ids = np.zeros(max(1, image_tokens), np.int32) + (next(_NUMBERS) if prompt is None and not image else prompt or 0)
     response = np.zeros(length - len(ids), np.int32)
     return Sample(ids, response, NO_LOGP, 0.0, images=(image,) if image else (), image_tokens=image_tokens)
@@ -29,18 +31,21 @@ def of(lengths: list[int]) -> list[Sample]:
 
 
 def tokens_of(samples: list[Sample], rows: list[int]) -> int:
-    """What goes through the language model: every distinct prompt once."""
-    prompts = {samples[row].prompt: len(samples[row].prompt_ids) for row in rows}
-    return sum(prompts.values()) + sum(len(samples[row].response_ids) for row in rows)
+    """What goes through the language model: every distinct prompt once, and an eighth again for each further sample."""
+    prompts: dict[Hashable, list[int]] = {}
+    for row in rows:
+        prompts.setdefault(samples[row].prompt, []).append(len(samples[row].prompt_ids))
+    again = sum(ceil(sizes[0] / 8) * (len(sizes) - 1) for sizes in prompts.values())
+    return sum(sizes[0] for sizes in prompts.values()) + again + sum(len(samples[row].response_ids) for row in rows)
 
 
 @st.composite
 def mixed(draw: st.DrawFn) -> list[Sample]:
     """Samples of 1 to 50 tokens, some of which share one of four images of 5 to 20, some a prompt without any."""
-    rows = draw(st.lists(st.tuples(st.integers(1, 50), st.integers(-3, 4)), max_size=60))
+    rows = draw(st.lists(st.tuples(st.integers(1, 50), st.integers(0, 4), st.integers(0, 3)), max_size=60))
     return [
-        sample(max(n, 5 * i), f"image {i}", 5 * i) if i > 0 else sample(n, prompt=-i if i < 0 else None)
-        for n, i in rows
+        sample(max(n, 5 * i), f"image {i}", 5 * i, prompt=prompt) if i else sample(n, prompt=prompt or None)
+        for n, i, prompt in rows
     ]
 
 
@@ -91,12 +96,21 @@ def test_rollouts_of_an_image_stay_together_as_far_as_the_budget_allows() -> Non
 
 
 def test_rollouts_of_a_prompt_stay_together_as_far_as_the_budget_allows() -> None:
-    """Eight responses of 9 tokens to each of three prompts of one: 73 tokens a group."""
+    """Eight responses of 9 tokens to each of three prompts of one: 1 + 8 x 9 + 7 x 1 = 80 tokens a group."""
     samples = [sample(10, prompt=i % 3) for i in range(24)]
-    assert sorted(sorted(rows) for rows in micro_batches(samples, 73)) == [list(range(i, 24, 3)) for i in range(3)]
-    assert [len(rows) for rows in micro_batches(samples, 219)] == [24]
-    tight = micro_batches(samples, 37)  # half a group
+    assert sorted(sorted(rows) for rows in micro_batches(samples, 80)) == [list(range(i, 24, 3)) for i in range(3)]
+    assert [len(rows) for rows in micro_batches(samples, 240)] == [24]
+    tight = micro_batches(samples, 40)  # half a group
     assert sum(len({samples[row].prompt for row in rows}) for rows in tight) == 6
+
+
+def test_prompts_with_one_image_stay_whole_and_together_where_they_fit() -> None:
+    """Two prompts of 16 tokens with one image, four responses of 10 to each: 16 + 4 x 10 + 3 x 2 = 62 tokens."""
+    samples = [sample(26, "image", 16, prompt=i % 2) for i in range(8)]
+    assert [len(rows) for rows in micro_batches(samples, 124)] == [8]
+    for rows in micro_batches(samples, 100):  # 38 are left behind the first prompt: the second begins anew
+        assert len(rows) == 4
+        assert len({samples[row].prompt for row in rows}) == 1
 
 
 def test_ranks_get_equal_loads_of_both_kinds() -> None:

@@ -291,6 +291,19 @@ def test_r3_with_other_experts_gives_other_log_probs_in_the_old_policy_and_the_u
     assert metrics["router/changed_fraction"] > 0.2
 
 
+def test_of_a_shared_prompt_r3_replays_what_the_engine_chose_in_the_sample_that_brings_it(moe_folder: Path) -> None:
+    learner = moe_learner(moe_folder, routing_replay="r3")
+    short, long = _from_engine(learner, make_samples(2))
+    assert short.length < long.length  # the longest comes first, and brings the prompt
+    prompt, response = len(short.prompt_ids), len(short.response_ids)
+    chosen = short.experts.copy()
+    chosen[:, :prompt] = (chosen[:, :prompt] + 1) % EXPERTS  # what it might have been at another time
+    other = replace(short, experts=chosen)
+    together = _old(learner, [short, long])
+    assert torch.equal(_old(learner, [other, long]), together)
+    assert (_old(learner, [other]) - together[:response]).abs().max() > 1e-3  # by itself it brings its own
+
+
 def test_r3_holds_in_the_only_update_of_an_episode_which_has_no_pass_of_the_old_policy(moe_folder: Path) -> None:
     learner = moe_learner(moe_folder, routing_replay="r3", router_aux_coef=0.1)
     samples = make_samples(6)
