@@ -13,12 +13,12 @@ from pathlib import Path
 
 from sailrl.config.plan import batch_plan
 from sailrl.config.schema import RlvrConfig
-from sailrl.jobs.engines import EngineSpec, open_pool
+from sailrl.jobs.engines import open_pool
 from sailrl.jobs.placement import cluster, nodes, places
 from sailrl.jobs.prepare import Prepared, prepare
 from sailrl.jobs.rlvr import train
 from sailrl.jobs.run_folder import claimed
-from sailrl.jobs.session import open_session
+from sailrl.jobs.session import engine_spec, open_session
 from sailrl.jobs.stop import Stop
 from sailrl.report.progress import open_progress
 from sailrl.rollout.pool import RolloutPool
@@ -49,15 +49,9 @@ async def shared_engine(config: RlvrConfig, work: Path) -> AsyncIterator[SharedE
         stop = Stop(progress.message)
         with cluster(), stop.listening():
             progress.stage("starting the engine")
-            spec = EngineSpec(
-                config.model,
-                config.data,
-                config.rollout,
-                weights=prepared.model,
-                images=str(prepared.images),
-                seed=config.run.seed,
+            pool = open_pool(
+                engine_spec(config, prepared), places=places(config, nodes()).workers, say=progress.message
             )
-            pool = open_pool(spec, places=places(config, nodes()).workers, say=progress.message)
             try:
                 await pool.start()
                 yield SharedEngine(prepared, pool, stop)

@@ -176,6 +176,10 @@ class Patient:
                 raise SystemExit(f"not within {PATIENCE_S:g} s: {what}\n{self.log.read_text()}")
             self.look()
 
+    def checkpoints(self) -> list[Path]:
+        """Whole ones, the newest last."""
+        return sorted((self.folder / "checkpoints").glob("episode-*"))
+
     def settled(self) -> bool:
         """Every worker that was lost is back, or was started anew with the whole run."""
         text = self.log.read_text()
@@ -194,7 +198,8 @@ class Patient:
 
 
 def hurt(patient: Patient, minutes: float, kill_every: float) -> None:
-    """One worker at least and the learner once, however short the time."""
+    """Two workers at least and the learner once, however short the time: one of them when the checkpoint from which the
+    run has started again is gone."""
     patient.until("the first update", lambda: patient.updates() > 0)
     began = time.monotonic()
     patient.kill(VICTIMS[0])
@@ -203,10 +208,14 @@ def hurt(patient: Patient, minutes: float, kill_every: float) -> None:
         patient.look()
         if not learner_dead and time.monotonic() > began + 30 * minutes:
             patient.until("the return of every worker", patient.settled)
+            patient.until("a checkpoint", patient.checkpoints)
             patient.kill("ray::LearnerActor")
             patient.until("a restart", lambda: patient.said("starting again from the last checkpoint") == 1)
+            resumed_from = patient.checkpoints()[-1]
             patient.until("more updates", patient.goes_on)
-            learner_dead, next_kill = True, time.monotonic() + kill_every
+            patient.until("the removal of the checkpoint it resumed from", lambda: not resumed_from.exists())
+            patient.kill(VICTIMS[0])
+            learner_dead, next_kill, kills = True, time.monotonic() + kill_every, 1
         elif time.monotonic() > next_kill:
             patient.kill(VICTIMS[kills % 2])
             next_kill, kills = next_kill + kill_every, kills + 1

@@ -79,17 +79,7 @@ async def _open(
     ending.callback(scorer.close)
     pool = engines
     if pool is None:
-        spec = EngineSpec(
-            config.model,
-            config.data,
-            config.rollout,
-            weights=weights,
-            images=str(prepared.images),
-            seed=config.run.seed,
-            transfer=config.sync.method,
-            sleeps=colocated,
-            experts=config.learner.routing_replay == "r3",
-        )
+        spec = engine_spec(config, prepared)
         pool = open_pool(spec, places=where.workers, say=progress.message)
         ending.push_async_callback(pool.stop)
     if colocated:  # an engine takes its share of what is free when it starts, so ranks come when it has left again
@@ -134,6 +124,22 @@ async def _open(
         processor=prepared.processor,
         stop=stop,
         colocated=colocated,
+    )
+
+
+def engine_spec(config: RlvrConfig, prepared: Prepared) -> EngineSpec:
+    """The engines of a run. They begin with the weights that the run began with, whichever it resumes from: the first
+    publish brings the present ones, and a checkpoint is gone when an engine that dies later has to be replaced."""
+    return EngineSpec(
+        config.model,
+        config.data,
+        config.rollout,
+        weights=prepared.model,
+        images=str(prepared.images),
+        seed=config.run.seed,
+        transfer=config.sync.method,
+        sleeps=config.placement == "colocated",
+        experts=config.learner.routing_replay == "r3",
     )
 
 

@@ -128,5 +128,8 @@ def readable(error: BaseException, what: str) -> SailError:
     if isinstance(error, SailError):
         return error
     if isinstance(error, ray.exceptions.RayActorError):
-        return WorkerDied(f"it died during {what} ({str(error).splitlines()[0]})")
+        said = (
+            str(error).strip().splitlines()
+        )  # of an error in its constructor, the traceback with the error at its end
+        return WorkerDied(f"it died during {what} ({said[-1 if error.actor_init_failed else 0]})")
     return WorkerDied(f"it failed in {what}: {type(error).__name__}: {error}")

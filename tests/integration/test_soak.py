@@ -18,7 +18,7 @@ def test_a_run_that_is_hurt_all_the_time_ends_whole(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=1100, check=False)
     said = done.stdout + done.stderr
     assert done.returncode == 0, said
-    assert "workers lost 1, learner restarts 1" in said
+    assert "workers lost 2, learner restarts 1" in said
     assert "audit: every episode complete, no rollout lost, none twice" in said
     log = (tmp_path / "run.log").read_text()
     assert "The run was asked to end. Run the same command to go on from" in log

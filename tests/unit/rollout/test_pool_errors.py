@@ -33,3 +33,12 @@ def test_a_dead_actor_is_a_dead_worker_in_one_line() -> None:
     assert isinstance(error, WorkerDied)
     assert "died during generate" in str(error)
     assert "\n" not in str(error)
+
+
+def test_an_error_while_a_worker_is_made_is_told_in_its_own_words() -> None:
+    """Ray puts a whole traceback into one message; what went wrong stands at its end."""
+    text = "ray::RolloutWorker.__init__()\n  File ..., line 1, in build\nOSError: no such folder"
+    cause = RayTaskError("__init__", text, OSError("no such folder"))
+    error = readable(ActorDiedError(cause), "start")
+    assert isinstance(error, WorkerDied)
+    assert str(error) == "it died during start (OSError: no such folder)"
