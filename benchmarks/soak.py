@@ -198,8 +198,7 @@ class Patient:
 
 
 def hurt(patient: Patient, minutes: float, kill_every: float) -> None:
-    """Two workers at least and the learner once, however short the time: one of them when the checkpoint from which the
-    run has started again is gone."""
+    """Two workers at least and the learner once, however short the time."""
     patient.until("the first update", lambda: patient.updates() > 0)
     began = time.monotonic()
     patient.kill(VICTIMS[0])
@@ -207,19 +206,24 @@ def hurt(patient: Patient, minutes: float, kill_every: float) -> None:
     while time.monotonic() < began + 60 * minutes or not learner_dead:
         patient.look()
         if not learner_dead and time.monotonic() > began + 30 * minutes:
-            patient.until("the return of every worker", patient.settled)
-            patient.until("a checkpoint", patient.checkpoints)
-            patient.kill("ray::LearnerActor")
-            patient.until("a restart", lambda: patient.said("starting again from the last checkpoint") == 1)
-            resumed_from = patient.checkpoints()[-1]
-            patient.until("more updates", patient.goes_on)
-            patient.until("the removal of the checkpoint it resumed from", lambda: not resumed_from.exists())
-            patient.kill(VICTIMS[0])
+            kill_learner(patient)
             learner_dead, next_kill, kills = True, time.monotonic() + kill_every, 1
         elif time.monotonic() > next_kill:
             patient.kill(VICTIMS[kills % 2])
             next_kill, kills = next_kill + kill_every, kills + 1
     patient.until("the return of every worker", patient.settled)
+
+
+def kill_learner(patient: Patient) -> None:
+    """And a worker when the checkpoint from which the run has started again is gone: what replaces it needs another."""
+    patient.until("the return of every worker", patient.settled)
+    patient.until("a checkpoint", patient.checkpoints)
+    patient.kill("ray::LearnerActor")
+    patient.until("a restart", lambda: patient.said("starting again from the last checkpoint") == 1)
+    resumed_from = patient.checkpoints()[-1]
+    patient.until("more updates", patient.goes_on)
+    patient.until("the removal of the checkpoint it resumed from", lambda: not resumed_from.exists())
+    patient.kill(VICTIMS[0])
 
 
 def growth(memory: Sequence[tuple[float, float]]) -> float:
