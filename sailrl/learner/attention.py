@@ -100,7 +100,7 @@ def attend(
         if layout.places is not None:
             # What is asked is the row; what is looked at, each sample's whole text. Where the questions of a sample are
             # fewer than its tokens, they are the last ones, and causal windows are counted from the end.
-            k, v = (x[layout.places] for x in (k, v))
+            k, v = (take(x.flatten(1), layout.places).unflatten(-1, x.shape[1:]) for x in (k, v))
         starts, longest, causal = (layout.row_starts, layout.starts), (layout.row_longest, layout.longest), (-1, 0)
         out = varlen_attn(q, k, v, *starts, *longest, scale=scaling, window_size=causal, enable_gqa=True)
         assert isinstance(out, Tensor)  # nothing but the output was asked for
@@ -112,17 +112,18 @@ def attend(
         # What is padded lies behind a sample's own tokens, where causal attention does not look. A prompt that samples
         # share asks once in each of them: little beside what all other layers save.
         some_q, some_k, some_v = (
-            _take(x, rows).unflatten(-1, (-1, query.shape[-1])).transpose(1, 2) for x in (q, k, v)
+            take(x, rows).unflatten(-1, (-1, query.shape[-1])).transpose(1, 2) for x in (q, k, v)
         )  # [samples, heads, longest, D]
         out = torch.nn.functional.scaled_dot_product_attention(
             some_q, some_k, some_v, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=True
         )
         together.append(out.transpose(1, 2).flatten(0, 1).flatten(1))  # [samples x longest, heads x D]
-    return _take(torch.cat(together), places)[None].unflatten(-1, (-1, query.shape[-1])), None
+    return take(torch.cat(together), places)[None].unflatten(-1, (-1, query.shape[-1])), None
 
 
-def _take(rows: Tensor, which: Tensor) -> Tensor:
-    """``rows[which]``, as an embedding: its gradient is the fast one, and adds up in one order."""
+def take(rows: Tensor, which: Tensor) -> Tensor:
+    """``rows[which]``, as an embedding: where a place is taken more than once, gradients add up in one order. Those of
+    indexing do not on a CPU with threads, and a resumed run would not be the one that was killed."""
     return torch.nn.functional.embedding(which, rows)
 
 

@@ -15,7 +15,7 @@ from sailrl.config.schema import LoraConfig
 from sailrl.data.batch import Batch, Sample, collate
 from sailrl.errors import LearnerError
 from sailrl.learner import lora, ranks
-from sailrl.learner.attention import layout, use_packed
+from sailrl.learner.attention import layout, take, use_packed
 from sailrl.learner.moe import Routers
 from sailrl.learner.vision import Vision
 from sailrl.learner.weights import publish_layout
@@ -94,7 +94,7 @@ class Policy(torch.nn.Module):
         Args:
             look: run the vision tower even on a batch without images, since other ranks have some.
         """
-        hidden = self._hidden(batch, look=look)[batch.response_positions()]
+        hidden = take(self._hidden(batch, look=look), batch.response_positions())
         targets = batch.response_ids[batch.mask]
         weight = self._head(hidden.dtype)
         logp, entropy = token_logprobs(hidden, weight, targets, temperature=self.temperature, bias=self._ban)
@@ -103,7 +103,7 @@ class Policy(torch.nn.Module):
 
     def response_logits(self, batch: Batch) -> torch.Tensor:
         """[n, V] float32 logits of the n response tokens before temperature: for a handful of samples only."""
-        logits = self._hidden(batch)[batch.response_positions()].float() @ self._head(torch.float32).T
+        logits = take(self._hidden(batch), batch.response_positions()).float() @ self._head(torch.float32).T
         return logits if self._ban is None else logits + self._ban
 
     @torch.no_grad()

@@ -19,6 +19,7 @@ from torch import Tensor
 from sailrl.algos import router
 from sailrl.data.batch import Batch, Sample
 from sailrl.errors import LearnerError
+from sailrl.learner.attention import take
 
 COUNTS, CHANGED = "router/counts", "router/changed"
 """Sums that become numbers in ``load_metrics``: choices [layers, experts], and choices undone by replay."""
@@ -66,7 +67,7 @@ class Routing:
             tokens: 0-dim, tokens of the whole update, prompts included.
         """
         parts = [
-            router.load_balancing_loss(logits[self.batch.places], fraction[layer], denominator=tokens)[0]
+            router.load_balancing_loss(take(logits, self.batch.places), fraction[layer], denominator=tokens)[0]
             for layer, logits in self.logits.items()
         ]
         return torch.stack(parts).mean()

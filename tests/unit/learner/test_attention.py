@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sailrl.data.batch import Batch, Sample, collate
-from sailrl.learner.attention import PADDING, Layout, _buckets, attend, layout
+from sailrl.learner.attention import PADDING, Layout, _buckets, attend, layout, take
 
 LENGTHS = (5, 1, 40, 6, 38, 1, 5)
 
@@ -90,3 +90,22 @@ def test_every_token_is_in_one_place_and_little_is_padded(lengths: tuple[int, ..
     given_rows = torch.cat([rows.flatten() for rows in buckets])
     assert torch.equal(given_rows[places], torch.arange(sum(lengths)))
     assert len(given_rows) <= PADDING * sum(lengths)
+
+
+def test_the_gradient_of_taking_a_place_many_times_adds_up_in_one_order() -> None:
+    """Indexing adds up in the order in which threads come: with two of them, other last bits every time."""
+    torch.manual_seed(0)
+    which = torch.arange(8).repeat(400)  # every place 400 times, by both threads
+    upstream = torch.randn(len(which), 64)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        found = []
+        for _ in range(5):
+            rows = torch.zeros(8, 64, requires_grad=True)
+            take(rows, which).backward(upstream)
+            found.append(rows.grad)
+    finally:
+        torch.set_num_threads(before)
+    assert all(torch.equal(found[0], other) for other in found[1:])
+    torch.testing.assert_close(found[0], upstream.view(400, 8, 64).sum(0), rtol=0, atol=1e-4)
