@@ -128,8 +128,7 @@ def readable(error: BaseException, what: str) -> SailError:
     if isinstance(error, SailError):
         return error
     if isinstance(error, ray.exceptions.RayActorError):
-        said = (
-            str(error).strip().splitlines()
-        )  # of an error in its constructor, the traceback with the error at its end
+        # Of an error in its constructor Ray tells the whole traceback, with the error at its end.
+        said = str(error).strip().splitlines()
         return WorkerDied(f"it died during {what} ({said[-1 if error.actor_init_failed else 0]})")
     return WorkerDied(f"it failed in {what}: {type(error).__name__}: {error}")
