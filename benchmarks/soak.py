@@ -44,8 +44,7 @@ PROBLEMS, GROUP, ROLLOUTS, UPDATES = 256, 8, 64, 2
 FLAT_FROM_MINUTES = 5
 PATIENCE_S = 900.0
 """Longest wait for a start or a recovery on a crowded machine."""
-ACTORS = ("ray::RolloutWorker", "VLLM::EngineCore", "ray::LearnerActor")
-VICTIMS = ("VLLM::EngineCore", "ray::RolloutWorker")
+WORKER, LEARNER = "ray::RolloutWorker", "ray::LearnerActor"
 
 
 def overrides(folder: Path, judge: str) -> list[str]:
@@ -142,30 +141,34 @@ class Patient:
             raise SystemExit(f"the run ended with code {self.process.returncode}:\n{self.log.read_text()}")
         if time.monotonic() - self._measured > 5:
             self._measured = time.monotonic()
-            for name, process in [("run", psutil.Process(self.process.pid)), *self.actors(ACTORS)]:
+            for name, process in [
+                ("run", psutil.Process(self.process.pid)),
+                *self.actors(WORKER),
+                *self.actors(LEARNER),
+            ]:
                 try:
                     self.memory[name].append((self._measured, process.memory_info().rss / 2**20))
                 except psutil.NoSuchProcess:
                     continue
 
-    def actors(self, names: Sequence[str]) -> list[tuple[str, psutil.Process]]:
+    def actors(self, name: str) -> list[tuple[str, psutil.Process]]:
         """The run's processes whose names begin so."""
         found = []
         for process in psutil.Process(self.process.pid).children(recursive=True):
             try:
-                found += [(name, process) for name in names if process.name().startswith(name)]
+                found += [(name, process)] if process.name().startswith(name) else []
             except psutil.NoSuchProcess:
                 continue
         return found
 
     def kill(self, name: str) -> None:
         """SIGKILL to one process of that name, if there is one now."""
-        found = self.actors([name])
+        found = self.actors(name)
         lost = self.said(" is lost: ")
         if found:
             os.kill(random.choice(found)[1].pid, signal.SIGKILL)
             print(f"[{time.strftime('%T')}] killed {name}, after {self.updates()} updates", flush=True)
-            if name in VICTIMS:
+            if name == WORKER:
                 self.until("the run's notice of it", lambda: self.said(" is lost: ") > lost)
 
     def until(self, what: str, true: Any) -> None:
@@ -201,16 +204,16 @@ def hurt(patient: Patient, minutes: float, kill_every: float) -> None:
     """Two workers at least and the learner once, however short the time."""
     patient.until("the first update", lambda: patient.updates() > 0)
     began = time.monotonic()
-    patient.kill(VICTIMS[0])
-    next_kill, kills, learner_dead = began + kill_every, 1, False
+    patient.kill(WORKER)
+    next_kill, learner_dead = began + kill_every, False
     while time.monotonic() < began + 60 * minutes or not learner_dead:
         patient.look()
         if not learner_dead and time.monotonic() > began + 30 * minutes:
             kill_learner(patient)
-            learner_dead, next_kill, kills = True, time.monotonic() + kill_every, 1
+            learner_dead, next_kill = True, time.monotonic() + kill_every
         elif time.monotonic() > next_kill:
-            patient.kill(VICTIMS[kills % 2])
-            next_kill, kills = next_kill + kill_every, kills + 1
+            patient.kill(WORKER)
+            next_kill += kill_every
     patient.until("the return of every worker", patient.settled)
 
 
@@ -218,12 +221,12 @@ def kill_learner(patient: Patient) -> None:
     """And a worker when the checkpoint from which the run has started again is gone: what replaces it needs another."""
     patient.until("the return of every worker", patient.settled)
     patient.until("a checkpoint", patient.checkpoints)
-    patient.kill("ray::LearnerActor")
+    patient.kill(LEARNER)
     patient.until("a restart", lambda: patient.said("starting again from the last checkpoint") == 1)
     resumed_from = patient.checkpoints()[-1]
     patient.until("more updates", patient.goes_on)
     patient.until("the removal of the checkpoint it resumed from", lambda: not resumed_from.exists())
-    patient.kill(VICTIMS[0])
+    patient.kill(WORKER)
 
 
 def growth(memory: Sequence[tuple[float, float]]) -> float:

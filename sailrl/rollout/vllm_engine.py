@@ -11,6 +11,7 @@ from typing import Any
 
 from sailrl.errors import RolloutError
 from sailrl.rollout.engine import Request, Sampling, Stage
+from sailrl.rollout.vllm_core import open_here
 from sailrl.types import BANNED_LOGIT_BIAS, Completion, FinishReason
 
 
@@ -25,6 +26,7 @@ class VllmEngine:
         worker_extension: dotted name of the class mixed into vLLM's workers (weight loading and reseeding).
         load_image: content hash to image.
         threads: with which it computes on a CPU.
+        in_process: on a CPU, let vLLM compute in this process, not in one of its own. Only one engine in a process can.
         sleeps: whether it shares its GPU and will be sent to sleep. vLLM can on GPUs only; elsewhere it stays awake.
     """
 
@@ -38,11 +40,13 @@ class VllmEngine:
         worker_extension: str,
         load_image: Callable[[str], Any],
         threads: int = 1,
+        in_process: bool = False,
         sleeps: bool = False,
     ) -> None:
         self._model, self._max_tokens, self._options = model, max_tokens, options
         self._kv_cache_gib, self._worker_extension = kv_cache_gib, worker_extension
         self._load_image, self._threads, self._sleeps = load_image, threads, sleeps
+        self._in_process = in_process
         self._numbers = itertools.count()
         self._version = 0
 
@@ -56,27 +60,32 @@ class VllmEngine:
             from vllm.platforms import current_platform
             from vllm.v1.engine.async_llm import AsyncLLM
 
+            self._in_process = self._in_process and current_platform.is_cpu()
             if current_platform.is_cpu():
                 self._settle_on_cpu()
             self._sleeps = self._sleeps and current_platform.is_sleep_mode_available()
-            self._llm = AsyncLLM.from_engine_args(
-                AsyncEngineArgs(
-                    model=self._model,
-                    max_model_len=self._max_tokens,
-                    logprobs_mode="processed_logprobs",
-                    worker_extension_cls=self._worker_extension,
-                    enable_log_requests=False,
-                    disable_log_stats=True,
-                    enable_sleep_mode=self._sleeps,
-                    **self._options,
-                )
+            arguments = AsyncEngineArgs(
+                model=self._model,
+                max_model_len=self._max_tokens,
+                logprobs_mode="processed_logprobs",
+                worker_extension_cls=self._worker_extension,
+                enable_log_requests=False,
+                disable_log_stats=True,
+                enable_sleep_mode=self._sleeps,
+                **self._options,
             )
+            if self._in_process:
+                self._llm = open_here(arguments, threads=self._threads)
+            else:
+                self._llm = AsyncLLM.from_engine_args(arguments)
             self._tokenizer: Any = self._llm.get_tokenizer()
             await self._llm.update_weight_version(str(self._version))
         except Exception as error:  # vLLM's own errors may not pickle, so their text goes into one of ours
             raise RolloutError(f"vLLM cannot start with {self._model}: {type(error).__name__}: {error}") from None
 
     def _settle_on_cpu(self) -> None:
+        # Only whole blocks of a prompt are shared by its group: the smallest that vLLM's kernels take, not its 128.
+        self._options["block_size"] = 32
         if self._options.get("enforce_eager"):
             # Even then vLLM compiles how it samples: seconds at the first batch, and a C++ compiler to be there.
             os.environ["TORCHDYNAMO_DISABLE"] = "1"
@@ -85,6 +94,7 @@ class VllmEngine:
             # cores that others need. vLLM then leaves the number of threads to the environment, where Ray has put 1.
             self._options["distributed_executor_backend"] = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
             os.environ["OMP_NUM_THREADS"] = str(self._threads)
+            self._options["async_scheduling"] = False  # nothing runs beside the model that could be scheduled meanwhile
 
     async def generate(
         self, requests: Sequence[Request], sampling: Sampling, *, seed: int | None
@@ -92,7 +102,7 @@ class VllmEngine:
         """Yields completions as prompts finish; see Engine.generate."""
         if seed is not None:
             # Queue the whole wave while the scheduler stands still: every run then forms the same batches.
-            await self._llm.pause_generation(mode="keep", clear_cache=True)
+            await self.freeze()
             await self._llm.collective_rpc("sail_reseed", kwargs={"seed": seed})
         params = self._sampling_params(sampling)
         queues = [(r, await self._submit(r, params)) for r in requests]
@@ -128,7 +138,9 @@ class VllmEngine:
 
     async def freeze(self) -> None:
         """Stops computing, keeps requests and drops what the weights have filled, also of requests in flight."""
-        await self._llm.pause_generation(mode="keep", clear_cache=True)
+        # AsyncLLM.pause_generation without the 20 ms for which it sleeps, so that results come before it returns.
+        await self._llm.renderer.clear_mm_cache_async()
+        await self._llm.engine_core.pause_scheduler_async(mode="keep", clear_cache=True)
 
     async def transfer(self, step: str, payload: Any) -> None:
         """One step of an update through vLLM's weight transfer engine.
@@ -176,7 +188,7 @@ class VllmEngine:
             await self._llm.wake_up([stage])
 
     def alive(self) -> bool:
-        """Whether vLLM's own process lives."""
+        """Whether vLLM's own process, or thread, lives."""
         return not self._llm.errored
 
     async def stop(self) -> None:

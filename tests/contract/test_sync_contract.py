@@ -174,11 +174,20 @@ def test_vllm_has_the_methods_we_call_with_the_arguments_we_give() -> None:
     from vllm.distributed.weight_transfer.factory import WeightTransferEngineFactory, WeightTransferTrainerFactory
     from vllm.distributed.weight_transfer.ipc_engine import IPCTrainerInitInfo
     from vllm.engine.arg_utils import AsyncEngineArgs
+    from vllm.renderers import BaseRenderer
     from vllm.utils.network_utils import get_ip, get_open_port
     from vllm.v1.engine.async_llm import AsyncLLM
+    from vllm.v1.engine.core import EngineCore
+    from vllm.v1.engine.core_client import AsyncMPClient
 
     calls: list[tuple[Any, tuple[Any, ...], dict[str, Any]]] = [
-        (AsyncLLM.pause_generation, (None,), {"mode": "keep", "clear_cache": True}),
+        (BaseRenderer.clear_mm_cache_async, (None,), {}),
+        (AsyncMPClient.pause_scheduler_async, (None,), {"mode": "keep", "clear_cache": True}),
+        (EngineCore.pause_scheduler, (None,), {"mode": "keep", "clear_cache": True}),
+        (EngineCore.preprocess_add_request, (None, None), {}),
+        (EngineCore.add_request, (None, None, 0), {}),
+        (EngineCore.is_scheduler_paused, (None,), {}),
+        (EngineCore.post_step, (None, True), {}),
         (AsyncLLM.resume_generation, (None,), {}),
         (AsyncLLM.reset_mm_cache, (None,), {}),
         (AsyncLLM.reset_encoder_cache, (None,), {}),
