@@ -18,8 +18,9 @@ predicted runs are drawn from the calibrated one's groups.
 **Shared cores.** On a machine without GPUs engines and learner ranks share its cores, one each as long as they suffice,
 and so does what goes on around an engine (requests, decoding, scoring). ``--cores`` says how many there are;
 ``--around`` how much of one an engine at work takes besides: in the calibrated run, processor seconds of the processes
-``sailrl`` and ``ray::RolloutWorker`` over seconds of generating. How much faster a rank is with more threads is not
-modelled, so runs to be compared have the same ``learner.threads``. 0 cores: everybody has a device of his own.
+``sailrl`` and ``ray::RolloutWorker``, without the thread in which vLLM computes, over seconds of generating. How much
+faster a rank is with more threads is not modelled, so runs to be compared have the same ``learner.threads``. 0 cores:
+everybody has a device of his own.
 
 **The curve** is not measured: there were no GPUs. It takes an 8B model in bfloat16 on H100s from data sheets (``H100``
 below) and only its shape should be trusted: where each bottleneck takes over.

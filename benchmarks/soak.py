@@ -4,9 +4,9 @@
     python benchmarks/soak.py --minutes 5 --kill-every 30
 
 The tiny text model learns with two rollout workers and a judge on a real HTTP server that answers every fifth call with
-an error. Every ``--kill-every`` seconds one process of a random rollout worker gets SIGKILL (its engine or its Ray
-actor, in turn), half-way the learner does, and at the end the run gets SIGTERM, which it must answer with a checkpoint
-and exit code 0. Nothing is killed while a learner's death is being made good.
+an error. Every ``--kill-every`` seconds a random rollout worker gets SIGKILL, half-way the learner does, and at the end
+the run gets SIGTERM, which it must answer with a checkpoint and exit code 0. Nothing is killed while a learner's death
+is being made good.
 
 Then the run folder is audited: every episode complete, no rollout lost, none twice. Dynamic sampling is off and the
 sampler draws every problem once before it draws one again, so a lost or repeated group shows in how often each problem
