@@ -18,6 +18,8 @@ from typing import Any
 
 import torch
 
+from sailrl.errors import RolloutError
+
 STOP_S = 30.0
 
 
@@ -27,8 +29,13 @@ def open_here(arguments: Any, *, threads: int) -> Any:
     Args:
         threads: with which it computes.
     """
+    from vllm.v1.core.sched import output
     from vllm.v1.engine import async_llm
 
+    scheduled: Any = output
+    # vLLM spares its processes the pixels of images that lie in shared blocks of a prompt. When weights change these
+    # blocks are dropped, and on a CPU a request that goes on then has nothing to compute them from.
+    scheduled.strip_covered_mm_data = lambda features, *_, **__: features
     module: Any = async_llm
     # AsyncLLM has its connection made by this class, and takes no other.
     factory = module.EngineCoreClient
@@ -43,7 +50,7 @@ class InProcessCore:
     """What an ``AsyncLLM`` takes for its connection to the core: ``X_async`` of the connection is ``X`` of the core.
 
     As in vLLM's own process one thread does all that the core does: step after step, and between steps what it is
-    called for, in the order of the calls. A failed step is the end of it.
+    called for, in the order of the calls. What fails in a step, or in taking a request, is the end of it.
     """
 
     def __init__(self, vllm_config: Any, executor_class: Any, log_stats: bool, *, threads: int, **_: Any) -> None:
@@ -85,6 +92,8 @@ class InProcessCore:
         self._thread.join(STOP_S if timeout is None else timeout)
 
     async def _call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        if self.resources.engine_dead:
+            raise RolloutError(f"vLLM has stopped and cannot be asked for {method}")
         done: Future[Any] = Future()
 
         def call(core: Any) -> None:
@@ -99,18 +108,20 @@ class InProcessCore:
         return await asyncio.wrap_future(done)
 
     def _live(self, vllm_config: Any, executor_class: Any, log_stats: bool, threads: int, ready: Future[None]) -> None:
-        from vllm.v1.engine.core import EngineCore
-
+        set_threads: Any = torch.set_num_threads
         try:
-            torch.set_num_threads(threads)  # here: OpenMP counts by thread
+            from vllm.v1.engine.core import EngineCore
+
+            set_threads(threads)  # for this thread and those it will start; OpenMP counts by thread
             core = EngineCore(vllm_config, executor_class, log_stats)
+            torch.set_num_threads = set_threads  # which vLLM has taken from the whole process
         except BaseException as error:
             ready.set_exception(error)
             return
         ready.set_result(None)
         try:
             while not self._stopped:
-                if _has_work(core) and self._calls.empty():
+                if core.scheduler.has_requests() and self._calls.empty():  # none that could go on while paused
                     outputs, executed = core.step_fn()
                     core.post_step(executed)
                     for output in (outputs or {}).values():
@@ -126,8 +137,3 @@ class InProcessCore:
     def _tell(self, output: Any) -> None:
         if not self._loop.is_closed():
             self._loop.call_soon_threadsafe(self._outputs.put_nowait, output)
-
-
-def _has_work(core: Any) -> bool:
-    """A paused core keeps its requests, and steps with nothing in them would go on for ever."""
-    return core.scheduler.has_requests() and not core.is_scheduler_paused()

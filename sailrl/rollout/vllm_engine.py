@@ -48,6 +48,8 @@ class VllmEngine:
         self._load_image, self._threads, self._sleeps = load_image, threads, sleeps
         self._in_process = in_process
         self._numbers = itertools.count()
+        self._images = asyncio.Lock()
+        """Held while images enter vLLM's two caches, or both are cleared: else one expects what the other has not."""
         self._version = 0
 
     async def start(self) -> None:
@@ -84,8 +86,9 @@ class VllmEngine:
             raise RolloutError(f"vLLM cannot start with {self._model}: {type(error).__name__}: {error}") from None
 
     def _settle_on_cpu(self) -> None:
-        # Only whole blocks of a prompt are shared by its group: the smallest that vLLM's kernels take, not its 128.
-        self._options["block_size"] = 32
+        if self._in_process:
+            # Only whole blocks of a prompt are shared by its group: the smallest that vLLM's kernels take, not its 128.
+            self._options["block_size"] = 32
         if self._options.get("enforce_eager"):
             # Even then vLLM compiles how it samples: seconds at the first batch, and a C++ compiler to be there.
             os.environ["TORCHDYNAMO_DISABLE"] = "1"
@@ -139,8 +142,9 @@ class VllmEngine:
     async def freeze(self) -> None:
         """Stops computing, keeps requests and drops what the weights have filled, also of requests in flight."""
         # AsyncLLM.pause_generation without the 20 ms for which it sleeps, so that results come before it returns.
-        await self._llm.renderer.clear_mm_cache_async()
-        await self._llm.engine_core.pause_scheduler_async(mode="keep", clear_cache=True)
+        async with self._images:
+            await self._llm.renderer.clear_mm_cache_async()
+            await self._llm.engine_core.pause_scheduler_async(mode="keep", clear_cache=True)
 
     async def transfer(self, step: str, payload: Any) -> None:
         """One step of an update through vLLM's weight transfer engine.
@@ -167,7 +171,8 @@ class VllmEngine:
     async def thaw(self, version: int) -> None:
         """Goes on with the weights it has now, as ``version``."""
         await self._llm.reset_encoder_cache()
-        await self._llm.reset_mm_cache()
+        async with self._images:
+            await self._llm.reset_mm_cache()
         await self._llm.update_weight_version(str(version))
         self._version = version
         await self._llm.resume_generation()
@@ -192,7 +197,7 @@ class VllmEngine:
         return not self._llm.errored
 
     async def stop(self) -> None:
-        """Ends vLLM's processes."""
+        """Ends vLLM's processes, or its thread."""
         self._llm.shutdown()
 
     def _sampling_params(self, sampling: Sampling) -> Any:
@@ -213,11 +218,13 @@ class VllmEngine:
         )
 
     async def _submit(self, request: Request, params: Any) -> Any:
-        prompt: Any = {"prompt_token_ids": list(request.token_ids)}
-        if request.images:
-            prompt["multi_modal_data"] = {"image": [self._load_image(digest) for digest in request.images]}
-            prompt["multi_modal_uuids"] = {"image": list(request.images)}  # processed once for all that share it
-        return await self._llm.add_request(f"sail-{next(self._numbers)}", prompt, params)
+        name, prompt = f"sail-{next(self._numbers)}", dict[str, Any](prompt_token_ids=list(request.token_ids))
+        if not request.images:
+            return await self._llm.add_request(name, prompt, params)
+        prompt["multi_modal_data"] = {"image": [self._load_image(digest) for digest in request.images]}
+        prompt["multi_modal_uuids"] = {"image": list(request.images)}  # processed once for all that share it
+        async with self._images:
+            return await self._llm.add_request(name, prompt, params)
 
     async def _finish(self, request: Request, queue: Any) -> tuple[int, list[Completion]]:
         output = await self._last(queue)

@@ -186,7 +186,6 @@ def test_vllm_has_the_methods_we_call_with_the_arguments_we_give() -> None:
         (EngineCore.pause_scheduler, (None,), {"mode": "keep", "clear_cache": True}),
         (EngineCore.preprocess_add_request, (None, None), {}),
         (EngineCore.add_request, (None, None, 0), {}),
-        (EngineCore.is_scheduler_paused, (None,), {}),
         (EngineCore.post_step, (None, True), {}),
         (AsyncLLM.resume_generation, (None,), {}),
         (AsyncLLM.reset_mm_cache, (None,), {}),

@@ -135,7 +135,7 @@ def stopping() -> Iterator[list[subprocess.Popen[str]]]:
             end(process)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")  # not of the session: a process can have one such engine at a time
 def vllm_bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     """One real vLLM engine for all tests that need no run: experts and tied embeddings, where reloading goes wrong."""
     folder = tmp_path_factory.mktemp("engine") / "model"

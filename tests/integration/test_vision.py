@@ -113,6 +113,7 @@ def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         kv_cache_gib=1.0,
         worker_extension="tests.fakes.careless.CarelessExtension",
         load_image=store.image,
+        in_process=True,
     )
     policy = Policy(str(folder), vision=Vision(processor, store), banned_ids=processor.banned_ids, temperature=0.8)
     with asyncio.Runner() as loop:
@@ -260,6 +261,33 @@ def test_requests_in_flight_survive_a_publish_with_their_images(bench: Bench, tm
     )
     policy.model.load_state_dict(bench.policy.model.state_dict())
     assert _worst(policy, prompts, sampled) < EXACT
+
+
+def test_an_image_in_shared_blocks_survives_a_publish(bench: Bench, tmp_path: Path) -> None:
+    """vLLM gives a request whose image lies in blocks that another one has filled no pixels, and a publish drops the
+    blocks."""
+    prompt = bench.template.render(Problem(prompt="<image>" + "higher bar? " * 20, images=[_picture(1)]))
+    assert len(prompt.token_ids) > 40
+    assert bench.processor.image_id in prompt.token_ids[:32]
+    assert bench.processor.image_id not in prompt.token_ids[32:]  # blocks have 32 tokens
+    end = bench.processor.tokenizer.eos_token_id
+    bench.sample([prompt], Sampling(samples=1, temperature=1.0, max_tokens=1))
+    bench.policy.save(tmp_path / "same")
+
+    async def publish_meanwhile() -> None:
+        sampling = Sampling(samples=4, temperature=1.0, max_tokens=200, banned_ids=[*bench.processor.banned_ids, end])
+
+        async def collect() -> list[int]:
+            answers = [done async for _, done in bench.engine.generate([_request(0, prompt)], sampling, seed=None)]
+            return [len(completion.token_ids) for done in answers for completion in done]
+
+        collecting = asyncio.ensure_future(collect())
+        await asyncio.sleep(0.2)
+        assert not collecting.done()
+        await bench.engine.load_weights(str(tmp_path / "same"), 6)
+        assert await collecting == [200] * 4
+
+    bench.loop.run(publish_meanwhile())
 
 
 def test_a_prompt_that_is_expanded_already_is_refused_with_both_lengths(bench: Bench) -> None:

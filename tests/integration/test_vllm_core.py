@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from sailrl.errors import RolloutError
 from sailrl.rollout.vllm_core import InProcessCore
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
@@ -29,7 +30,7 @@ class ScriptedCore:
         if config == "broken":
             raise ValueError("no such model")
         self.left, self.paused, self.said, self.steps = 0, False, list[str](), 0
-        self.scheduler = SimpleNamespace(has_requests=lambda: self.left > 0)
+        self.scheduler = SimpleNamespace(has_requests=lambda: self.left > 0 and not self.paused)  # as vLLM's
 
     def preprocess_add_request(self, request: int) -> tuple[int, int]:
         return request, 0
@@ -49,9 +50,6 @@ class ScriptedCore:
 
     def post_step(self, executed: bool) -> None:
         pass
-
-    def is_scheduler_paused(self) -> bool:
-        return self.paused
 
     def pause_scheduler(self, mode: str) -> None:
         self.said.append(f"pause {mode} after {self.steps}")
@@ -164,6 +162,8 @@ def test_a_failed_step_is_the_end(scripted: type[ScriptedCore]) -> None:
         with pytest.raises(RuntimeError, match="out of memory"):
             await core.get_output_async()
         assert core.resources.engine_dead
+        with pytest.raises(RolloutError, match="has stopped and cannot be asked for pause_scheduler"):
+            await core.pause_scheduler_async("keep")
 
     asyncio.run(run())
 
