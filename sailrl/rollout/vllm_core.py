@@ -21,6 +21,7 @@ import torch
 from sailrl.errors import RolloutError
 
 STOP_S = 30.0
+"""Longest wait for the thread to end."""
 
 
 def open_here(arguments: Any, *, threads: int) -> Any:
