@@ -68,7 +68,6 @@ class EngineSpec:
             worker_extension=WORKER_EXTENSION,
             load_image=ImageStore(Path(self.images)).image,
             threads=engine_threads(self.rollout.workers),
-            in_process=engine.tensor_parallel == 1,
             sleeps=self.sleeps,
         )
 

@@ -25,8 +25,8 @@ class VllmEngine:
         kv_cache_gib: size of the KV cache on CPU, a whole number.
         worker_extension: dotted name of the class mixed into vLLM's workers (weight loading and reseeding).
         load_image: content hash to image.
-        threads: with which it computes on a CPU.
-        in_process: on a CPU, let vLLM compute in this process, not in one of its own. Only one engine in a process can.
+        threads: with which it computes on a CPU. There vLLM does so in this process, which can have no other engine
+            at the same time (but with tensor parallelism it takes processes of its own, as on GPUs).
         sleeps: whether it shares its GPU and will be sent to sleep. vLLM can on GPUs only; elsewhere it stays awake.
     """
 
@@ -40,13 +40,11 @@ class VllmEngine:
         worker_extension: str,
         load_image: Callable[[str], Any],
         threads: int = 1,
-        in_process: bool = False,
         sleeps: bool = False,
     ) -> None:
         self._model, self._max_tokens, self._options = model, max_tokens, options
         self._kv_cache_gib, self._worker_extension = kv_cache_gib, worker_extension
         self._load_image, self._threads, self._sleeps = load_image, threads, sleeps
-        self._in_process = in_process
         self._numbers = itertools.count()
         self._images = asyncio.Lock()
         """Held while images enter vLLM's two caches, or both are cleared: else one expects what the other has not."""
@@ -62,9 +60,12 @@ class VllmEngine:
             from vllm.platforms import current_platform
             from vllm.v1.engine.async_llm import AsyncLLM
 
-            self._in_process = self._in_process and current_platform.is_cpu()
-            if current_platform.is_cpu():
-                self._settle_on_cpu()
+            if current_platform.is_cpu() and self._options.get("enforce_eager"):
+                # Even then vLLM compiles how it samples: seconds at the first batch, and a C++ compiler to be there.
+                os.environ["TORCHDYNAMO_DISABLE"] = "1"
+            in_process = current_platform.is_cpu() and self._options.get("tensor_parallel_size", 1) == 1
+            if in_process:
+                self._settle_in_process()
             self._sleeps = self._sleeps and current_platform.is_sleep_mode_available()
             arguments = AsyncEngineArgs(
                 model=self._model,
@@ -76,7 +77,7 @@ class VllmEngine:
                 enable_sleep_mode=self._sleeps,
                 **self._options,
             )
-            if self._in_process:
+            if in_process:
                 self._llm = open_here(arguments, threads=self._threads)
             else:
                 self._llm = AsyncLLM.from_engine_args(arguments)
@@ -85,19 +86,13 @@ class VllmEngine:
         except Exception as error:  # vLLM's own errors may not pickle, so their text goes into one of ours
             raise RolloutError(f"vLLM cannot start with {self._model}: {type(error).__name__}: {error}") from None
 
-    def _settle_on_cpu(self) -> None:
-        if self._in_process:
-            # Only whole blocks of a prompt are shared by its group: the smallest that vLLM's kernels take, not its 128.
-            self._options["block_size"] = 32
-        if self._options.get("enforce_eager"):
-            # Even then vLLM compiles how it samples: seconds at the first batch, and a C++ compiler to be there.
-            os.environ["TORCHDYNAMO_DISABLE"] = "1"
-        if self._options.get("tensor_parallel_size", 1) == 1:
-            # Model and scheduler in one process. In two, as by default, they wait for each other without a pause, on
-            # cores that others need. vLLM then leaves the number of threads to the environment, where Ray has put 1.
-            self._options["distributed_executor_backend"] = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
-            os.environ["OMP_NUM_THREADS"] = str(self._threads)
-            self._options["async_scheduling"] = False  # nothing runs beside the model that could be scheduled meanwhile
+    def _settle_in_process(self) -> None:
+        # Only whole blocks of a prompt are shared by its group: the smallest that vLLM's kernels take, not its 128.
+        self._options["block_size"] = 32
+        # Model and scheduler in one process. In two, as by default, they wait for each other without a pause, on cores
+        # that others need.
+        self._options["distributed_executor_backend"] = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
+        self._options["async_scheduling"] = False  # nothing runs beside the model that could be scheduled meanwhile
 
     async def generate(
         self, requests: Sequence[Request], sampling: Sampling, *, seed: int | None

@@ -147,7 +147,6 @@ def vllm_bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
         kv_cache_gib=1.0,
         worker_extension="tests.fakes.careless.CarelessExtension",
         load_image=lambda digest: None,
-        in_process=True,
         sleeps=True,  # on a CPU vLLM cannot, and says so
     )
     with asyncio.Runner() as loop:
