@@ -117,8 +117,9 @@ class Batch:
 
     def positions(self) -> torch.Tensor:
         """[N] int64: every sample counts from 0."""
-        device = self.input_ids.device
-        return torch.cat([torch.arange(length, device=device) for length in self.lengths])[self.owners]
+        starts = self.starts().long()
+        sample = torch.searchsorted(starts, self.owners, right=True) - 1
+        return self.owners - starts[sample]
 
     def response_positions(self) -> torch.Tensor:
         """[n] places in the row of the hidden states that predict the n response tokens, in the order of ``mask``."""
@@ -132,24 +133,20 @@ def _starts(lengths: Iterable[int], device: torch.device) -> torch.Tensor:
 
 def collate(samples: Sequence[Sample]) -> Batch:
     """Packs ``samples`` into one batch, in their order, and each distinct prompt once."""
-    width = max(len(s.response_ids) for s in samples)
-    responses = torch.zeros((len(samples), width), dtype=torch.long)
-    mask = torch.zeros((len(samples), width), dtype=torch.bool)
-    engine_logp = torch.zeros((len(samples), width))
-    advantage = torch.zeros((len(samples), width))
-    for b, sample in enumerate(samples):
-        count = len(sample.response_ids)
-        responses[b, :count] = torch.from_numpy(sample.response_ids)
-        mask[b, :count] = True
-        engine_logp[b, :count] = torch.from_numpy(sample.engine_logp)
-        advantage[b, :count] = sample.advantage
+    lengths = torch.tensor([len(s.response_ids) for s in samples])
+    mask = torch.arange(int(lengths.max())) < lengths[:, None]
+
+    def padded(parts: list[np.ndarray], dtype: torch.dtype) -> torch.Tensor:
+        blank = torch.zeros(mask.shape, dtype=dtype)
+        return blank.masked_scatter_(mask, torch.from_numpy(np.concatenate(parts)).to(dtype))
+
     return Batch(
         **_row(samples),
         prompt_lengths=torch.tensor([len(s.prompt_ids) for s in samples]),
-        response_ids=responses,
+        response_ids=padded([s.response_ids for s in samples], torch.long),
         mask=mask,
-        engine_logp=engine_logp,
-        advantage=advantage,
+        engine_logp=padded([s.engine_logp for s in samples], torch.float32),
+        advantage=torch.tensor([[s.advantage] for s in samples], dtype=torch.float32) * mask,
         images=tuple(s.images for s in samples),
     )
 

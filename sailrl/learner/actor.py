@@ -16,6 +16,7 @@ import torch.distributed as dist
 from sailrl.config.schema import RlvrConfig
 from sailrl.data.batch import Sample
 from sailrl.data.images import ImageStore
+from sailrl.data.parcel import Parcel
 from sailrl.data.processor import load_processor
 from sailrl.learner.learner import Learner
 from sailrl.learner.model import Policy
@@ -47,8 +48,8 @@ class LearnerActor:
         self._store = dist.TCPStore(host, 0, is_master=True, wait_for_workers=False, timeout=MEETING)
         return host, self._store.port
 
-    def load(self, rank: int, meeting_point: tuple[str, int] | None) -> None:
-        """Becomes ``rank`` and loads the model, all ranks together."""
+    def load(self, rank: int, meeting_point: tuple[str, int] | None) -> bool:
+        """Becomes ``rank`` and loads the model, all ranks together; whether it has experts."""
         config, model = self._config, self._model
         self._rank = rank
         device = _device()
@@ -90,9 +91,10 @@ class LearnerActor:
         self._learner = Learner(policy, objective, config.learner)
         if self._state is not None:
             self._learner.restore(self._state)
+        return bool(policy.routers.names)
 
-    def set_episode(self, samples: Sequence[Sample]) -> None:
-        self._learner.set_episode(samples)
+    def set_episode(self, parcel: Parcel) -> None:
+        self._learner.set_episode(parcel.samples())
 
     def compute_old_logprobs(self) -> None:
         self._learner.compute_old_logprobs()

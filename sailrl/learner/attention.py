@@ -9,7 +9,6 @@ samples, and those of about one length go through torch's causal attention toget
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import torch
@@ -137,7 +136,6 @@ def _buckets(lengths: tuple[int, ...], device: torch.device) -> tuple[list[Tenso
         Per bucket the numbers [samples, longest] of its tokens, padded with a sample's last one; and the place [M] of
         every token in what the buckets give, one behind the other.
     """
-    starts = [0, *itertools.accumulate(lengths)]
     buckets: list[list[int]] = []
     tokens = 0
     for sample in sorted(range(len(lengths)), key=lengths.__getitem__):
@@ -147,13 +145,15 @@ def _buckets(lengths: tuple[int, ...], device: torch.device) -> tuple[list[Tenso
         else:
             buckets.append([sample])
             tokens = lengths[sample]
-    rows, places, before = [], torch.empty(starts[-1], dtype=torch.long), 0
+    counts = torch.tensor(lengths)
+    starts = counts.cumsum(0) - counts
+    rows, places, before = [], torch.empty(sum(lengths), dtype=torch.long), 0
     for bucket in buckets:
         longest = lengths[bucket[-1]]
-        last = torch.tensor([[lengths[i] - 1] for i in bucket])
-        rows.append((torch.tensor([[starts[i]] for i in bucket]) + torch.arange(longest).minimum(last)).to(device))
-        for number, i in enumerate(bucket):
-            begins = before + number * longest
-            places[starts[i] : starts[i + 1]] = torch.arange(begins, begins + lengths[i])
-        before += len(bucket) * longest
+        offset, count = torch.arange(longest), counts[bucket][:, None]
+        row = starts[bucket][:, None] + offset.minimum(count - 1)
+        own = offset < count
+        places[row[own]] = own.flatten().nonzero()[:, 0] + before
+        rows.append(row.to(device))
+        before += row.numel()
     return rows, places.to(device)

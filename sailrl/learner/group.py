@@ -12,6 +12,7 @@ import ray.exceptions
 from sailrl.config.schema import RlvrConfig
 from sailrl.data.batch import Sample
 from sailrl.data.pack import deal_updates
+from sailrl.data.parcel import Parcel
 from sailrl.errors import LearnerDied, LearnerError, SailError
 from sailrl.learner.actor import LearnerActor
 from sailrl.learner.objective import UpdateScope
@@ -46,7 +47,8 @@ class LearnerGroup:
         ]
         together = config.learner.ranks > 1 or config.learner.offload != "none"
         meeting_point = self._wait("meeting_point", [self._actors[0].meeting_point.remote()])[0] if together else None
-        self._wait("load", [actor.load.remote(rank, meeting_point) for rank, actor in enumerate(self._actors)])
+        loading = [actor.load.remote(rank, meeting_point) for rank, actor in enumerate(self._actors)]
+        self._has_experts: bool = self._wait("load", loading)[0]
 
     def set_episode(self, samples: Sequence[Sample], updates: Sequence[Sequence[int]]) -> None:
         """Deals the samples out over the ranks, each update balanced by tokens and by image tokens."""
@@ -55,8 +57,8 @@ class LearnerGroup:
         self._wait(
             "set_episode",
             [
-                a.set_episode.remote([samples[i] for i in shard])
-                for a, shard in zip(self._actors, self._shards, strict=True)
+                actor.set_episode.remote(Parcel.of([samples[i] for i in shard]))
+                for actor, shard in zip(self._actors, self._shards, strict=True)
             ],
         )
 
@@ -82,7 +84,7 @@ class LearnerGroup:
 
     def expert_load(self, prompts: Sequence[Prompt]) -> dict[str, float]:
         """How evenly a set of prompts uses the experts; nothing for a dense model."""
-        return self._call("expert_load", prompts)[0]
+        return self._call("expert_load", prompts)[0] if self._has_experts else {}
 
     def explain_stale(self, prompt: Prompt, engine: Sequence[float], previous: str) -> list[str]:
         """Parameter groups that an engine did not receive, judged by its log-probabilities."""

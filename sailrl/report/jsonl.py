@@ -98,9 +98,20 @@ class AppendOnlyFile:
 
 def encode(record: Mapping[str, Any]) -> bytes:
     """One record as a line of strict JSON in UTF-8. Non-finite numbers become null; unknown objects become text."""
-    text = json.dumps(_finite(record), ensure_ascii=False, allow_nan=False, default=str, separators=(",", ":"))
+    try:
+        text = _dumps(record)
+    except (ValueError, TypeError):  # a number that is not finite, or a key that is no text: rare
+        text = _dumps(_finite(record))
     # A lone surrogate (half a character, which models do produce) has no UTF-8 form; its backslash form is JSON.
     return text.encode("utf-8", errors="backslashreplace") + b"\n"
+
+
+def _dumps(record: Any) -> str:
+    return json.dumps(record, ensure_ascii=False, allow_nan=False, default=_plain, separators=(",", ":"))
+
+
+def _plain(value: Any) -> Any:
+    return dict(value) if isinstance(value, Mapping) else str(value)
 
 
 def read(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -1,10 +1,15 @@
-"""One rollout worker: the Ray shell around an engine, and what the other side holds of it."""
+"""One rollout worker: the Ray shell around an engine, and what the other side holds of it.
+
+Prompts and completions travel in bundles: what is asked for in one moment in one call, and in each answer what has
+finished since the last. A call of its own for every group would cost both processes a millisecond or more.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import itertools
 import os
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -14,8 +19,13 @@ from sailrl.errors import SailError, WorkerDied
 from sailrl.rollout.engine import DirectEngine, Engine, Request, Sampling, Stage
 from sailrl.types import Completion
 
-CONCURRENT_CALLS = 1024  # coroutines one worker may have open: one per prompt in flight, and control calls
+CONCURRENT_CALLS = 64  # coroutines one worker may have open: the one that hands out, and control calls
 WATCH_S = 0.5
+
+Order = tuple[int, Sequence[Request], Sampling, int | None]
+"""A ticket, and what ``Engine.generate`` is to be called with."""
+News = tuple[int, tuple[int, list[Completion]] | SailError | None]
+"""A ticket, and one of its results; an error, or None, is the last."""
 
 
 @ray.remote
@@ -24,17 +34,40 @@ class RolloutWorker:
 
     def __init__(self, build: Any) -> None:
         self._engine: DirectEngine = build()
+        self._working: set[asyncio.Task[None]] = set()
+        self._news: list[News] = []
+        self._is_news = asyncio.Event()
 
     async def start(self) -> None:
         await self._engine.start()
         self._watch = asyncio.create_task(self._end_with_the_engine())
 
-    async def generate(
-        self, requests: Sequence[Request], sampling: Sampling, seed: int | None
-    ) -> AsyncIterator[tuple[int, list[Completion]]]:
-        """Streams ``(index, completions)`` as prompts finish."""
-        async for result in self._engine.generate(requests, sampling, seed=seed):
-            yield result
+    async def generate(self, orders: Sequence[Order]) -> None:
+        """Begins to sample; ``news`` brings what comes of it."""
+        for order in orders:
+            task = asyncio.ensure_future(self._carry_out(*order))
+            self._working.add(task)
+            task.add_done_callback(self._working.discard)
+
+    async def news(self) -> list[News]:
+        """What has finished since the last call; waits for it."""
+        await self._is_news.wait()
+        self._is_news.clear()
+        news, self._news = self._news, []
+        return news
+
+    async def _carry_out(self, ticket: int, requests: Sequence[Request], sampling: Sampling, seed: int | None) -> None:
+        last: SailError | None = None
+        try:
+            async for result in self._engine.generate(requests, sampling, seed=seed):
+                self._tell((ticket, result))
+        except Exception as error:
+            last = readable(error, "generate")
+        self._tell((ticket, last))
+
+    def _tell(self, news: News) -> None:
+        self._news.append(news)
+        self._is_news.set()
 
     async def prompt_logprobs(self, request: Request) -> list[float]:
         return await self._engine.prompt_logprobs(request)
@@ -75,6 +108,12 @@ class RemoteWorker:
         actor: Any = RolloutWorker  # ray.remote adds methods that type checkers do not see
         self.actor = actor.options(num_cpus=0, max_concurrency=CONCURRENT_CALLS, **place).remote(build)
         self._started = self.actor.start.remote()
+        self._tickets = itertools.count()
+        self._waiting: dict[int, asyncio.Queue[Any]] = {}
+        """By ticket, where its results go."""
+        self._orders: list[Order] = []
+        self._errands: set[asyncio.Task[None]] = set()
+        self._listens = False
 
     async def start(self) -> None:
         await _value(self._started, "start")
@@ -82,12 +121,18 @@ class RemoteWorker:
     async def generate(
         self, requests: Sequence[Request], sampling: Sampling, *, seed: int | None
     ) -> AsyncIterator[tuple[int, list[Completion]]]:
-        stream = self.actor.generate.options(num_returns="streaming").remote(list(requests), sampling, seed)
+        ticket = next(self._tickets)
+        results = self._waiting[ticket] = asyncio.Queue[Any]()
+        if not self._orders:
+            self._begin(self._send())  # when all who want something in this moment have said so
+        self._orders.append((ticket, list(requests), sampling, seed))
         try:
-            async for item in stream:
-                yield await item
-        except Exception as error:
-            raise readable(error, "generate") from error
+            while (result := await results.get()) is not None:
+                if isinstance(result, SailError):
+                    raise result
+                yield result
+        finally:
+            del self._waiting[ticket]
 
     async def prompt_logprobs(self, request: Request) -> list[float]:
         return await _value(self.actor.prompt_logprobs.remote(request), "prompt_logprobs")
@@ -112,6 +157,38 @@ class RemoteWorker:
 
     def kill(self) -> None:
         ray.kill(self.actor)
+
+    async def _send(self) -> None:
+        orders, self._orders = self._orders, []
+        if not self._listens:
+            self._listens = True
+            self._begin(self._listen())
+        try:
+            await _value(self.actor.generate.remote(orders), "generate")
+        except SailError as error:
+            for ticket, *_ in orders:
+                self._pass_on(ticket, error)
+
+    async def _listen(self) -> None:
+        """As long as somebody waits. What nobody waits for any more is dropped."""
+        try:
+            while self._waiting:
+                for ticket, result in await _value(self.actor.news.remote(), "generate"):
+                    self._pass_on(ticket, result)
+        except SailError as error:
+            for ticket in self._waiting:
+                self._pass_on(ticket, error)
+        finally:
+            self._listens = False
+
+    def _pass_on(self, ticket: int, result: Any) -> None:
+        if ticket in self._waiting:
+            self._waiting[ticket].put_nowait(result)
+
+    def _begin(self, errand: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.ensure_future(errand)
+        self._errands.add(task)
+        task.add_done_callback(self._errands.discard)
 
 
 async def _value(ref: Any, what: str) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import resource
 from pathlib import Path
+from types import MappingProxyType
 
 import pytest
 
@@ -95,6 +96,12 @@ def test_numbers_that_json_does_not_know_become_null_at_any_depth(value: object)
     assert json.loads(encode({"v": value}), parse_constant=refuse) != {}
     assert b"null" in encode({"v": value})
     assert "NaN" in json.dumps(float("nan"))  # what the standard library would have written
+
+
+@pytest.mark.parametrize(("beside", "written"), [(0.5, 0.5), (float("nan"), None)])
+def test_an_object_of_any_kind_stays_one(beside: float, written: float | None) -> None:
+    line = encode({"meta": MappingProxyType({"a": [1]}), "other": beside, "path": Path("x")})
+    assert json.loads(line) == {"meta": {"a": [1]}, "other": written, "path": "x"}
 
 
 def test_a_broken_line_in_the_middle_is_named(tmp_path: Path) -> None:
