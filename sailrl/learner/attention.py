@@ -17,7 +17,7 @@ from torch.nn.attention.varlen import varlen_attn
 
 from sailrl.data.batch import Batch
 
-PADDING = 1.25
+PADDING = 1.15
 """Samples that attend together are padded to at most this many times their tokens."""
 NAME = "sailrl_packed"
 """Under which transformers finds ``attend``."""
