@@ -1,4 +1,4 @@
-"""The tiny demo learns from what it sees: it climbs with pictures, and not with the same questions about blank ones."""
+"""The tiny demo learns from what it sees: it climbs with pictures, and blank ones teach it no more than to guess."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def test_with_pictures_the_demo_climbs(tmp_path: Path) -> None:
     assert after > 0.6
 
 
-def test_with_blank_pictures_it_stays_flat(tmp_path: Path) -> None:
+def test_with_blank_pictures_it_learns_no_more_than_to_guess(tmp_path: Path) -> None:
     warm = f"warm_start={{data: {_problems(3840, 1, 'train', blank=True)}, steps: 80, rows_per_step: 48}}"
-    before, after = _held_out(_short(tmp_path / "blank", warm, episodes=14, blank=True))
-    # Best guesses without looking: half of the bars, 3 of 9 discs (C(9,3) 2^6 / 3^9 = .27), 1 of 90 numbers.
+    _, after = _held_out(_short(tmp_path / "blank", warm, episodes=14, blank=True))
+    # Best guesses without looking: half of the bars, 3 of 9 discs (C(9,3) 2^6 / 3^9 = .27), 1 of 90 numbers. That is
+    # .27 in all, and .06 are for chance (480 answers: .02 is one standard deviation). Where it starts says nothing.
     assert after < (0.5 + 0.28 + 0.02) / 3 + 0.06
-    assert after - before < 0.12  # what learning to guess well can give
