@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from sailrl.errors import WorkerDied
 from sailrl.rollout.engine import Request, Sampling, Stage
@@ -70,3 +70,10 @@ async def deadline(what: str, timeout_s: float, setting: str = "") -> AsyncItera
     except TimeoutError:
         named = f" ({setting})" if setting else ""
         raise WorkerDied(f"it did not finish {what} within {timeout_s:g} s{named}") from None
+
+
+def keep(tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:
+    """Begins ``work``, and holds it in ``tasks`` until it is done."""
+    task = asyncio.ensure_future(work)
+    tasks.add(task)
+    task.add_done_callback(tasks.discard)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, Generic, TypeVar
 
 from sailrl.errors import RolloutError, WorkerDied
-from sailrl.rollout.member import Member, Prove, W, deadline, whole
+from sailrl.rollout.member import Member, Prove, W, deadline, keep, whole
 from sailrl.types import Prompt
 
 STOP_S = 10.0
@@ -139,7 +139,7 @@ class Roster(Generic[W]):
             return
         member.ready = False
         member.settled.set()
-        _keep(self._ending, self._end(member))
+        keep(self._ending, self._end(member))
         if member.added and member is self.members[-1]:
             self.members.pop()
             return self._say(f"no rollout worker {member.number} could be added: {why}")
@@ -175,7 +175,7 @@ class Roster(Generic[W]):
             leaving.ready = False
             leaving.settled.set()
             self._say(f"rollout worker {leaving.number} leaves")
-            _keep(self._ending, self._retire(leaving))
+            keep(self._ending, self._retire(leaving))
 
     def check(self) -> None:
         """Raises what ended the roster."""
@@ -193,7 +193,7 @@ class Roster(Generic[W]):
             member.worker.kill()
 
     def _join(self, member: Member[W]) -> Member[W]:
-        _keep(self._joining, self._make_ready(member))
+        keep(self._joining, self._make_ready(member))
         return member
 
     async def _retire(self, member: Member[W]) -> None:
@@ -280,10 +280,3 @@ class Roster(Generic[W]):
                 return await call(worker)
 
         return await asyncio.gather(*(one(member.worker) for member in members), return_exceptions=True)
-
-
-def _keep(tasks: set[asyncio.Task[None]], work: Coroutine[Any, Any, None]) -> None:
-    """Begins ``work``, and holds it in ``tasks`` until it is done."""
-    task = asyncio.ensure_future(work)
-    tasks.add(task)
-    task.add_done_callback(tasks.discard)

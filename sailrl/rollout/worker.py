@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
-from collections.abc import AsyncIterator, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -17,6 +17,7 @@ import ray.exceptions
 
 from sailrl.errors import SailError, WorkerDied
 from sailrl.rollout.engine import DirectEngine, Engine, Request, Sampling, Stage
+from sailrl.rollout.member import keep
 from sailrl.types import Completion
 
 CONCURRENT_CALLS = 64  # coroutines one worker may have open: the one that hands out, and control calls
@@ -45,9 +46,7 @@ class RolloutWorker:
     async def generate(self, orders: Sequence[Order]) -> None:
         """Begins to sample; ``news`` brings what comes of it."""
         for order in orders:
-            task = asyncio.ensure_future(self._carry_out(*order))
-            self._working.add(task)
-            task.add_done_callback(self._working.discard)
+            keep(self._working, self._carry_out(*order))
 
     async def news(self) -> list[News]:
         """What has finished since the last call; waits for it."""
@@ -124,7 +123,7 @@ class RemoteWorker:
         ticket = next(self._tickets)
         results = self._waiting[ticket] = asyncio.Queue[Any]()
         if not self._orders:
-            self._begin(self._send())  # when all who want something in this moment have said so
+            keep(self._errands, self._send())  # when all who want something in this moment have said so
         self._orders.append((ticket, list(requests), sampling, seed))
         try:
             while (result := await results.get()) is not None:
@@ -162,7 +161,7 @@ class RemoteWorker:
         orders, self._orders = self._orders, []
         if not self._listens:
             self._listens = True
-            self._begin(self._listen())
+            keep(self._errands, self._listen())
         try:
             await _value(self.actor.generate.remote(orders), "generate")
         except SailError as error:
@@ -184,11 +183,6 @@ class RemoteWorker:
     def _pass_on(self, ticket: int, result: Any) -> None:
         if ticket in self._waiting:
             self._waiting[ticket].put_nowait(result)
-
-    def _begin(self, errand: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.ensure_future(errand)
-        self._errands.add(task)
-        task.add_done_callback(self._errands.discard)
 
 
 async def _value(ref: Any, what: str) -> Any:
