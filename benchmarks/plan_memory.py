@@ -60,13 +60,13 @@ def child(folder: str, learner: dict[str, Any]) -> None:
     import torch
 
     from sailrl.config.losses import Dapo, MismatchConfig
-    from sailrl.config.memory_plan import learner_parts
     from sailrl.config.schema import RlvrConfig
     from sailrl.data.batch import Sample
     from sailrl.learner.learner import Learner
     from sailrl.learner.model import Policy
     from sailrl.learner.objective import Objective, UpdateScope
     from sailrl.learner.shape import model_shape
+    from sailrl.plan.memory_plan import learner_parts
 
     config = RlvrConfig.model_validate(
         {

@@ -11,16 +11,16 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from sailrl.config.plan import batch_plan
 from sailrl.config.schema import RlvrConfig
-from sailrl.jobs.engines import open_pool
-from sailrl.jobs.placement import cluster, nodes, places
-from sailrl.jobs.prepare import Prepared, prepare
-from sailrl.jobs.rlvr import train
-from sailrl.jobs.run_folder import claimed
-from sailrl.jobs.session import engine_spec, open_session
-from sailrl.jobs.stop import Stop
+from sailrl.launch.engines import open_pool
+from sailrl.launch.placement import cluster, nodes, places
+from sailrl.launch.run_folder import claimed
+from sailrl.plan.batch import batch_plan
 from sailrl.report.progress import open_progress
+from sailrl.rl.build import engine_spec, open_session
+from sailrl.rl.loop import train
+from sailrl.rl.prepare import Prepared, prepare
+from sailrl.rl.stop import Stop
 from sailrl.rollout.pool import RolloutPool
 
 

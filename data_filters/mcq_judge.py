@@ -9,10 +9,10 @@ import re
 from typing import Any
 
 from data_filters.rows import Row
-from rewards.judge_client import Unanswered
-from rewards.judge_examiner import Examiner
-from rewards.judge_prompts import JudgePrompt
-from rewards.judge_verdict import Verdict
+from rewards.judge_api.client import Unanswered
+from rewards.judge_api.examiner import Examiner
+from rewards.judge_api.prompts import JudgePrompt
+from rewards.judge_api.verdict import Verdict
 from sailrl.errors import RewardError
 from sailrl.types import Problem
 
@@ -55,7 +55,7 @@ class JudgeRewriter:
         """Args:
         base_url: root of an OpenAI-compatible API, e.g. ``http://127.0.0.1:8000/v1``.
         model: name of the model, as the endpoint knows it.
-        **settings: the other fields of ``rewards.judge_settings.JudgeSettings``.
+        **settings: the other fields of ``rewards.judge_api.settings.JudgeSettings``.
         """
         self.examiner = Examiner(base_url=base_url, model=model, **settings)
 

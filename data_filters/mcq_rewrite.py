@@ -23,7 +23,7 @@ from data_filters.mcq import (
 from data_filters.mcq_options import split_options
 from data_filters.rows import Conversion, Row, normalise
 from rewards.boxed import BoxedAnswer
-from rewards.judge_text import plain
+from rewards.judge_api.text import plain
 from sailrl.errors import RewardError
 from sailrl.types import Problem, Verdict
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from data_filters.rows import Conversion, Row, normalise
-from rewards.extract import has_filled_box
+from rewards.answers.extract import has_filled_box
 from rewards.think_format import ThinkFormat
 from sailrl.types import Problem, Verdict
 

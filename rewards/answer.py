@@ -33,7 +33,7 @@ class RuleOrJudge:
         model: name of the judge, as the endpoint knows it.
         judged_tasks: values of a row's ``task`` that always go to the judge.
         rule: arguments of ``rewards.boxed.BoxedAnswer``.
-        **settings: the other fields of ``rewards.judge_settings.JudgeSettings``.
+        **settings: the other fields of ``rewards.judge_api.settings.JudgeSettings``.
         """
         self.judged_tasks = frozenset(judged_tasks)
         self.rule = BoxedAnswer(**(rule or {}))

@@ -20,22 +20,22 @@ import threading
 from functools import lru_cache
 from typing import Literal
 
-from rewards import latex
-from rewards.box_iou import read_boxes, same_boxes
-from rewards.choice import answered
-from rewards.compare import Outcome, compare
-from rewards.cost import MAX_CHARS, MAX_DEPTH, affordable, depth
-from rewards.extract import extract
-from rewards.gold import Gold, UnusableGold, gold_of
-from rewards.normalize import clean, text_key
-from rewards.quantity import Parsed, lone_number
-from rewards.structure import read
+from rewards.answers import latex
+from rewards.answers.box_iou import read_boxes, same_boxes
+from rewards.answers.choice import answered
+from rewards.answers.compare import Outcome, compare
+from rewards.answers.cost import MAX_CHARS, MAX_DEPTH, affordable, depth
+from rewards.answers.extract import extract
+from rewards.answers.gold import Gold, UnusableGold, gold_of
+from rewards.answers.normalize import clean, text_key
+from rewards.answers.quantity import Parsed, lone_number
+from rewards.answers.structure import read
 from sailrl import killable
 from sailrl.types import Problem, Score
 
 _MAX_OFFERS = 50
 """Different boxes beside one another; more are a spray, whatever they hold."""
-_SYMBOLIC = "rewards.symbolic:equal"
+_SYMBOLIC = "rewards.answers.symbolic:equal"
 _shared: killable.Killable | None = None
 _shared_lock = threading.Lock()
 
@@ -54,7 +54,7 @@ class BoxedAnswer:
         self._iou = iou_threshold
         self._deadline_s = deadline_s
         if killable.inside():
-            importlib.import_module("rewards.symbolic")  # now, so that no row's deadline pays for it
+            importlib.import_module("rewards.answers.symbolic")  # now, so that no row's deadline pays for it
 
     def __call__(self, response: str, problem: Problem) -> Score:
         pending = self._score(response, problem)
@@ -206,7 +206,7 @@ def _places(precision: object) -> int | None:
 def _symbolic(gold: str, answer: str, deadline_s: float) -> Score:
     """Asks sympy, in a process that can be killed. A deadline is tried once more alone, then reported as what it is."""
     if killable.inside():
-        said = importlib.import_module("rewards.symbolic").equal(gold, answer)
+        said = importlib.import_module("rewards.answers.symbolic").equal(gold, answer)
         return _said(said == "equal", "symbolic")
     last: Exception | None = None
     for _ in range(2):

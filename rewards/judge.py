@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from rewards.judge_client import Unanswered
-from rewards.judge_examiner import JudgedReward
-from rewards.judge_prompts import ANSWER
-from rewards.judge_text import split_response
+from rewards.judge_api.client import Unanswered
+from rewards.judge_api.examiner import JudgedReward
+from rewards.judge_api.prompts import ANSWER
+from rewards.judge_api.text import split_response
 from sailrl.types import Problem, Score
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from rewards.judge_client import Unanswered
-from rewards.judge_examiner import JudgedReward
-from rewards.judge_prompts import JUDGMENT
-from rewards.judge_text import split_response
+from rewards.judge_api.client import Unanswered
+from rewards.judge_api.examiner import JudgedReward
+from rewards.judge_api.prompts import JUDGMENT
+from rewards.judge_api.text import split_response
 from sailrl.types import Problem, Score
 
 # What the judge reads when the response has no <judge> block. Two fixed sentences instead of the response itself: all

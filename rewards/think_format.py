@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 
-from rewards.extract import CLOSE, OPEN, end_of_turn, has_filled_box
+from rewards.answers.extract import CLOSE, OPEN, end_of_turn, has_filled_box
 from sailrl.types import Problem, Score
 
 _JUDGE, _JUDGED = "<judge>", "</judge>"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from rewards.judge_client import Unanswered
-from rewards.judge_examiner import JudgedReward
-from rewards.judge_prompts import CONSISTENCY, FACTS, LOGIC
-from rewards.judge_text import split_response
-from rewards.judge_verdict import Verdict
+from rewards.judge_api.client import Unanswered
+from rewards.judge_api.examiner import JudgedReward
+from rewards.judge_api.prompts import CONSISTENCY, FACTS, LOGIC
+from rewards.judge_api.text import split_response
+from rewards.judge_api.verdict import Verdict
 from sailrl.errors import ConfigError
 from sailrl.types import Problem, Score
 

@@ -28,7 +28,7 @@ Overrides = Annotated[list[str] | None, typer.Argument(help="section.key=value, 
 @app.command()
 def run(config: ConfigFile, overrides: Overrides = None) -> None:
     """Train. Run it again on the same run folder and it resumes from the last checkpoint."""
-    from sailrl.jobs.run import run_job
+    from sailrl.commands.run import run_job
 
     run_job(config, overrides or [])
 
@@ -52,8 +52,8 @@ def check(
     ] = None,
 ) -> None:
     """Validate a config and print what follows from it, memory and placement too, without starting anything."""
-    from sailrl.jobs.check import check_job
-    from sailrl.jobs.check_memory import Machines
+    from sailrl.commands.check import check_job
+    from sailrl.commands.check_memory import Machines
 
     machines = Machines(nodes, gpus_per_node, gpu_gib, model_config)
     check_job(config, overrides or [], with_data=data, machines=machines)
@@ -76,7 +76,7 @@ def filter_(
     """Keep the problems that the model can learn from. Run it again and only what is missing is sampled."""
     import json
 
-    from sailrl.jobs.run import run_job
+    from sailrl.commands.run import run_job
 
     settings = [] if scored is None else [f"scored={json.dumps(str(scored))}", "model=null", "data=null", "mcq=null"]
     run_job(config, overrides or [], verb="filter", settings=settings)
@@ -85,7 +85,7 @@ def filter_(
 @app.command()
 def fuse(config: ConfigFile, overrides: Overrides = None) -> None:
     """Mix the model's best own responses with direct answers into the next SFT set."""
-    from sailrl.jobs.run import run_job
+    from sailrl.commands.run import run_job
 
     run_job(config, overrides or [], verb="fuse")
 
@@ -113,7 +113,7 @@ def score(
     ] = None,
 ) -> None:
     """Score the responses in a file, with the very code that training uses. Run it again to resume."""
-    from sailrl.jobs.score import ScoreOptions, score_job
+    from sailrl.commands.score import ScoreOptions, score_job
 
     score_job(ScoreOptions(source, out, config, reward or (), workers, explain, compare))
 
@@ -121,7 +121,7 @@ def score(
 @app.command("eval")
 def eval_(config: ConfigFile, overrides: Overrides = None) -> None:
     """Try models side by side on held-out problems. Run it again and only what is missing is tried."""
-    from sailrl.jobs.run import run_job
+    from sailrl.commands.run import run_job
 
     run_job(config, overrides or [], verb="eval")
 
@@ -135,7 +135,7 @@ def merge(
     ] = None,
 ) -> None:
     """Average models of one kind (a soup), or put an adapter into its base model."""
-    from sailrl.jobs.merge import merge_job
+    from sailrl.commands.merge import merge_job
 
     merge_job(models, out, weight or ())
 
@@ -146,7 +146,7 @@ def workers(
     count: Annotated[int, typer.Argument(help="Rollout workers from the next episode on.", show_default=False)],
 ) -> None:
     """Add or remove rollout workers while a run goes on."""
-    from sailrl.jobs.workers import workers_job
+    from sailrl.rl.workers import workers_job
 
     workers_job(run_dir, count)
 
@@ -157,7 +157,7 @@ def report(
     out: Annotated[Path | None, typer.Option(help="The file to write.", show_default="RUN_DIR/report.html")] = None,
 ) -> None:
     """Write a web page about a run: curves, samples, rewards, what was dropped. Prints its path."""
-    from sailrl.jobs.report import report_job
+    from sailrl.commands.report import report_job
 
     report_job(run_dir, out)
 

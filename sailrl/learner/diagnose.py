@@ -1,7 +1,7 @@
 """Why engine and learner disagree, found by testing: every cause is a change to the learner that would make it compute
 what the engine computed, and a cause is named when it removes nine tenths of the difference.
 
-The functions here work on one process's policy and a few samples; ``jobs.firewall`` asks them in order.
+The functions here work on one process's policy and a few samples; ``rl.diagnosis`` asks them in order.
 """
 
 from __future__ import annotations

@@ -7,8 +7,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from sailrl.config.memory import ModelShape, VisionShape
 from sailrl.errors import ConfigError
+from sailrl.plan.memory import ModelShape, VisionShape
 
 _LAYER = re.compile(r".*?\.\d+(?=\.)")
 

@@ -59,6 +59,10 @@ def _identity(part: PartSpec) -> dict[str, Any]:
 
 
 def _files(module: Path) -> list[Path]:
-    """The file, or its whole package: a reward is spread over several of its neighbours."""
-    in_package = (module.parent / "__init__.py").exists()
-    return sorted(module.parent.glob("*.py")) if in_package else [module]
+    """The file, or every file of its outermost package: a reward is spread over several of them."""
+    package = None
+    for folder in module.parents:
+        if not (folder / "__init__.py").exists():
+            break
+        package = folder
+    return sorted(package.rglob("*.py")) if package else [module]

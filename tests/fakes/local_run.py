@@ -1,4 +1,4 @@
-"""A whole RL run in one process: the loop's parts around the tiny model, as ``jobs.session`` builds the real ones."""
+"""A whole RL run in one process: the loop's parts around the tiny model, as ``rl.build`` builds the real ones."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from typing import Any
 
 from rich.console import Console
 
-from sailrl.config.plan import batch_plan
 from sailrl.config.schema import RlvrConfig
 from sailrl.data.processor import Processor
 from sailrl.demo.additions import rows
-from sailrl.jobs import run_state
-from sailrl.jobs.collector import build_collector
-from sailrl.jobs.episode import clip_controller
-from sailrl.jobs.parts import Session
-from sailrl.jobs.rlvr import train
-from sailrl.jobs.run_state import RunState
 from sailrl.learner.learner import Learner
 from sailrl.learner.model import Policy
 from sailrl.learner.objective import Objective
+from sailrl.plan.batch import batch_plan
 from sailrl.report.metrics import MetricsLog
 from sailrl.report.progress import PlainProgress
 from sailrl.report.traces import RolloutLog
+from sailrl.rl import checkpoints
+from sailrl.rl.checkpoints import RunState
+from sailrl.rl.collector import build_collector
+from sailrl.rl.episode import clip_controller
+from sailrl.rl.loop import train
+from sailrl.rl.session import Session
 from sailrl.rollout.collect import ScoreFn
 from sailrl.rollout.engine import Sampling
 from sailrl.sync.disk import DiskSync
@@ -82,8 +82,8 @@ class LocalRun:
     def __init__(
         self, config: RlvrConfig, run_dir: Path, model: Path, *, score: ScoreFn = even, eval_prompts: int = 3
     ) -> None:
-        checkpoint = run_state.latest(run_dir)
-        state = run_state.load(checkpoint) if checkpoint else RunState()
+        checkpoint = checkpoints.latest(run_dir)
+        state = checkpoints.load(checkpoint) if checkpoint else RunState()
         weights = checkpoint / "model" if checkpoint else model
         self.config, self.run_dir = config, run_dir
         self.output = io.StringIO()

@@ -13,7 +13,7 @@ import torch
 
 from sailrl.data.batch import Sample
 from sailrl.demo import tiny_text
-from sailrl.jobs.engines import EngineSpec
+from sailrl.launch.engines import EngineSpec
 from sailrl.rollout.engine import Request, Sampling
 from sailrl.types import Completion
 from tests.fakes.local_run import make_config, make_prompts

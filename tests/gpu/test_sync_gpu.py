@@ -1,7 +1,7 @@
 """The proof that only a GPU machine can give: real vLLM engines take weights over NCCL and CUDA IPC.
 
 Run with ``pytest tests/gpu -m gpu``. NCCL needs two GPUs, IPC one. Each test is one real run of the parts that
-``jobs.session`` builds: Ray actors, the learner on its GPU, vLLM, and the probe as judge.
+``rl.build`` builds: Ray actors, the learner on its GPU, vLLM, and the probe as judge.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ import torch
 from sailrl.config.schema import RlvrConfig
 from sailrl.demo import tiny_text
 from sailrl.errors import WeightSyncError
-from sailrl.jobs.engines import EngineSpec, open_pool
-from sailrl.jobs.placement import cluster, nodes, places
-from sailrl.jobs.session import build_sync
+from sailrl.launch.engines import EngineSpec, open_pool
+from sailrl.launch.placement import cluster, nodes, places
 from sailrl.learner.group import LearnerGroup
+from sailrl.rl.build import build_sync
 from sailrl.rollout.engine import Request, Sampling
 from sailrl.rollout.pool import RolloutPool
 from sailrl.sync.probe import Probe

@@ -17,7 +17,7 @@ import pytest
 
 from sailrl.demo import tiny_text
 from sailrl.errors import RolloutError
-from sailrl.jobs.placement import Node, places
+from sailrl.launch.placement import Node, places
 from sailrl.learner.group import LearnerGroup
 from sailrl.rollout.pool import RolloutPool
 from sailrl.sync.probe import Probe

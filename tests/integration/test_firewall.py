@@ -14,10 +14,10 @@ import torch
 from rich.console import Console
 from safetensors.torch import load_file, save_file
 
-from sailrl.config.plan import batch_plan
 from sailrl.errors import MismatchError, SailError, WeightSyncError
-from sailrl.jobs.rlvr import train
+from sailrl.plan.batch import batch_plan
 from sailrl.report.progress import PlainProgress
+from sailrl.rl.loop import train
 from sailrl.rollout.engine import Request, Sampling
 from sailrl.types import Completion
 from tests.contract.engine_suite import Bench

@@ -19,9 +19,9 @@ import pytest
 from PIL import Image
 
 from rewards.judge import Judge
-from rewards.judge_client import Inquiry
-from rewards.judge_prompts import ANSWER
-from rewards.judge_verdict import parse_verdict
+from rewards.judge_api.client import Inquiry
+from rewards.judge_api.prompts import ANSWER
+from rewards.judge_api.verdict import parse_verdict
 from rewards.judging import Judging
 from rewards.thinking import Thinking
 from sailrl.types import Problem, Score
@@ -163,7 +163,7 @@ def test_control_tokens_in_a_response_stay_text_all_the_way_into_the_prompt(url:
 
 
 def judge_inquiry(response: str, images: int) -> Inquiry:
-    from rewards.judge_images import load_image
+    from rewards.judge_api.images import load_image
 
     shown = tuple(load_image(picture(colour), 10**6) for colour in ("red", "blue")[:images])
     return ANSWER.inquiry({"QUESTION": "?", "REFERENCE ANSWER": "3", "RESPONSE": response}, shown, max_chars=1000)

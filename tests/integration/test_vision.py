@@ -25,7 +25,7 @@ from sailrl.data.processor import Processor, load_processor
 from sailrl.data.template import Template
 from sailrl.demo import tiny_vlm
 from sailrl.errors import RolloutError
-from sailrl.jobs.engines import image_options
+from sailrl.launch.engines import image_options
 from sailrl.learner.model import Policy
 from sailrl.learner.vision import Vision
 from sailrl.rollout.engine import Request, Sampling

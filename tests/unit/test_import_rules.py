@@ -14,6 +14,18 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGES = ("sailrl", "rewards", "data_filters")
 HEAVY = {"torch", "ray", "vllm", "transformers"}
 ROOMS = {f"sailrl.{room}" for room in ("rollout", "learner", "sync", "scoring")}
+FLOORS = (
+    {"types", "errors", "killable", "killable_child", "plugins"},
+    {"algos", "config", "sync"},
+    {"plan", "data"},
+    {"scoring", "rollout", "learner", "report"},
+    {"launch"},
+    {"demo", "curate", "sft"},
+    {"rl"},
+    {"commands"},
+    {"cli"},
+)
+"""The rooms of ``sailrl`` from the ground up: a room imports rooms of lower floors, and never upwards."""
 RAY_SHELLS = {"worker", "actor", "pool", "group"}
 
 
@@ -69,19 +81,19 @@ def violations(module: str, names: set[str]) -> list[str]:
         refuse({n for n in ours if not within(n, allowed)} - {"sailrl"}, f"{top} import types, errors and each other")
         refuse(heavy, f"{top} work without an engine")
     if room in ROOMS:
-        refuse({n for n in ours if within(n, ROOMS - {room})}, "rooms never import one another; only jobs join them")
+        refuse({n for n in ours if within(n, ROOMS - {room})}, "rooms never import one another; rl joins them")
     if room == "sailrl.config":
         refuse(heavy, "the configuration is read without torch")
     if top == "sailrl":
         refuse({n for n in ours if within(n, {"rewards"})}, "the YAML names rewards; plugins.py resolves them")
-        if room != "sailrl.jobs":
+        if room not in ("sailrl.curate", "sailrl.sft"):
             refuse(
-                {n for n in ours if within(n, {"data_filters"})}, "filters are plug-ins; only jobs use their builders"
+                {n for n in ours if within(n, {"data_filters"})}, "filters are plug-ins; only curate and sft build them"
             )
     if "vllm" in heavy and not module.startswith("sailrl.rollout.vllm_") and room != "sailrl.sync":
         refuse({"vllm"}, "vllm lives in rollout/vllm_*.py and sync/")
-    if "ray" in heavy and module.split(".")[-1] not in RAY_SHELLS and module != "sailrl.jobs.placement":
-        refuse({"ray"}, "ray lives in the shells (worker, actor, pool, group) and jobs/placement.py")
+    if "ray" in heavy and module.split(".")[-1] not in RAY_SHELLS and module != "sailrl.launch.placement":
+        refuse({"ray"}, "ray lives in the shells (worker, actor, pool, group) and launch/placement.py")
     return found
 
 
@@ -94,6 +106,49 @@ def modules() -> list[tuple[str, Path]]:
 def test_every_module_keeps_the_import_rules(module, path):
     found = violations(module, imports_of(path.read_text(), module, path.name == "__init__.py"))
     assert not found, "\n".join(found)
+
+
+def inner_imports() -> dict[str, set[str]]:
+    """The modules of ours that each module imports."""
+    everything = dict(modules())
+    found = {m: imports_of(path.read_text(), m, path.name == "__init__.py") for m, path in everything.items()}
+    return {module: (names & everything.keys()) - {module} for module, names in found.items()}
+
+
+def room_of(module: str) -> str:
+    """``rl`` for ``sailrl.rl.loop``, and nothing for what is not in ``sailrl``."""
+    return module.split(".")[1] if module.startswith("sailrl.") else ""
+
+
+def upwards(module: str, names: set[str]) -> list[str]:
+    """The rooms that ``module`` imports from a higher floor, or from its own floor above the ground."""
+    floor = {room: number for number, rooms in enumerate(FLOORS) for room in rooms}
+    room = room_of(module)
+    others = {room_of(name) for name in names} - {room, ""}
+    return sorted(other for other in others if room and floor[other] >= max(floor[room], 1))
+
+
+def circle(arrows: dict[str, set[str]]) -> list[str]:
+    """Modules that import one another in a circle; empty without one."""
+    left = {module: set(names) for module, names in arrows.items()}
+    while free := [module for module, names in left.items() if not names & left.keys()]:
+        for module in free:
+            del left[module]
+    return sorted(left)
+
+
+def test_no_module_imports_upwards_and_none_in_a_circle():
+    arrows = inner_imports()
+    found = {module: upwards(module, names) for module, names in arrows.items()}
+    assert not {module: rooms for module, rooms in found.items() if rooms}
+    assert circle(arrows) == []
+
+
+def test_an_import_upwards_and_a_circle_would_be_seen():
+    assert upwards("sailrl.launch.placement", {"sailrl.rl.loop"}) == ["rl"]
+    assert upwards("sailrl.rollout.pool", {"sailrl.learner.group"}) == ["learner"]
+    assert upwards("sailrl.rl.loop", {"sailrl.launch.placement", "sailrl.rl.session"}) == []
+    assert circle({"a": {"b"}, "b": {"c"}, "c": {"b"}, "d": set()}) == ["a", "b", "c"]
 
 
 @pytest.mark.parametrize(
@@ -111,9 +166,9 @@ def test_every_module_keeps_the_import_rules(module, path):
         ("sailrl.rollout.pool", "from ..learner import group"),
         ("sailrl.scoring.run", "import sailrl.rollout.engine"),
         ("sailrl.config.schema", "import torch"),
-        ("sailrl.jobs.score", "from rewards.boxed import BoxedAnswer"),
+        ("sailrl.commands.score", "from rewards.boxed import BoxedAnswer"),
         ("sailrl.data.problems", "from data_filters import dedup"),
-        ("sailrl.jobs.rlvr", "import ray"),
+        ("sailrl.rl.loop", "import ray"),
         ("sailrl.rollout.worker", "import vllm"),
         ("sailrl.learner.learner", "from ray import remote"),
     ],
@@ -130,7 +185,7 @@ def test_the_walk_sees_each_kind_of_violation(module, source):
         ("sailrl.algos.gspo", "import torch\nfrom sailrl.algos.reduce import masked_sum"),
         ("sailrl.rollout.vllm_engine", "import vllm, torch"),
         ("sailrl.rollout.worker", "import ray\nfrom .vllm_engine import Engine"),
-        ("sailrl.jobs.fuse", "from data_filters.fusion import Fusion"),
+        ("sailrl.curate.fuse", "from data_filters.fusion import Fusion"),
     ],
 )
 def test_the_walk_lets_the_permitted_through(module, source):

@@ -12,7 +12,7 @@ from sailrl.config.checks import validate, warnings
 from sailrl.config.load import load
 from sailrl.config.schema import RlvrConfig
 from sailrl.errors import ConfigError
-from sailrl.jobs.episode import clip_controller
+from sailrl.rl.episode import clip_controller
 
 BASE = """\
 kind: rlvr

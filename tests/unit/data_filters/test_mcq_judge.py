@@ -14,8 +14,8 @@ from data_filters.mcq_judge import JudgeRewriter
 from data_filters.mcq_rewrite import RewriteMcq
 from data_filters.rows import Conversion
 from sailrl.config.filtering import FilterConfig
+from sailrl.curate.steps import build_steps
 from sailrl.errors import RewardError
-from sailrl.jobs.data_steps import build_steps
 from tests.fakes.judge_server import Action, JudgeServer, Refuse, Say, Script, judge_server
 
 ROW = {"id": "a", "prompt": "Which of the following is the sum of 1 and 3?\nA. 5\nB. 4", "answer": "B"}

@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from sailrl.commands.check_memory import Machines, print_memory
 from sailrl.config.load import load_config
-from sailrl.config.memory import ModelShape
-from sailrl.config.memory_plan import Cluster, advice, memory_plan
 from sailrl.config.schema import RlvrConfig
 from sailrl.demo import tiny_text, tiny_vlm
 from sailrl.errors import ConfigError
-from sailrl.jobs.check_memory import Machines, print_memory
 from sailrl.learner.model import Policy
 from sailrl.learner.shape import model_shape
+from sailrl.plan.memory import ModelShape
+from sailrl.plan.memory_plan import Cluster, advice, memory_plan
 from tests.fakes.shapes import write_config
 
 CONFIGS = Path(__file__).parents[3] / "configs"

@@ -1,0 +1,218 @@
+"""The value of a parsed expression: exact for rational arithmetic (``Fraction``), floating point for everything else.
+
+Unknowns take fixed values, so two expressions are compared by their values at a few points. What has no finite value
+is ``Unreadable``, what would cost too much to compute is ``TooLarge``.
+"""
+
+from __future__ import annotations
+
+import cmath
+import math
+import zlib
+from collections.abc import Callable
+from fractions import Fraction
+from typing import Any
+
+from rewards.answers.latex import MAX_DIGITS, Node, Number, TooLarge, Unreadable
+
+_MAX_BITS = int(MAX_DIGITS * 3.33)
+_POINTS = (0.731, 1.213, -0.577)
+
+
+def assign(names: frozenset[str], point: int) -> dict[str, Number]:
+    """Fixed values for the unknowns: two points with positive values, one with negative ones. They depend on the name
+    only (not on the hash seed), so both sides of a comparison see the same."""
+    return {name: _POINTS[point] * (1 + zlib.crc32(name.encode("utf-8", "replace")) % 9973 / 9973) for name in names}
+
+
+def evaluate(node: Node, values: dict[str, Number] | None = None) -> Number:
+    """The value of ``node``. Raises Unreadable where it has none and TooLarge where it costs too much."""
+    try:
+        result = _value(node, values or {})
+    except (ArithmeticError, ValueError, TypeError, RecursionError) as error:  # TypeError: sin(3, 4)
+        raise Unreadable from error
+    if isinstance(result, complex):
+        if not (math.isfinite(result.real) and math.isfinite(result.imag)):
+            raise Unreadable
+        if abs(result.imag) <= 1e-14 * abs(result):
+            return result.real
+    elif isinstance(result, float) and not math.isfinite(result):
+        raise Unreadable
+    return result
+
+
+def _value(node: Node, values: dict[str, Number]) -> Number:
+    kind = node[0]
+    if kind == "num":
+        return node[1]
+    if kind == "sym":
+        return values[node[1]] if node[1] in values else _refuse()
+    if kind == "const":
+        return {"pi": math.pi, "e": math.e, "i": 1j}[node[1]]
+    if kind == "sum":
+        total = _value(node[1][0], values)
+        for term in node[1][1:]:
+            total = _small(total + _value(term, values))
+        return total
+    if kind == "neg":
+        return -_value(node[1], values)
+    if kind == "call":
+        return _CALLS[node[1]](*(_value(arg, values) for arg in node[2])) if node[1] in _CALLS else _refuse()
+    a, b = _value(node[1], values), _value(node[2], values)
+    if kind == "mul":
+        return _small(a * b)
+    if kind == "div":
+        return _small(a / b)
+    return _power(a, b)
+
+
+def _refuse() -> Number:
+    raise Unreadable
+
+
+def _small(x: Number) -> Number:
+    if isinstance(x, Fraction) and x.numerator.bit_length() + x.denominator.bit_length() > 2 * _MAX_BITS:
+        raise TooLarge
+    return x
+
+
+def _power(base: Number, exponent: Number) -> Number:
+    if isinstance(base, Fraction) and isinstance(exponent, Fraction):
+        if exponent.denominator == 1:
+            n = abs(exponent.numerator)
+            if (
+                base not in (0, 1, -1)
+                and n * max(base.numerator.bit_length(), base.denominator.bit_length()) > _MAX_BITS
+            ):
+                raise TooLarge
+            return base**exponent.numerator
+        if base >= 0 and exponent.denominator <= 64:
+            return _power(_root(base, Fraction(exponent.denominator)), Fraction(exponent.numerator))
+    if isinstance(exponent, Fraction) and exponent.denominator == 1 and abs(exponent.numerator) > 10**6:
+        raise Unreadable
+    result = _inexact(base) ** _inexact(exponent)
+    return result
+
+
+def _inexact(x: Number) -> float | complex:
+    return float(x) if isinstance(x, Fraction) else x
+
+
+def _root(x: Number, index: Number) -> Number:
+    if isinstance(index, Fraction) and index.denominator == 1 and 0 < index.numerator <= 64:
+        n = index.numerator
+        if isinstance(x, Fraction) and (x >= 0 or n % 2):
+            sign = -1 if x < 0 else 1
+            top, bottom = _whole_root(abs(x.numerator), n), _whole_root(x.denominator, n)
+            if top is not None and bottom is not None:
+                return Fraction(sign * top, bottom)
+            return float(sign * _inexact(abs(x)) ** (1 / n))  # type: ignore[arg-type]
+        if isinstance(x, float) and x < 0 and n % 2:
+            return float(-((-x) ** (1 / n)))
+        if n == 2:
+            return cmath.sqrt(_inexact(x)) if isinstance(x, complex) or x < 0 else math.sqrt(x)
+    return _power(_inexact(x), 1 / _inexact(index))
+
+
+def _whole_root(x: int, n: int) -> int | None:
+    """The integer n-th root of x when it is exact."""
+    if n == 2:
+        root = math.isqrt(x)
+    elif x.bit_length() > 900:
+        return None
+    else:
+        root = round(x ** (1 / n))
+    return root if root**n == x else None
+
+
+def _factorial(x: Number) -> Number:
+    if not isinstance(x, Fraction) or x.denominator != 1 or x < 0:
+        raise Unreadable
+    if x > 3249:  # 3249! is the last with at most 10,000 digits
+        raise TooLarge
+    return Fraction(math.factorial(x.numerator))
+
+
+def _binomial(n: Number, k: Number) -> Number:
+    if not (isinstance(n, Fraction) and isinstance(k, Fraction) and n.denominator == k.denominator == 1):
+        raise Unreadable
+    if n < 0 or k < 0:
+        raise Unreadable
+    if n > 30_000:  # C(n, n/2) has about 0.3 n digits
+        raise TooLarge
+    return Fraction(math.comb(n.numerator, k.numerator))
+
+
+def _log(x: Number, base: Number = Fraction(10)) -> Number:
+    if isinstance(x, Fraction) and isinstance(base, Fraction) and x > 0 and base > 1:
+        guess = round(_ln(x) / _ln(base))
+        if abs(guess) <= 64 and base**guess == x:
+            return Fraction(guess)
+        return _ln(x) / _ln(base)
+    return cmath.log(_inexact(x)) / cmath.log(_inexact(base))
+
+
+def _ln(x: Number) -> float:
+    if isinstance(x, Fraction):
+        return math.log(x.numerator) - math.log(x.denominator)
+    return math.log(x)  # type: ignore[arg-type]
+
+
+def _natural(x: Number) -> Number:
+    if isinstance(x, complex) or x <= 0:
+        return cmath.log(_inexact(x))
+    return Fraction(0) if x == 1 else _ln(x)
+
+
+def _integers(combine: Callable[..., int]) -> Callable[..., Number]:
+    def call(*xs: Number) -> Number:
+        if not all(isinstance(x, Fraction) and x.denominator == 1 for x in xs):
+            raise Unreadable
+        return Fraction(combine(*(x.numerator for x in xs)))  # type: ignore[union-attr]
+
+    return call
+
+
+def _real(function: Callable[[Any], Any]) -> Callable[..., Number]:
+    def call(x: Number) -> Number:
+        if isinstance(x, complex):
+            raise Unreadable
+        return Fraction(function(x))
+
+    return call
+
+
+def _float(function: Callable[[complex], complex]) -> Callable[[Number], Number]:
+    def call(x: Number) -> Number:
+        value = function(complex(_inexact(x)))
+        return value.real if not isinstance(x, complex) and abs(value.imag) <= 1e-15 * abs(value) else value
+
+    return call
+
+
+_CALLS: dict[str, Callable[..., Number]] = {
+    "factorial": _factorial,
+    "binomial": _binomial,
+    "root": _root,
+    "abs": abs,
+    "floor": _real(math.floor),
+    "ceil": _real(math.ceil),
+    "gcd": _integers(math.gcd),
+    "lcm": _integers(math.lcm),
+    "log": _log,  # without a base: to base 10, on both sides alike
+    "lg": _log,
+    "ln": _natural,
+    "exp": _float(cmath.exp),
+    "sin": _float(cmath.sin),
+    "cos": _float(cmath.cos),
+    "tan": _float(cmath.tan),
+    "cot": _float(lambda z: 1 / cmath.tan(z)),
+    "sec": _float(lambda z: 1 / cmath.cos(z)),
+    "csc": _float(lambda z: 1 / cmath.sin(z)),
+    "sinh": _float(cmath.sinh),
+    "cosh": _float(cmath.cosh),
+    "tanh": _float(cmath.tanh),
+    **{name: _float(cmath.asin) for name in ("arcsin", "asin")},
+    **{name: _float(cmath.acos) for name in ("arccos", "acos")},
+    **{name: _float(cmath.atan) for name in ("arctan", "atan")},
+}

@@ -1,0 +1,366 @@
+"""Reads a cleaned answer into what it is: a number with its unit, an expression, a list, a tuple, an interval, a
+matrix, an equation, a date, or just words. Reading decides nothing about equality; ``compare`` does.
+"""
+
+from __future__ import annotations
+
+import re
+from fractions import Fraction
+from functools import lru_cache
+
+from rewards.answers import latex
+from rewards.answers.normalize import clean, key
+from rewards.answers.quantity import GROUPED, UNSURE, Parsed, read_expression, read_number, read_quantity
+
+MAX_CHARS = 2000
+
+_MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sept?|oct|nov|dec)[a-z]*\.?"
+_LITERAL = re.compile(
+    r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}(?:[ T].*)?|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}|\d{4}-\d{2}"  # dates
+    rf"|\d{{1,2}}(?:st|nd|rd|th)?(?: of)? {_MONTH},? ?\d{{0,4}}"
+    rf"|{_MONTH} \d{{1,2}}(?:st|nd|rd|th)?(?:,? \d{{4}})?|{_MONTH},? \d{{4}}"
+    r"|\d{1,2}:\d{2}(?::\d{2})?(?: ?[ap]\.? ?m\.?)?|\d{1,2} ?(?:[ap]\.m\.?|[ap]m)"  # times
+    r"|(?:\+\d{1,3}[- ]?)?\(?\d{3}\)?[- ]\d{3}[- ]\d{4}|\d{3}-\d{4}|\+\d[\d -]{6,}|\d{3,4}-\d{7,8}"  # phone numbers
+    r"|\d+(?:\.\d+){2,}|\d+(?:-\d+){2,}|0\d+|\d+ ?- ?\d+"  # versions, addresses, codes, ranges and scores
+    r"|\d{4}年(?:\d+月)?(?:\d+[日号])?|\d+年\d+月(?:\d+[日号])?|\d+月\d+[日号]|\d+[点时](?:\d+分)?",
+    re.IGNORECASE,
+)
+_RATIO = re.compile(r"(\d+(?:\.\d+)?) ?(?::| to ) ?(\d+(?:\.\d+)?)")
+_YES = "yes true correct right yeah yep 是 是的 对 对的 正确 真 会 能 有"
+_NO = "no false incorrect wrong nope 否 不是 不 不对 错 错误 假 不会 不能 没有"
+YES, NO = frozenset(_YES.split()), frozenset(_NO.split())
+_EMPTY = (
+    r"\emptyset", r"\{\}", "{}", "empty set", "the empty set", r"\{\emptyset\}", "no solution", "no solutions",
+    "no real solution", "no real solutions", "无解", "空集",
+)  # fmt: skip
+_REALS = (
+    r"\mathbb{R}", r"\mathbbR", r"\Re", "all real numbers", "all reals", r"(-\infty,\infty)", r"(-\infty,+\infty)",
+    "全体实数",
+)  # fmt: skip
+_INFINITE = (r"\infty", r"+\infty", "infinity", "+infinity", "inf", "positive infinity", "无穷", "无穷大")
+_CONSTANTS = {
+    **dict.fromkeys(_EMPTY, r"\emptyset"),
+    **dict.fromkeys(_REALS, r"\mathbb{R}"),
+    **dict.fromkeys(_INFINITE, r"\infty"),
+    **dict.fromkeys((r"-\infty", "-infinity", "-inf", "negative infinity", "负无穷"), r"-\infty"),
+    **dict.fromkeys(("undefined", "does not exist", "dne", "not defined", "不存在"), "undefined"),
+}
+_LEAD = re.compile(
+    r"(?:so |thus |therefore,? |hence,? )?(?:(?:the |my |our |its? )?(?:(?:final|correct|right) )?"
+    r"(?:answer|ans|result|solution|value)(?: (?:is|equals|are|would be|should be)(?: :)?| ?[:=])"
+    r"|(?:正确|最终)?答案(?:是|为|:)|答:|等于|故|结果(?:是|为|:))\s*",
+    re.IGNORECASE,
+)
+_ABOUT = re.compile(
+    r"(?:\\approx|≈|~|\\sim|=|approximately|approx\.?|about|around|roughly|exactly|only|just|equals?|is|a total of|"
+    r"total of|there (?:are|is|were|was)|大约|约为?|共有?|一共有?|总共有?|有|为|是)\s*(?=[\s\S])",
+    re.IGNORECASE,
+)
+_SENTENCE = re.compile(
+    r"[A-Za-z][A-Za-z ,'()]{0,80}?\b(?:is|are|was|were|equals?|has|have|be)\s+(?=[-+$€£¥]?\s*[\d\\(])"
+)
+_LABEL = re.compile(
+    r"(?:\\(?:angle|triangle|overline|widehat|hat|bar|vec|mathbb|operatorname|Delta|alpha|beta|theta|gamma|lambda|mu|"
+    r"sigma|omega|phi|rho|pi|ell|eta|tau|epsilon|nabla|cdot)\b|[A-Za-z\u4e00-\u9fff|]|[_'{}()|,. ]|(?<=[_({])[\w+-]|"
+    r"\d(?=[})']))++"
+)
+_UNKNOWN = re.compile(r"(?:[A-Za-z]|\\[a-z]+)(?:_(?:\w|\{\w+\}))?'*")
+_RELATION = re.compile(
+    r"\\le(?![a-zA-Z])|\\ge(?![a-zA-Z])|\\ne(?![a-zA-Z])|<=|>=|!=|<|>|=|\\approx(?![a-zA-Z])|\\in(?![a-zA-Z])"
+)
+_FLIP = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le"}
+_MATRIX = re.compile(r"\\begin\s*\{([pbvBV]?(?:small)?matrix|array)\}(?:\s*\{[lcr| ]*\})?(.*)\\end\s*\{\1\}", re.DOTALL)
+_SEPARATOR = re.compile(r"[,;]|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])|和|或|与|及", re.IGNORECASE)
+_UNION = re.compile(r"\\cup(?![a-zA-Z])|(?<=[)\]])\s*U\s*(?=[(\[])")
+_OPENERS, _CLOSERS = "([{", ")]}"
+
+
+@lru_cache(maxsize=8192)
+def read(raw: str) -> Parsed:
+    """What ``raw`` (the content of a box, or a reference answer) is. Linear up to small factors; raises TooLarge."""
+    if len(raw) > MAX_CHARS:
+        raise latex.TooLarge
+    return read_clean(clean(raw))
+
+
+def read_clean(s: str) -> Parsed:
+    fast = read_number(s)
+    if fast is not None:
+        return fast
+    if _LITERAL.fullmatch(s):
+        return Parsed("literal", s)
+    word = s.casefold().rstrip(".!")
+    if word in YES or word in NO:
+        return Parsed("yes_no", s, ends="yes" if word in YES else "no")
+    constant = _CONSTANTS.get(s) or _CONSTANTS.get(word) or _CONSTANTS.get(s.replace(" ", ""))
+    if constant is not None:
+        return Parsed("text" if constant[0] != "\\" and constant[0] != "-" else "expr", constant)
+    ratio = _RATIO.fullmatch(s)
+    if ratio is not None and float(ratio.group(2)):
+        value = Fraction(ratio.group(1)) / Fraction(ratio.group(2))
+        return Parsed("number", s, ("num", value), value)
+    lead = _LEAD.match(s)
+    if lead is not None and lead.end() < len(s):
+        return read_clean(clean(s[lead.end() :]))
+    if (
+        s[:1] in "~\\≈=aAeEoOjJrRiItT大约共一总有为是"
+        and (about := _ABOUT.match(s)) is not None
+        and about.end() < len(s)
+    ):
+        inner = read_clean(s[about.end() :].strip())
+        if inner.kind in {"number", "expr"} and inner.value is not None:
+            return inner
+    return (
+        _relation(s)
+        or _matrix(s)
+        or _union(s)
+        or _bracketed(s)
+        or _plus_minus(s)
+        or read_quantity(s)
+        or _listed(s)
+        or _stated(s)
+        or read_expression(s)
+        or Parsed("text", s)
+    )
+
+
+def _stated(s: str) -> Parsed | None:
+    """A sentence that states one number: "There are 42 apples in total"."""
+    sentence = _SENTENCE.match(s)
+    if sentence is not None and not UNSURE.search(s[: sentence.end()]):
+        inner = read_clean(clean(s[sentence.end() :]))
+        if inner.kind == "number":
+            return inner
+    return None
+
+
+def _relation(s: str) -> Parsed | None:
+    """``x = 5`` as a labelled answer, other equations and inequalities as relations, ``1 < x < 2`` as an interval."""
+    if not ("=" in s or "<" in s or ">" in s or "\\" in s):
+        return None
+    parts = split_top(s, _RELATION)
+    if len(parts) < 3:
+        return None
+    terms, signs = [p.strip() for p in parts[::2]], [_sign(p) for p in parts[1::2]]
+    if not all(terms):
+        return None
+    if signs[0] == r"\in" and len(terms) == 2:
+        return _relabel(read_clean(terms[1]), terms[0])
+    if all(sign in {"=", r"\approx"} for sign in signs):
+        if len(_splits(s)) > 1:  # "x = 1, y = 2" is a list of answers
+            return None
+        if _is_label(terms[0]):
+            inner = read_clean(terms[-1])
+            return _relabel(inner, terms[0]) if inner.kind != "text" or len(terms) == 2 else None
+        if len(terms) == 2 and _is_label(terms[1]):
+            return _relabel(read_clean(terms[0]), terms[1])
+        items = [read_clean(term) for term in terms]
+        if all(item.value is not None or item.kind == "literal" for item in items):
+            # "2 + 3 = 5": a calculation states its result.
+            return next((item for item in reversed(items) if item.value is not None), None)
+        if len(items) == 2 and all(item.node is not None for item in items):
+            return Parsed("relation", s, items=tuple(items), ends="=")
+        return None
+    if len(_splits(s)) > 1:
+        return None
+    if len(terms) == 2 and signs[0] in _FLIP:
+        if _UNKNOWN.fullmatch(terms[0]):
+            return _ray(s, terms[0], signs[0], terms[1])
+        if _UNKNOWN.fullmatch(terms[1]):
+            return _ray(s, terms[1], _FLIP[signs[0]], terms[0])
+    if len(terms) == 3 and _UNKNOWN.fullmatch(terms[1]):
+        less = all(sign in {"<", r"\le"} for sign in signs)
+        if less or all(sign in {">", r"\ge"} for sign in signs):
+            low, high = (terms[0], terms[2]) if less else (terms[2], terms[0])
+            first, last = (signs[0], signs[1]) if less else (signs[1], signs[0])
+            ends = ("(" if first in "<>" else "[") + (")" if last in "<>" else "]")
+            return Parsed("interval", s, items=(read_clean(low), read_clean(high)), ends=ends, label=terms[1])
+    items = [read_clean(term) for term in terms]
+    return Parsed("relation", s, items=tuple(items), ends=" ".join(signs)) if len(items) == 2 else None
+
+
+def _sign(operator: str) -> str:
+    return {"<=": r"\le", ">=": r"\ge", "!=": r"\ne"}.get(operator.strip(), operator.strip())
+
+
+def _ray(s: str, unknown: str, sign: str, bound: str) -> Parsed:
+    infinite, end = read_clean(r"\infty"), read_clean(bound)
+    if sign in {">", r"\ge"}:
+        return Parsed("interval", s, items=(end, infinite), ends="()" if sign == ">" else "[)", label=unknown)
+    return Parsed("interval", s, items=(read_clean(r"-\infty"), end), ends="()" if sign == "<" else "(]", label=unknown)
+
+
+def _relabel(parsed: Parsed, label: str) -> Parsed:
+    return Parsed(
+        parsed.kind, parsed.text, parsed.node, parsed.value, parsed.unit, parsed.percent, parsed.decimals, parsed.plain,
+        parsed.items, parsed.ends, key(label), parsed.shape,
+    )  # fmt: skip
+
+
+def _is_label(s: str) -> bool:
+    """Whether ``s`` names a quantity (x, x_1, f(x), AB, \\angle A, "the area") and computes nothing."""
+    if _UNKNOWN.fullmatch(s):
+        return True
+    if len(s) > 60 or s.count("(") != s.count(")") or not _LABEL.fullmatch(s):
+        return False
+    return re.fullmatch(r"[A-Za-z]\([A-Za-z](?:,[A-Za-z])*\)", s) is not None or not re.fullmatch(r"[a-z]{2,3}", s)
+
+
+def _matrix(s: str) -> Parsed | None:
+    match = _MATRIX.fullmatch(s)
+    if match is None:
+        return None
+    rows = [row for row in re.split(r"\\\\(?:\[[^\]]*\])?", match.group(2)) if row.strip()]
+    cells = [[read_clean(clean(cell)) for cell in row.split("&")] for row in rows]
+    return _grid(s, cells, "det" if match.group(1).startswith("v") else "matrix")
+
+
+def _grid(s: str, cells: list[list[Parsed]], ends: str) -> Parsed | None:
+    if not cells or len({len(row) for row in cells}) != 1:
+        return None
+    items = tuple(cell for row in cells for cell in row)
+    return Parsed("matrix", s, items=items, ends=ends, shape=(len(cells), len(cells[0])))
+
+
+def _union(s: str) -> Parsed | None:
+    if "cup" not in s and "U" not in s:
+        if " or " in s and re.search(r"[<>]|\\[lg]e", s):  # "x < 1 or x > 2"
+            parts = [read_clean(p.strip()) for p in s.split(" or ")]
+            if all(p.kind == "interval" for p in parts):
+                return Parsed("union", s, items=tuple(parts))
+        return None
+    pieces = split_top(s, _UNION)
+    if len(pieces) < 3:
+        return None
+    return Parsed("union", s, items=tuple(read_clean(piece.strip()) for piece in pieces[::2]))
+
+
+def _bracketed(s: str) -> Parsed | None:
+    """Tuples, intervals, lists and sets: one pair of brackets around everything, with separators inside."""
+    if s.startswith(r"\{") and s.endswith(r"\}"):
+        inner = s[2:-2].strip()
+        builder = re.fullmatch(r"([A-Za-z])(?:\s*\\in\s*\\mathbb\s*\{?R\}?)?\s*[|:]\s*(.+)", inner)
+        if builder is not None:
+            return read_clean(builder.group(2).strip())
+        items = _splits(inner)
+        return Parsed("set", s, items=tuple(read_clean(item) for item in items)) if all(items) else None
+    if s.startswith(r"\langle") and s.endswith(r"\rangle"):
+        items = _splits(s[7:-7].strip())
+        return Parsed("tuple", s, items=tuple(read_clean(item) for item in items), ends="()") if all(items) else None
+    if len(s) > 4 and s[0].isupper() and s[-1] == ")" and (point := _POINT.fullmatch(s)) is not None:
+        inside = _bracketed(point.group(2))  # "P(1, 2)"
+        return _relabel(inside, point.group(1)) if inside is not None and inside.kind == "tuple" else None
+    if len(s) < 3 or s[0] not in "([]" or s[-1] not in ")][" or not _encloses(s):
+        return None
+    items = _splits(s[1:-1].strip(), words_too=False)
+    if len(items) < 2 or not all(items):
+        if len(items) == 1 and items[0] and s[0] == "(" and not any(c.isdigit() for c in s):
+            inside = read_clean(items[0])
+            return inside if inside.kind in {"yes_no", "text"} else None
+        return None
+    parsed = tuple(read_clean(item) for item in items)
+    if s[0] == "[" and s[-1] == "]" and all(p.kind == "bracket" or p.kind == "interval" for p in parsed):
+        return _grid(s, [list(p.items) for p in parsed], "matrix") or Parsed("bracket", s, items=parsed, ends="[]")
+    ends = s[0] + s[-1]
+    if ends[0] == "]":  # the French open interval ]a, b[
+        ends = "(" + ends[1]
+    if ends[1] == "[":
+        ends = ends[0] + ")"
+    if len(parsed) == 2 and (ends != "()" or any(p.text in {r"\infty", r"-\infty"} for p in parsed)):
+        return Parsed("interval", s, items=parsed, ends=ends)
+    return Parsed("tuple" if ends == "()" else "bracket", s, items=parsed, ends=ends)
+
+
+def _encloses(s: str) -> bool:
+    """Whether the first bracket of ``s`` is closed by its last."""
+    depth = 0
+    for i, c in enumerate(s):
+        if c in _OPENERS or (c == "]" and i == 0):
+            depth += 1
+        elif c in _CLOSERS or (c == "[" and i == len(s) - 1):
+            depth -= 1
+            if depth == 0 and i < len(s) - 1:
+                return False
+    return True
+
+
+def _plus_minus(s: str) -> Parsed | None:
+    if (r"\pm" not in s and r"\mp" not in s) or len(_splits(s)) > 1:
+        return None
+    both = (s.replace(r"\pm", "+").replace(r"\mp", "-"), s.replace(r"\pm", "-").replace(r"\mp", "+"))
+    items = tuple(read_clean(side.strip().removeprefix("+").strip()) for side in both)
+    return Parsed("list", s, items=items)
+
+
+def _listed(s: str) -> Parsed | None:
+    mixed = _AND_FRACTION.fullmatch(s)
+    if mixed is not None:  # "11 and 5/6"
+        return read_expression(f"{mixed.group(1)} {mixed.group(2)}/{mixed.group(3)}")
+    items = _splits(s)
+    if len(items) < 2:
+        return None
+    parsed = tuple(read_clean(item) for item in items if item)
+    if len(parsed) < 2:
+        return parsed[0] if parsed else None
+    both = _overlap(s, parsed)
+    return both or Parsed("list", s, items=parsed)
+
+
+def _overlap(s: str, parts: tuple[Parsed, ...]) -> Parsed | None:
+    """``x > 1 and x < 2`` as one interval."""
+    if len(parts) != 2 or any(p.kind != "interval" or not p.label for p in parts) or parts[0].label != parts[1].label:
+        return None
+    below = [p for p in parts if p.items[0].text == r"-\infty"]
+    above = [p for p in parts if p.items[1].text == r"\infty"]
+    if len(below) != 1 or len(above) != 1 or below == above:
+        return None
+    items = (above[0].items[0], below[0].items[1])
+    return Parsed("interval", s, items=items, ends=above[0].ends[0] + below[0].ends[1], label=parts[0].label)
+
+
+def comma_parts(parsed: Parsed) -> tuple[Parsed, ...]:
+    """``100,200`` read as a list, beside its reading as one number."""
+    parts = parsed.text.strip("()").split(",")
+    return tuple(read_clean(part.strip()) for part in parts) if len(parts) > 1 and all(parts) else ()
+
+
+def _splits(s: str, *, words_too: bool = True) -> list[str]:
+    """``s`` cut at its top-level separators (commas, semicolons, "and", "or")."""
+    if not words_too:
+        return [p.strip() for p in split_top(s, _COMMAS)[::2]]
+    if GROUPED.fullmatch(s):
+        return [s]
+    merged = GROUPED.sub(lambda m: m.group().replace(",", ""), s) if ", " in s or ";" in s else s
+    return [p.strip() for p in _nonempty(split_top(merged, _SEPARATOR)[::2])]
+
+
+_POINT = re.compile(r"([A-Z]'?)\s*(\([^()]*,[^()]*\))")
+_AND_FRACTION = re.compile(r"(\d+) and (\d+)/(\d+)")
+_COMMAS = re.compile(r"[,;]")
+
+
+def _nonempty(parts: list[str]) -> list[str]:
+    """Without the gaps that ", and" leaves between two separators."""
+    return [p for p in parts if p.strip()] if len(parts) > 2 else parts
+
+
+def split_top(s: str, separator: re.Pattern[str]) -> list[str]:
+    """``re.split`` with the separators kept, outside of brackets only. An unbalanced text is not split."""
+    if separator.search(s) is None:
+        return [s]
+    depth, depths = 0, []
+    for c in s:
+        if c in _CLOSERS:
+            depth -= 1
+        depths.append(depth)
+        if c in _OPENERS:
+            depth += 1
+    if depth:
+        return [s]
+    out, at = [], 0
+    for match in separator.finditer(s):
+        if depths[match.start()] == 0:
+            out += [s[at : match.start()], match.group()]
+            at = match.end()
+    out.append(s[at:])
+    return out

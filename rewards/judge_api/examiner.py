@@ -1,0 +1,85 @@
+"""What the judging rewards have in common: an endpoint, and the way from a problem and a prompt to a verdict."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from rewards.judge_api.client import JudgeClient, Unanswered
+from rewards.judge_api.images import JudgeImage, UnusableImage, load_image
+from rewards.judge_api.prompts import JudgePrompt
+from rewards.judge_api.settings import JudgeSettings
+from rewards.judge_api.text import question_text
+from rewards.judge_api.verdict import Verdict
+from sailrl.types import Problem
+
+
+class Examiner:
+    """Puts prompts to the judge of one endpoint. Examiners with equal settings share one client."""
+
+    def __init__(self, **settings: Any) -> None:
+        self.settings = JudgeSettings.of(**settings)
+        self.client = JudgeClient.shared(self.settings)
+
+    async def examine(
+        self, prompt: JudgePrompt, problem: Problem | None, fields: Mapping[str, str]
+    ) -> Verdict | Unanswered:
+        """Asks about ``fields``, preceded by the images and the question of ``problem`` where one is given."""
+        images: tuple[JudgeImage, ...] = ()
+        shown: dict[str, str] = {}
+        if problem is not None:
+            try:
+                images = await self._images(problem)
+            except UnusableImage as unusable:
+                return Unanswered(unusable.reason, "unscorable")
+            shown = _question(problem)
+        return await self.client.ask(
+            prompt.inquiry({**shown, **fields}, images, max_chars=self.settings.max_response_chars)
+        )
+
+    async def _images(self, problem: Problem) -> tuple[JudgeImage, ...]:
+        """In a thread: files may lie on a network, and large images are encoded again."""
+        if problem.videos:  # in training they have become images; in a file of responses they are still videos
+            raise UnusableImage("video_not_shown")
+        if not problem.images:
+            return ()
+        limit = self.settings.max_image_bytes
+        return await asyncio.to_thread(lambda: tuple(load_image(source, limit) for source in problem.images))
+
+
+class JudgedReward:
+    """A reward that asks one judge; what it asks is said by the class that inherits."""
+
+    def __init__(self, base_url: str, model: str, **settings: Any) -> None:
+        """Args:
+        base_url: root of an OpenAI-compatible API, e.g. ``http://127.0.0.1:8000/v1``.
+        model: name of the model, as the endpoint knows it.
+        **settings: the other fields of ``rewards.judge_api.settings.JudgeSettings``: ``api_key_env``, ``timeout_s``,
+            ``deadline_s``, ``max_concurrency``, ``max_retries``, ``cache_dir``, ``max_response_chars``, ...
+        """
+        self.examiner = Examiner(base_url=base_url, model=model, **settings)
+
+    @property
+    def deadline_s(self) -> float:
+        """None from outside: the client bounds each call itself, and a long queue is not the response's fault."""
+        return math.inf
+
+    def metrics(self) -> dict[str, float]:
+        """Calls, retries, cache hits, tokens and latencies of the endpoint, shared with all rewards that ask it."""
+        return self.examiner.client.metrics()
+
+    async def aclose(self) -> None:
+        """Closes the connections of the running event loop."""
+        await self.examiner.client.aclose()
+
+
+def _question(problem: Problem) -> dict[str, str]:
+    fields = {}
+    question = question_text(problem).strip()
+    if question:
+        fields["QUESTION"] = question
+    if problem.choices:
+        fields["CHOICES"] = "\n".join(f"{chr(ord('A') + n)}. {text}" for n, text in enumerate(problem.choices))
+    return fields

@@ -1,0 +1,166 @@
+"""``sailrl check``: everything that can be known about a run before anything starts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from sailrl.commands.check_memory import Machines, print_memory
+from sailrl.config.base import Section
+from sailrl.config.checks import preflight_problems, validate, warnings
+from sailrl.config.evaluation import EvaluateConfig
+from sailrl.config.filtering import FilterConfig
+from sailrl.config.fusing import FuseConfig
+from sailrl.config.load import join, load, run_dir
+from sailrl.config.needs import local_model
+from sailrl.config.recipe import RecipeConfig
+from sailrl.config.schema import ModelConfig, RlvrConfig, SourceConfig
+from sailrl.config.sft import SftConfig
+from sailrl.data.problems import LoadedProblems, list_bad_rows, load_problems
+from sailrl.data.rows import OnBadRow, count_rows
+from sailrl.errors import ConfigError, SailError
+from sailrl.plan.batch import batch_plan, other_reading, render
+from sailrl.report.safe_text import say
+from sailrl.report.shown import counted
+from sailrl.types import Problem
+
+
+def check_job(
+    path: Path,
+    overrides: Sequence[str],
+    console: Console | None = None,
+    *,
+    with_data: bool = False,
+    machines: Machines | None = None,
+) -> None:
+    """Validates a configuration, prints what follows from it, and counts its data. Starts nothing.
+
+    Args:
+        with_data: render every problem and compare what all parts of the system make of it.
+        machines: what the plan of memory and placement is for; None for this one.
+
+    Raises:
+        ConfigError: something is wrong or missing; all complaints together, after the table.
+    """
+    console = console or Console(highlight=False)
+    loaded = load(path, overrides)
+    config = loaded.config
+    validate(config, loaded.where)
+    say(console, f"{path}: kind {config.kind}, run folder {run_dir(config, path)}")
+    if isinstance(config, RecipeConfig):
+        for number, (name, stage) in enumerate(config.stages.items(), start=1):
+            say(console, f"  {number}. {name} ({stage.kind})")
+    if isinstance(config, RlvrConfig):
+        plan = batch_plan(config)
+        console.print(render(plan))
+        if note := other_reading(plan):
+            say(console, note)
+        print_memory(config, machines or Machines(), console)
+    elif isinstance(config, FilterConfig):
+        say(console, describe_filter(config))
+    elif isinstance(config, FuseConfig):
+        say(console, describe_fuse(config))
+    for warning in warnings(config, loaded.where):
+        say(console, f"warning: {warning}")
+    problems = preflight_problems(config, loaded.where)
+    rows: dict[str, Sequence[Problem]] = {}
+    for name, source, on_bad_row in _sources(config):
+        if source.path is not None and not Path(source.path).expanduser().is_file():
+            continue  # preflight has said so
+        try:
+            found = load_problems(source, on_bad_row=on_bad_row)
+        except SailError as error:
+            text = str(error)
+            problems += [] if any(text in known for known in problems) else [f"{name}: {text}"]
+        else:
+            say(console, _summary(name, found))
+            rows[name] = found.problems
+    for name, path in _scored_files(config):
+        if path.is_file():
+            say(console, f"{name}: {count_rows(path):,} rows")
+    if with_data and isinstance(config, RlvrConfig) and rows and _has_config(config.model):
+        from sailrl.commands.check_data import check_data  # loads torch, which a plain check does without
+
+        problems += check_data(config, rows, console)
+    if problems:
+        raise ConfigError(join(problems))
+    console.print("ok")
+
+
+def _has_config(model: ModelConfig) -> bool:
+    """Whether there is enough of the model to render prompts; its weights may be elsewhere still."""
+    folder = local_model(model)
+    return folder is None or (folder / "config.json").is_file()
+
+
+def _sources(config: Section) -> Iterator[tuple[str, SourceConfig, OnBadRow]]:
+    if isinstance(config, RlvrConfig):
+        if config.warm_start is not None:
+            yield "warm_start.data", config.warm_start.data, "error"
+        yield "data.train", config.data.train, config.data.on_bad_row
+        for number, source in enumerate(config.data.more):
+            yield f"data.more.{number}", source, config.data.on_bad_row
+        if config.data.eval is not None:
+            yield "data.eval", config.data.eval, config.data.on_bad_row
+    elif isinstance(config, SftConfig):
+        yield "data.train", config.data.train, config.data.on_bad_row
+    elif isinstance(config, FilterConfig | EvaluateConfig) and config.data is not None:
+        yield "data.problems", config.data.problems, config.data.on_bad_row
+    elif isinstance(config, FuseConfig):
+        for number, source in enumerate(config.direct):
+            yield f"direct[{number}]", source, "skip"
+
+
+def _scored_files(config: Section) -> Iterator[tuple[str, Path]]:
+    if isinstance(config, FilterConfig) and config.scored is not None:
+        yield "scored", Path(config.scored).expanduser()
+    elif isinstance(config, FuseConfig):
+        for number, path in enumerate(config.cot):
+            yield f"cot[{number}]", Path(path).expanduser()
+
+
+def describe_filter(config: FilterConfig) -> str:
+    """What a filter will do, step by step."""
+    steps = [f"multiple choice to free response, others {config.mcq.otherwise}"] if config.mcq else []
+    if config.mcq and config.mcq.rewrite:
+        steps[-1] += f", wording rewritten by {config.mcq.rewrite.use}"
+    if config.dedup:
+        near = "" if config.dedup.near is None else f" and near (from {config.dedup.near:g} on)"
+        steps.append(f"one of exact{near} duplicates")
+    if config.decontaminate:
+        steps.append(f"nothing of {', '.join(config.decontaminate.files)}")
+    if config.scored is None:
+        steps.append(
+            f"{config.samples} responses per problem, of at most {config.rollout.max_response_tokens:,} tokens, with "
+            f"{counted(config.rollout.workers, 'engine')}"
+        )
+    low, high = config.pass_at_k.keep
+    steps.append(f"kept where {low:g} < accuracy < {high:g} ({config.correct_score}); perception: accuracy < {high:g}")
+    return "\n".join(f"{number}. {step}" for number, step in enumerate(steps, start=1))
+
+
+def describe_fuse(config: FuseConfig) -> str:
+    """What a fusion will do, step by step."""
+    select = config.select
+    needs = [f"{select.correct} >= {select.correct_from:g}"]
+    needs += [f"{select.well_formed} = 1"] if select.well_formed else []
+    needs += [f"{select.sound} >= {select.sound_from:g}"] if select.sound else []
+    rows = "all that fit" if config.total is None else f"{config.total:,} rows"
+    leaks = f"; nothing of {', '.join(config.decontaminate.files)}" if config.decontaminate else ""
+    return (
+        f"1. responses with {', '.join(needs)}; at most {select.at_most} per problem by {', '.join(select.rank)}"
+        f"{leaks}\n"
+        f"2. {rows}, {100 * config.cot_share:g}% of them with a chain of thought, as fused.{config.format}"
+    )
+
+
+def _summary(name: str, found: LoadedProblems) -> str:
+    tasks = Counter(problem.task or "no task" for problem in found.problems)
+    parts = ", ".join(f"{task} {count:,}" for task, count in tasks.most_common())
+    text = f"{name}: {len(found.problems):,} problems ({parts})"
+    if found.bad_rows:
+        text += f", {len(found.bad_rows):,} bad rows left out:\n{list_bad_rows(found.bad_rows)}"
+    return text

@@ -1,0 +1,222 @@
+"""``sailrl eval``: models side by side on held-out problems, through the engines and rewards that training uses."""
+
+from __future__ import annotations
+
+import asyncio
+import math
+from contextlib import closing
+from functools import partial
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+from sailrl.config.evaluation import EvaluateConfig
+from sailrl.config.schema import ModelConfig
+from sailrl.data.images import FOLDER, ImageStore
+from sailrl.data.problems import load_problems
+from sailrl.data.processor import load_processor
+from sailrl.data.template import Template
+from sailrl.launch.engines import EngineSpec, open_pool, score_rollout
+from sailrl.launch.fingerprint import digest, model_digest
+from sailrl.launch.placement import cluster, nodes, worker_places
+from sailrl.report.evals import EVALS, print_evals, read_evals
+from sailrl.report.jsonl import AppendOnlyFile
+from sailrl.report.progress import Progress, open_progress
+from sailrl.report.shown import counted, percent
+from sailrl.rollout.collect import check_unscored, sample_groups, wave_seed
+from sailrl.rollout.engine import Sampling
+from sailrl.rollout.pool import RolloutPool
+from sailrl.scoring.resume import identity
+from sailrl.scoring.scorer import Scorer
+from sailrl.scoring.spec import ScoringSpec
+from sailrl.types import Group, Problem
+
+RESPONSES = "responses.jsonl"
+
+
+def start_eval(config: EvaluateConfig, folder: Path) -> None:
+    """Tries every model in every way of asking that ``evals.jsonl`` does not have yet, and prints the table.
+
+    Raises:
+        SailError: a model, a problem or an engine cannot be used.
+    """
+    problems = load_problems(config.data.problems, on_bad_row=config.data.on_bad_row).problems
+    todo = _missing(config, read_evals(folder))
+    if todo:
+        with open_progress(folder.name, len(config.models) * len(config.instructions)) as progress:
+            asyncio.run(_try_all(config, folder, problems, todo, progress))
+    print_evals(folder)
+
+
+async def _try_all(
+    config: EvaluateConfig,
+    folder: Path,
+    problems: list[Problem],
+    todo: dict[tuple[str, str], dict[str, Any]],
+    progress: Progress,
+) -> None:
+    """Tries every model in every way of ``todo``, which says what its line is about."""
+    with (
+        closing(AppendOnlyFile.going_on(folder / EVALS)) as evals,
+        closing(AppendOnlyFile.going_on(folder / RESPONSES)) as responses,
+        cluster(),
+        Scorer(ScoringSpec.from_config(config.rewards)) as scorer,
+    ):
+        engines = _Engines(config, folder, progress)
+        try:
+            for (name, asked), what in todo.items():
+                pool = await engines.holding(config.models[name])
+                progress.doing(f"{name}, {asked}")
+                groups = await _sample(config, folder, problems, name, asked, pool, scorer)
+                check_unscored(groups, config.rewards.max_unscored_rate)
+                result = what | _numbers(groups, config.rewards.accuracy_part)
+                responses.append(*_rows(groups, name, asked))
+                evals.append(result)
+                progress.message(
+                    f"{name}, {asked}: accuracy {percent(result['accuracy'])}, {result['response_tokens']:.1f} tokens"
+                )
+        finally:
+            await engines.stop()
+
+
+class _Engines:
+    """One set of engines that takes the weights of one model after another; another kind of model starts anew."""
+
+    def __init__(self, config: EvaluateConfig, folder: Path, progress: Progress) -> None:
+        self._config, self._folder, self._progress = config, folder, progress
+        self._pool: RolloutPool | None = None
+        self._model: ModelConfig | None = None
+        self._version = 0
+
+    async def holding(self, model: ModelConfig) -> RolloutPool:
+        """The engines, with the weights of ``model``."""
+        assert model.path is not None
+        if self._pool is not None and self._model is not None and model != self._model:
+            if _same_but_weights(self._model, model):
+                self._version += 1
+                await self._pool.load_weights(model.path, self._version, timeout_s=self._config.rollout.timeout_s)
+            else:
+                await self.stop()
+        if self._pool is None:
+            rollout = self._config.rollout
+            self._progress.stage(f"starting {counted(rollout.workers, 'engine')}")
+            images, seed = str(self._folder / FOLDER), self._config.run.seed
+            spec = EngineSpec(model, self._config.data, rollout, weights=model.path, images=images, seed=seed)
+            self._pool = open_pool(spec, places=worker_places(rollout, nodes()), say=self._progress.message)
+            await self._pool.start()
+        self._model = model
+        return self._pool
+
+    async def stop(self) -> None:
+        """Frees the engines."""
+        if self._pool is not None:
+            await self._pool.stop()
+        self._pool = None
+
+
+def _same_but_weights(one: ModelConfig, other: ModelConfig) -> bool:
+    """Whether an engine that runs one model needs no more than the other's weights to be that one: shape, tokenizer,
+    processor and the tokens that end a response are the same."""
+    first, second = (_all_but_weights(Path(model.path or "").expanduser()) for model in (one, other))
+    return "config.json" in first and first == second and one.dtype == other.dtype
+
+
+def _all_but_weights(folder: Path) -> dict[str, bytes]:
+    """What a model folder says beside its weights; nothing for a model on the hub."""
+    files = (path for path in folder.glob("*") if path.suffix in (".json", ".jinja", ".txt", ".model"))
+    return {path.name: path.read_bytes() for path in files if not path.name.endswith(".index.json")}
+
+
+async def _sample(
+    config: EvaluateConfig,
+    folder: Path,
+    problems: list[Problem],
+    name: str,
+    asked: str,
+    pool: RolloutPool,
+    scorer: Scorer,
+) -> list[Group]:
+    model = config.models[name]
+    assert model.path is not None
+    processor = load_processor(model, config.data, model.path)
+    data = config.data.model_copy(update={"instruction": config.instructions[asked]})
+    images = config.rollout.engine.images_per_prompt
+    template = Template(processor, ImageStore(folder / FOLDER), data, images_per_prompt=images)
+    sampling = Sampling.of(config.rollout, config.samples, processor.banned_ids, temperature=config.temperature)
+    seed = wave_seed(config.run.seed, "eval", 0, 0) if config.run.deterministic else None
+    prompts = template.render_all(problems).prompts
+    return await sample_groups(pool, partial(score_rollout, scorer), prompts, sampling, seed)
+
+
+def _numbers(groups: list[Group], accuracy: str) -> dict[str, Any]:
+    """Accuracy with its standard error over problems, and the mean length. Unscored responses are left out and
+    counted."""
+    rollouts = [rollout for group in groups for rollout in group.rollouts]
+    by_problem = []
+    for group in groups:
+        values = [value for r in group.rollouts if (value := r.scores[accuracy].value) is not None]
+        if values:
+            by_problem.append(fmean(values))
+    mean = fmean(by_problem) if by_problem else None
+    error = None
+    if mean is not None and len(by_problem) > 1:
+        spread = sum((value - mean) ** 2 for value in by_problem) / (len(by_problem) - 1)
+        error = math.sqrt(spread / len(by_problem))
+    return {
+        "accuracy": mean,
+        "standard_error": error,
+        "response_tokens": fmean(len(r.completion.token_ids) for r in rollouts),
+        "problems": len(groups),
+        "unscored": sum(r.scores[accuracy].value is None for r in rollouts),
+        "truncated": sum(r.completion.finish_reason == "length" for r in rollouts),
+    }
+
+
+def _rows(groups: list[Group], name: str, asked: str) -> list[dict[str, Any]]:
+    """Every response, as ``sailrl score`` reads it."""
+    return [
+        {
+            "model": name,
+            "asked": asked,
+            "id": group.prompt.problem.id,
+            "prompt": group.prompt.problem.prompt,
+            "answer": group.prompt.problem.answer,
+            "response": rollout.completion.text,
+            "response_tokens": len(rollout.completion.token_ids),
+            "reward": rollout.reward,
+        }
+        for group in groups
+        for rollout in group.rollouts
+    ]
+
+
+def _missing(config: EvaluateConfig, done: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
+    """What is not among the lines that are there, by model and way of asking."""
+    found = {}
+    for name, model in config.models.items():
+        model_hash = model_digest(model.path or "", model.trust_remote_code)
+        for asked in config.instructions:
+            what = _what(config, name, asked, model_hash)
+            if not any(what.items() <= line.items() for line in done):
+                found[name, asked] = what
+    return found
+
+
+def _what(config: EvaluateConfig, name: str, asked: str, model_hash: str) -> dict[str, Any]:
+    """What a line of ``evals.jsonl`` is about; with another of these values it is tried again."""
+    decides = {
+        "data": config.data.model_dump(mode="json", exclude={"instruction"}),
+        "sampling": config.rollout.model_dump(include={"top_p", "top_k", "max_response_tokens"}),
+        "rewards": identity(ScoringSpec.from_config(config.rewards)),
+    }
+    return {
+        "model": name,
+        "path": config.models[name].path,
+        "hash": model_hash,
+        "dtype": config.models[name].dtype,
+        "asked": asked,
+        "instruction": config.instructions[asked],
+        "samples": config.samples,
+        "temperature": config.temperature,
+        "settings": digest(decides),
+    }

@@ -1,0 +1,101 @@
+"""A recipe: its stages one after the other, each a job in a folder of its own; finished ones are not run again."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from sailrl import plugins
+from sailrl.commands.run import run_stage
+from sailrl.config.checks import preflight, validate
+from sailrl.config.recipe import RecipeConfig
+from sailrl.config.references import resolved
+from sailrl.config.schema import JobConfig
+from sailrl.errors import ConfigError, DataError
+from sailrl.launch.run_folder import write_file
+from sailrl.report.evals import EVALS, print_evals
+from sailrl.report.shown import span
+from sailrl.rl import checkpoints
+
+DONE = "done.json"
+"""In a stage's folder once it is finished: its configuration, and how long it took."""
+
+
+def start_recipe(config: RecipeConfig, folder: Path) -> None:
+    """Runs the stages that are not finished, in order, and prints what evaluation stages have found at the end.
+
+    Raises:
+        ConfigError: a finished stage was run with another configuration.
+        SailError: whatever a stage raises; the same command goes on with it.
+    """
+    kinds = {name: type(stage) for name, stage in config.stages.items()}
+    with ExitStack() as running:
+        urls = {name: running.enter_context(plugins.build(s.use, s.args)) for name, s in config.services.items()}
+
+        def lookup(name: str, output: str) -> str:
+            return urls[name] if name in urls else output_of(config.stages[name], folder / name, output)
+
+        for number, (name, stage) in enumerate(config.stages.items(), start=1):
+            # Unresolved, since services get a new address with every start; and without defaults, of which the next
+            # release may have more.
+            written = stage.model_dump(mode="json", exclude_defaults=True)
+            if _is_done(written, folder / name):
+                _say(config, number, name, "finished before")
+                continue
+            _say(config, number, name, "begins")
+            job = kinds[name].model_validate(resolved(written, lookup))
+            validate(job)
+            preflight(job)
+            began = time.monotonic()
+            run_stage(job, folder / name)
+            took = time.monotonic() - began
+            write_file(folder / name / DONE, json.dumps({"took_s": round(took, 1), "config": written}))
+            _say(config, number, name, f"done in {span(took)}")
+    for name in config.stages:
+        if (folder / name / EVALS).is_file():
+            print_evals(folder / name)
+
+
+def output_of(stage: JobConfig, folder: Path, output: str) -> str:
+    """The path of what a finished stage has made; the names are those of ``config.references.OUTPUTS``.
+
+    Raises:
+        DataError: it is not there.
+    """
+    checkpoint = checkpoints.latest(folder) if stage.kind == "rlvr" else None
+    match stage.kind, output:
+        case "rlvr", "model":
+            path = (checkpoint or folder) / "model"
+        case "rlvr", _:
+            path = folder / "rollouts.jsonl"
+        case "sft", _:
+            path = folder / "model"
+        case "fuse", _:
+            path = folder / f"fused.{getattr(stage, 'format', 'jsonl')}"
+        case _:
+            path = folder / f"{output}.jsonl"
+    if not path.exists():
+        raise DataError(f"the stage in {folder} should have made {path}, which is gone. Remove the folder to redo it.")
+    return str(path)
+
+
+def _is_done(written: dict[str, Any], folder: Path) -> bool:
+    done = folder / DONE
+    if not done.is_file():
+        return False
+    before = json.loads(done.read_text())["config"]
+    if before != written:
+        changed = sorted(key for key in {*before, *written} if before.get(key) != written.get(key))
+        raise ConfigError(
+            f"the stage in {folder} was finished with another configuration (different: {', '.join(changed)}), and "
+            f"later stages build on it. Put it back, or redo it and what follows by removing the folders from {folder} "
+            "on, or start anew with another run.dir."
+        )
+    return True
+
+
+def _say(config: RecipeConfig, number: int, name: str, what: str) -> None:
+    print(f"[stage {number}/{len(config.stages)}] {name} ({config.stages[name].kind}): {what}", flush=True)

@@ -1,0 +1,72 @@
+"""``sailrl run``: load and check the configuration, prepare the run folder, hand over to the job of its kind."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from sailrl.config.checks import preflight, validate, warnings
+from sailrl.config.load import load, run_dir
+from sailrl.config.schema import JobConfig
+from sailrl.errors import ConfigError, SailError
+from sailrl.launch.run_folder import claimed
+from sailrl.plugins import load as load_object
+
+JOBS = {
+    "rlvr": "sailrl.rl.start:start_rlvr",
+    "sft": "sailrl.sft.start:start_sft",
+    "filter": "sailrl.curate.filter:start_filter",
+    "fuse": "sailrl.curate.fuse:start_fuse",
+    "eval": "sailrl.commands.eval:start_eval",
+    "recipe": "sailrl.commands.recipe:start_recipe",
+}
+"""What runs each kind of configuration; loaded when it is needed, since most of them load torch."""
+
+
+INTERRUPTED = 130
+"""Exit code of what Ctrl-C ended, as shells have it."""
+
+
+def run_job(path: Path, overrides: Sequence[str], *, verb: str = "run", settings: Sequence[str] = ()) -> None:
+    """Runs the job that ``path`` describes; a run folder with a checkpoint is resumed.
+
+    Args:
+        overrides: ``key=value`` as typed.
+        verb: the command that was typed; other than ``run``, it is the kind of job that it starts.
+        settings: further ``key=value`` that options of the command stand for.
+
+    Raises:
+        SailError: with a message for the user; nothing that was saved is lost.
+    """
+    loaded = load(path, [*overrides, *settings])
+    if verb != "run" and loaded.config.kind != verb:
+        kind = loaded.config.kind
+        raise ConfigError(f"{path} is of kind {kind}, and `sailrl {verb}` runs kind {verb}. Type `sailrl run {path}`.")
+    validate(loaded.config, loaded.where)
+    for warning in warnings(loaded.config, loaded.where):
+        print(f"warning: {warning}", file=sys.stderr)
+    preflight(loaded.config, loaded.where)
+    command = shlex.join(["sailrl", *sys.argv[1:]])
+    try:
+        run_stage(loaded.config, run_dir(loaded.config, path))
+    except SystemExit:
+        raise
+    except BaseException as error:
+        mended = ", once the error below is mended" if isinstance(error, SailError) else ""
+        stopped = (
+            f"The run stopped ({type(error).__name__}). To go on from where it was last saved{mended}:\n  {command}"
+        )
+        print(f"\n{stopped}", file=sys.stderr)
+        if isinstance(error, KeyboardInterrupt):
+            raise SystemExit(INTERRUPTED) from None
+        raise
+
+
+def run_stage(config: JobConfig, folder: Path) -> None:
+    """Runs or resumes a checked configuration in its folder, which no other run may use meanwhile."""
+    job: Callable[[Any, Path], None] = load_object(JOBS[config.kind])
+    with claimed(folder, config):
+        job(config, folder)

@@ -1,0 +1,136 @@
+"""The pool of a filter: its problems after the first steps, each with the key under which its samples are kept."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from data_filters.rows import image_digest, question_key
+from sailrl.config.filtering import FilterConfig, ProblemsConfig
+from sailrl.curate.steps import build_steps
+from sailrl.data.contract import BrokenRow, parse_problem
+from sailrl.data.problems import BadRow, check_rows, read_problems
+from sailrl.errors import DataError
+from sailrl.types import Problem
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A problem that a model is to try."""
+
+    row: dict[str, Any]
+    """Every field of its row, as the steps left it; images are absolute paths or bytes."""
+    problem: Problem
+    key: str
+    """Fingerprint of all that the model sees and the rewards read: what its samples are kept under."""
+
+
+@dataclass(frozen=True, slots=True)
+class Dropped:
+    """A problem that goes no further, and why."""
+
+    row: dict[str, Any]
+    step: str
+    reason: str
+    evidence: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class ProblemPool:
+    """What there is to sample, and what is out already."""
+
+    candidates: list[Candidate]
+    dropped: list[Dropped]
+    bad_rows: list[BadRow]
+    steps: dict[str, Counter[str]]
+    """Reasons by step; those of a step sum to the rows that reached it."""
+
+    @property
+    def rows(self) -> int:
+        """Usable rows that were read."""
+        return len(self.candidates) + len(self.dropped)
+
+
+def load_pool(config: FilterConfig, data: ProblemsConfig, run_dir: Path) -> ProblemPool:
+    """Reads the problems and takes them through the first steps.
+
+    A row without an id is named after its content, so that the same row is known again wherever it stands.
+
+    Raises:
+        DataError: the source cannot be read, has no usable row, or has bad rows and ``data.on_bad_row`` is ``error``.
+    """
+    bad: list[BadRow] = []
+    rows = [_whole_row(row, problem) for row, problem in read_problems(data.problems, bad)]
+    check_rows(data.problems, len(rows), bad, data.on_bad_row)
+    pool = ProblemPool([], [], bad, {})
+    named: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        if row.setdefault("id", _content_id(row)) in named:
+            pool.dropped.append(Dropped(row, "id", "duplicate", {"of": row["id"]}))
+        else:
+            named[row["id"]] = row
+    steps, prompts = build_steps(config, list(named.values()), run_dir), Counter[str]()
+    for row in named.values():
+        conversion = steps.convert(row)
+        if conversion.row is None:
+            step, evidence = conversion.verdict.evidence["step"], dict(conversion.verdict.evidence)
+            pool.dropped.append(Dropped(row, step, conversion.verdict.reason, evidence))
+            continue
+        try:
+            pool.candidates.append(_candidate(dict(conversion.row), config.rollout.engine.images_per_prompt))
+        except DataError as error:
+            pool.dropped.append(Dropped(row, "prompt", "unusable", {"detail": str(error)}))
+            prompts["unusable"] += 1
+    duplicates = Counter({"duplicate": len(rows) - len(named)})
+    pool.steps = {"id": +duplicates, **steps.counts, "prompt": prompts}
+    return pool
+
+
+def _whole_row(row: dict[str, Any], problem: Problem) -> dict[str, Any]:
+    """The row with what parsing made of it: whole paths, and no name where it only has a line number."""
+    whole = {**row, "images": list(problem.images)} if problem.images else dict(row)
+    if whole.get("id") is not None:
+        whole["id"] = problem.id
+    else:
+        whole.pop("id", None)
+    return whole
+
+
+def _content_id(row: dict[str, Any]) -> str:
+    try:
+        return question_key(row)
+    except DataError:  # an image that vanished since it was looked for; the row is dropped a little later
+        return question_key(row, images="path")
+
+
+def _candidate(row: dict[str, Any], most_images: int) -> Candidate:
+    try:
+        problem = parse_problem(row, where=row["id"], need_prompt=True, folder=Path("/"))
+    except BrokenRow as broken:
+        raise DataError(f"problem {row['id']}: {broken.field}: {broken.rule}") from None
+    if len(problem.images) > most_images:
+        raise DataError(
+            f"problem {problem.id} has {len(problem.images)} images, the engine takes {most_images} per prompt "
+            "(rollout.engine.images_per_prompt)"
+        )
+    return Candidate(row, problem, problem_digest(problem))
+
+
+def problem_digest(problem: Problem) -> str:
+    """32 hex digits that differ as soon as the model would be asked or the answer judged differently.
+
+    Raises:
+        DataError: an image cannot be read.
+    """
+    meta = {name: value for name, value in problem.meta.items() if name != "filters"}
+    plain = replace(problem, id="", images=(), meta=meta)
+    names = ("prompt", "answer", "response_prefix", "choices", "precision", "task", "meta")
+    text = json.dumps([getattr(plain, name) for name in names], sort_keys=True, default=str)
+    digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16)
+    for image in problem.images:
+        digest.update(image_digest(image))
+    return digest.hexdigest()

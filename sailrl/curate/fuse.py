@@ -1,0 +1,140 @@
+"""``sailrl fuse``: the model's best own responses and many direct answers become one SFT set, with a report."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from data_filters.fusion import Fusion, Mix
+from data_filters.rejection import Rejection
+from sailrl.config.fusing import FuseConfig
+from sailrl.config.schema import SourceConfig
+from sailrl.curate.scored_rows import ScoredRows
+from sailrl.curate.steps import decontamination
+from sailrl.data.problems import BadRow, read_problems
+from sailrl.data.rows import RowWriter
+from sailrl.report.progress import Progress, open_progress
+from sailrl.report.safe_text import safe, say
+from sailrl.types import Filter
+
+REPORT = "report.json"
+REPORT_EVERY_ROWS = 5000
+
+
+class DirectRows:
+    """The rows of all direct sources, as often as needed; images have their whole paths. Bad rows are counted and left
+    out."""
+
+    def __init__(self, sources: Sequence[SourceConfig]) -> None:
+        self._sources = sources
+        self.bad_rows: list[BadRow] = []
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        self.bad_rows.clear()
+        for source in self._sources:
+            name = Path(source.path).name if source.path else None
+            for row, problem in read_problems(source, self.bad_rows):
+                row.setdefault("source", name)
+                yield {**row, "id": problem.id, "images": list(problem.images)} if problem.images else row
+
+
+def start_fuse(config: FuseConfig, folder: Path) -> None:
+    """Writes ``fused.jsonl`` (or ``.parquet``) and ``report.json`` into ``folder``.
+
+    Raises:
+        SailError: a file cannot be read, no row can be used, or a pool is too small.
+    """
+    with open_progress(folder.name, 0, unit="row") as progress:
+        progress.stage("reading both pools and choosing")
+        guards: list[Filter] = [decontamination(config.decontaminate)] if config.decontaminate is not None else []
+        cot, direct = ScoredRows(config.cot, _needed_scores(config)), DirectRows(config.direct)
+        mix = _fusion(config).plan(cot, direct, rejection=_rejection(config), guards=guards)
+        unusable = {"cot": dict(cot.refused), "direct": dict(Counter(bad.field or bad.rule for bad in direct.bad_rows))}
+        progress.expect(len(mix))
+        out = folder / f"fused.{config.format}"
+        _write(mix, out, progress)
+    report = {**mix.report(), "unusable": unusable}
+    (folder / REPORT).write_text(json.dumps(report, indent=1) + "\n")
+    print_report(report, out)
+
+
+def _write(mix: Mix, out: Path, progress: Progress) -> None:
+    """The whole file or none."""
+    partial = out.with_name(f".writing-{out.name}")
+    with RowWriter(partial) as writer:
+        for count, row in enumerate(mix, start=1):
+            writer.write(row)
+            if count % REPORT_EVERY_ROWS == 0 or count == len(mix):
+                progress.update(count, {})
+    partial.replace(out)
+
+
+def _needed_scores(config: FuseConfig) -> list[str]:
+    select = config.select
+    return [name for name in (select.correct, select.well_formed, select.sound) if name is not None]
+
+
+def _rejection(config: FuseConfig) -> Rejection:
+    select = config.select
+    return Rejection(
+        correct=select.correct,
+        correct_from=select.correct_from,
+        well_formed=select.well_formed,
+        sound=select.sound,
+        sound_from=select.sound_from,
+        rank=select.rank,
+        at_most=select.at_most,
+        seed=config.run.seed,
+    )
+
+
+def _fusion(config: FuseConfig) -> Fusion:
+    return Fusion(
+        cot_share=config.cot_share,
+        total=config.total,
+        allow_smaller=config.allow_smaller,
+        seed=config.run.seed,
+        cot_instruction=config.cot_instruction,
+        direct_instruction=config.direct_instruction,
+        direct_template=config.direct_template,
+    )
+
+
+def print_report(report: dict[str, Any], out: Path, console: Console | None = None) -> None:
+    """The ratio, what became of the rows of both pools, and the lengths of what was written."""
+    console = console or Console(highlight=False)
+    rows, share = report["rows"], report["cot_share"]
+    ratio = f"{100 * share['got']:.2f}% with a chain of thought, asked {100 * share['asked']:g}%"
+    written = f"{rows['cot']:,} chains of thought, {rows['direct']:,} direct answers"
+    say(console, f"{rows['total']:,} rows: {written} ({ratio})")
+    table = Table()
+    for name in ("pool", "what became of it"):
+        table.add_column(name)
+    table.add_column("rows", justify="right")
+    for pool, found in report["pools"].items():
+        for reason, count in _fates(found, report["unusable"][pool]):
+            table.add_row(pool, Text(safe(reason, 40)), f"{count:,}")
+    console.print(table)
+    for pool, lengths in report["completion_words"].items():
+        if lengths["count"]:
+            words = f"mean {lengths['mean']:.0f}, median {lengths['p50']}, 95% up to {lengths['p95']}, longest "
+            say(console, f"words of a {pool} answer: {words}{lengths['max']}")
+    if both := report["questions_in_both_kinds"]:
+        say(console, f"{both:,} questions are there with and without a chain of thought")
+    say(console, f"written    {out}")
+
+
+def _fates(pool: dict[str, Any], unusable: dict[str, int]) -> Iterable[tuple[str, int]]:
+    fates = Counter({f"unusable: {reason}": count for reason, count in unusable.items()})
+    fates.update(pool["reasons"])
+    chosen = fates.pop("chosen", 0)
+    yield "written", chosen - pool["unused"]
+    yield from (("not needed", pool["unused"]),) if pool["unused"] else ()
+    yield from fates.most_common()

@@ -1,0 +1,92 @@
+"""What a model answered to each problem, kept under what decided it, so that nothing is ever sampled twice."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sailrl.config.filtering import FilterConfig
+from sailrl.launch.fingerprint import digest, model_digest
+from sailrl.report import jsonl
+from sailrl.report.jsonl import AppendOnlyFile
+from sailrl.scoring.resume import identity
+from sailrl.scoring.spec import ScoringSpec
+
+FOLDER = "samples"
+
+
+def made_by(config: FilterConfig, weights: str) -> dict[str, Any]:
+    """Everything that decides on responses and scores besides the problem: model, prompt, sampling, rewards."""
+    assert config.model is not None
+    assert config.data is not None
+    assert config.rewards is not None
+    rollout = config.rollout
+    return {
+        "model": {"hash": model_digest(weights, config.model.trust_remote_code), "dtype": config.model.dtype},
+        "prompt": config.data.model_dump(include={"instruction", "system_prompt", "min_pixels", "max_pixels"}),
+        "sampling": rollout.model_dump(include={"temperature", "top_p", "top_k", "max_response_tokens"}),
+        "rewards": digest(identity(ScoringSpec.from_config(config.rewards))),
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What a line says, without its texts."""
+
+    offset: int
+    responses: int
+    prompt_tokens: int
+    refused: str | None
+    failed: bool
+    """A response has no score through no fault of its own (a judge was out of reach)."""
+
+
+class SampleLog:
+    """``samples/<key>.jsonl``: one line per problem, either its scored responses or why it got none.
+
+    A line reaches the operating system before ``add`` returns: SIGKILL loses nothing that was added.
+    """
+
+    def __init__(self, run_dir: Path, made: Mapping[str, Any]) -> None:
+        self.path = run_dir / FOLDER / f"{digest(made)[:16]}.jsonl"
+        self._file = AppendOnlyFile.going_on(self.path)
+        self._known: dict[str, _Known] = {}
+        for offset, record in jsonl.read(self.path):
+            self._note(offset, record)
+
+    def add(self, key: str, record: Mapping[str, Any]) -> None:
+        """Keeps ``{"responses": [...], "prompt_tokens": int}`` or ``{"refused": reason, "detail": str, ...}``."""
+        offset = self._file.size
+        self._file.append({"key": key, **record})
+        self._note(offset, {"key": key, **record})
+
+    def needs(self, key: str, samples: int, max_prompt_tokens: int) -> bool:
+        """Whether a problem must be tried: it never was, with fewer samples, under a lower limit on prompts, or its
+        judge was out of reach."""
+        known = self._known.get(key)
+        if known is None:
+            return True
+        if known.refused is not None:
+            return known.refused == "too_long" and known.prompt_tokens <= max_prompt_tokens
+        return known.prompt_tokens <= max_prompt_tokens and (known.failed or known.responses < samples)
+
+    def get(self, key: str) -> dict[str, Any] | None:
+        """The line of a problem, or None."""
+        known = self._known.get(key)
+        return None if known is None else jsonl.read_run(self.path, known.offset, ("key",))[0]
+
+    def close(self) -> None:
+        """Forces everything to the disk."""
+        self._file.close()
+
+    def _note(self, offset: int, record: Mapping[str, Any]) -> None:
+        responses = record.get("responses") or ()
+        self._known[record["key"]] = _Known(
+            offset,
+            len(responses),
+            int(record.get("prompt_tokens") or 0),
+            record.get("refused"),
+            any(score["status"] == "failed" for response in responses for score in response["scores"].values()),
+        )

@@ -1,0 +1,160 @@
+"""Samples and scores the problems that a filter has nothing of yet, with the engines that RL uses."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+from sailrl.config.filtering import FilterConfig
+from sailrl.curate.candidates import Candidate
+from sailrl.curate.sample_log import SampleLog
+from sailrl.data.images import FOLDER, ImageStore
+from sailrl.data.processor import load_processor
+from sailrl.data.template import Refused, Template
+from sailrl.launch.engines import EngineSpec, open_pool, score_rollout
+from sailrl.launch.placement import cluster, nodes, worker_places
+from sailrl.report.progress import Progress
+from sailrl.report.shown import counted
+from sailrl.report.traces import rollout_fields
+from sailrl.rollout.collect import ScoreFn, check_unscored, sample_groups
+from sailrl.rollout.engine import Pool, Sampling
+from sailrl.scoring.scorer import Scorer
+from sailrl.scoring.spec import ScoringSpec
+from sailrl.scoring.summary import Mean
+from sailrl.types import Group, Problem, Prompt
+
+LANES = 2
+"""Shards under way at a time: while the last responses of one are finished, the next keeps the engines busy."""
+REPORT_EVERY_S = 1.0
+
+
+async def sample_missing(
+    config: FilterConfig, folder: Path, weights: str, todo: Sequence[Candidate], log: SampleLog, progress: Progress
+) -> None:
+    """Starts the engines and samples ``todo`` into ``log``.
+
+    Raises:
+        RolloutError: an engine does not start, or fails; what it had answered is kept.
+        RewardError: more responses than allowed could not be scored.
+    """
+    assert config.model is not None
+    assert config.data is not None
+    assert config.rewards is not None
+    processor = load_processor(config.model, config.data, weights)
+    engine = config.rollout.engine
+    store = folder / FOLDER
+    template = Template(processor, ImageStore(store), config.data, images_per_prompt=engine.images_per_prompt)
+    with cluster(), Scorer(ScoringSpec.from_config(config.rewards)) as scorer:
+        progress.stage(f"starting {counted(config.rollout.workers, 'engine')}")
+        spec = EngineSpec(
+            config.model, config.data, config.rollout, weights=weights, images=str(store), seed=config.run.seed
+        )
+        pool = open_pool(spec, places=worker_places(config.rollout, nodes()), say=progress.message)
+        try:
+            await pool.start()
+            progress.doing("sampling")
+            await sample_shards(
+                todo,
+                pool,
+                partial(score_rollout, scorer),
+                template.admit,
+                Sampling.of(config.rollout, config.samples, processor.banned_ids),
+                log,
+                Meter(progress, config.rewards.accuracy_part),
+                shard=max(1, config.rollout.workers * engine.max_concurrent // config.samples),
+                max_unscored_rate=config.rewards.max_unscored_rate,
+            )
+        finally:
+            await pool.stop()
+
+
+async def sample_shards(
+    todo: Sequence[Candidate],
+    pool: Pool,
+    score: ScoreFn,
+    render: Callable[[Problem], Prompt | Refused],
+    sampling: Sampling,
+    log: SampleLog,
+    meter: Meter,
+    *,
+    shard: int,
+    max_unscored_rate: float,
+) -> None:
+    """Samples ``todo`` in shards of so many problems; each problem is kept the moment its last response is scored."""
+
+    async def lane(shards: Iterator[list[Candidate]]) -> None:
+        for part in shards:
+            asked: list[tuple[Candidate, Prompt]] = []
+            for candidate in part:
+                prompt = render(candidate.problem)
+                if isinstance(prompt, Prompt):
+                    asked.append((candidate, prompt))
+                else:
+                    log.add(
+                        candidate.key,
+                        {"refused": prompt.reason, "detail": prompt.detail, "prompt_tokens": prompt.prompt_tokens},
+                    )
+                    meter.refused()
+
+            def keep(index: int, group: Group, asked: list[tuple[Candidate, Prompt]] = asked) -> None:
+                responses = [rollout_fields(rollout, meter.accuracy) for rollout in group.rollouts]
+                log.add(asked[index][0].key, {"prompt_tokens": len(group.prompt.token_ids), "responses": responses})
+                meter.sampled(group)
+
+            groups = await sample_groups(pool, score, [prompt for _, prompt in asked], sampling, finished=keep)
+            check_unscored(groups, max_unscored_rate)
+
+    shards = _shards(todo, shard)
+    lanes = [asyncio.ensure_future(lane(shards)) for _ in range(LANES)]
+    try:
+        await asyncio.gather(*lanes)
+    finally:
+        for task in lanes:
+            task.cancel()
+
+
+def _shards(todo: Iterable[Candidate], size: int) -> Iterator[list[Candidate]]:
+    """Problems in parts; two that are the same question come once."""
+    rest = iter({candidate.key: candidate for candidate in todo}.values())
+    while part := list(islice(rest, size)):
+        yield part
+
+
+class Meter:
+    """Shows how far sampling is, at most once a second."""
+
+    def __init__(self, progress: Progress, accuracy: str) -> None:
+        self.accuracy = accuracy
+        self._progress, self._done = progress, progress.done
+        self._shown, self._last = self._done, time.monotonic()
+        self._right, self._tokens = Mean(), Mean()
+
+    def refused(self) -> None:
+        """A problem has become no prompt."""
+        self._advance()
+
+    def sampled(self, group: Group) -> None:
+        """A problem has its responses."""
+        for rollout in group.rollouts:
+            self._right.add(rollout.scores[self.accuracy].value)
+            self._tokens.add(len(rollout.completion.token_ids))
+        self._advance()
+
+    def _advance(self) -> None:
+        self._done += 1
+        now = time.monotonic()
+        if now - self._last < REPORT_EVERY_S and self._done < self._progress.total:
+            return
+        self._progress.update(
+            self._done,
+            {
+                "time/step_s": (now - self._last) / (self._done - self._shown),
+                "accuracy": self._right.value,
+                "response_tokens/mean": self._tokens.value,
+            },
+        )
+        self._shown, self._last = self._done, now

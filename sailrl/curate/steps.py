@@ -1,0 +1,129 @@
+"""The steps that look at problems before a model does: multiple choice, duplicates, evaluation data."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from data_filters.decontaminate import Decontaminate
+from data_filters.dedup import ExactDuplicates, NearDuplicates
+from data_filters.images import ImageDuplicates
+from data_filters.mcq import McqToFree
+from data_filters.mcq_rewrite import UNANSWERED, RewriteMcq
+from data_filters.pipeline import Converter, Pipeline
+from data_filters.rows import Conversion, Row
+from sailrl import plugins
+from sailrl.config.filtering import DecontaminateConfig, FilterConfig, McqConfig
+from sailrl.config.schema import SourceConfig
+from sailrl.curate.rewrite_log import RewriteLog
+from sailrl.data.problems import BadRow, read_problems
+from sailrl.errors import DataError, RewardError
+from sailrl.types import Filter, Verdict
+
+ROWS_AT_ONCE = 256
+"""Rows that are being rewritten at a time; their images are in memory."""
+
+
+class Careful:
+    """A filter that drops a row it cannot read, an image that vanished say, instead of stopping. Reason:
+    ``unreadable``."""
+
+    def __init__(self, inner: Filter) -> None:
+        self._inner = inner
+
+    def __call__(self, row: Row) -> Verdict:
+        try:
+            return self._inner(row)
+        except DataError as error:
+            return Verdict(False, "unreadable", {"error": str(error)})
+
+
+class _Decided:
+    """Conversions that were made beforehand, by the id of their row."""
+
+    def __init__(self, conversions: Mapping[str, Conversion]) -> None:
+        self._conversions = conversions
+
+    def convert(self, row: Row) -> Conversion:
+        return self._conversions[row["id"]]
+
+
+def build_steps(config: FilterConfig, rows: Sequence[Row], run_dir: Path) -> Pipeline:
+    """The configured steps in their order, ready for ``rows``, which have ids. What a rewriter says is kept in
+    ``run_dir``.
+
+    Raises:
+        DataError: an evaluation file cannot be read.
+        ConfigError: the rewriter cannot be built.
+        RewardError: it answered too few questions.
+    """
+    steps: dict[str, Filter | Converter] = {}
+    if config.mcq is not None:
+        steps["mcq"] = _mcq(config.mcq, rows, run_dir)
+    if config.dedup is not None:
+        steps["duplicate"] = Careful(ExactDuplicates())
+        if config.dedup.near is not None:
+            steps["near_duplicate"] = Careful(NearDuplicates(config.dedup.near))
+        if config.dedup.rows_per_image is not None:
+            steps["same_image"] = Careful(ImageDuplicates(config.dedup.rows_per_image))
+    if config.decontaminate is not None:
+        steps["leak"] = decontamination(config.decontaminate)
+    return Pipeline(steps)
+
+
+def decontamination(config: DecontaminateConfig) -> Filter:
+    """What keeps the rows of the evaluation files out.
+
+    Raises:
+        DataError: a file cannot be read, or has a row that is no problem.
+    """
+    return Careful(Decontaminate(_evaluation_rows(config.files), config.near, config.image_distance))
+
+
+def _evaluation_rows(files: Sequence[str]) -> Iterator[dict[str, Any]]:
+    for name in files:
+        bad: list[BadRow] = []
+        for row, problem in read_problems(SourceConfig(path=name), bad):
+            yield {**row, "id": f"{name}:{problem.id}", "images": list(problem.images)}
+        if bad:
+            raise DataError(
+                f"decontaminate: {bad[0]}. An evaluation row that cannot be read could leak unseen; repair the file."
+            )
+
+
+def _mcq(config: McqConfig, rows: Sequence[Row], run_dir: Path) -> Converter:
+    rules = McqToFree(config.otherwise)
+    if config.rewrite is None:
+        return rules
+    rewriter = RewriteLog(plugins.build(config.rewrite.use, config.rewrite.args), config.rewrite, run_dir)
+    convert = RewriteMcq(rewriter.rewrite, rewriter.solve, rules=rules).convert
+
+    async def all_rows() -> list[Conversion]:
+        slots = asyncio.Semaphore(ROWS_AT_ONCE)
+
+        async def one(row: Row) -> Conversion:
+            async with slots:
+                return await convert(row)
+
+        try:
+            return await asyncio.gather(*map(one, rows))
+        finally:
+            await rewriter.aclose()
+
+    conversions = asyncio.run(all_rows())
+    _refuse_silence(config, [made.verdict for made in conversions])
+    return _Decided({row["id"]: made for row, made in zip(rows, conversions, strict=True)})
+
+
+def _refuse_silence(config: McqConfig, verdicts: Sequence[Verdict]) -> None:
+    """A server that is down must not decide which problems there are."""
+    asked = [verdict for verdict in verdicts if verdict.reason.startswith("rewrit")]
+    silent = [verdict for verdict in asked if verdict.reason == UNANSWERED]
+    if len(silent) > config.max_unanswered_rate * len(asked):
+        raise RewardError(
+            f"mcq.rewrite: {len(silent):,} of {len(asked):,} questions got no answer, the first one because "
+            f"{silent[0].evidence['error']}; at most {100 * config.max_unanswered_rate:g}% may "
+            "(mcq.max_unanswered_rate). See that the server answers, then run the same command again."
+        )

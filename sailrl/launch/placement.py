@@ -1,0 +1,133 @@
+"""Starts or joins Ray, and says which actor gets which GPU."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sailrl.config.schema import RlvrConfig, SamplingConfig
+from sailrl.errors import ConfigError, RolloutError
+from sailrl.launch.head import watched
+from sailrl.plan.layout import layout
+
+RESERVE_S = 60
+"""How long GPUs that are there may take to become free."""
+
+
+@contextmanager
+def cluster() -> Iterator[None]:
+    """A Ray cluster for the time of a run: the one named by RAY_ADDRESS, or one of our own on this machine."""
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
+    try:
+        # Without an address Ray would join whatever cluster somebody else started on this machine.
+        address = os.environ.get("RAY_ADDRESS") or "local"
+        ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+    except Exception as error:
+        raise RolloutError(
+            f"Ray does not start: {error}. With RAY_ADDRESS set it must name a running cluster; "
+            "without, look at /tmp/ray/session_latest/logs."
+        ) from error
+    try:
+        with watched(ray.get_runtime_context().gcs_address):
+            yield
+    finally:
+        ray.shutdown()
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One machine of the cluster that has GPUs."""
+
+    address: str
+    """Its IP address, as Ray knows it."""
+    gpus: int
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Ray's options for every actor of a run."""
+
+    workers: list[dict[str, Any]]
+    """One per rollout worker."""
+    ranks: list[dict[str, Any]]
+    """One per learner rank."""
+
+
+def nodes() -> list[Node]:
+    """The machines with GPUs, this one first; none where this machine is all there is and its torch cannot use any."""
+    import ray
+    import torch
+
+    if not os.environ.get("RAY_ADDRESS") and not torch.cuda.is_available():
+        return []
+    here = ray.util.get_node_ip_address()
+    found = [
+        Node(node["NodeManagerAddress"], int(node["Resources"].get("GPU", 0))) for node in ray.nodes() if node["Alive"]
+    ]
+    return sorted((node for node in found if node.gpus), key=lambda node: (node.address != here, node.address))
+
+
+def worker_places(rollout: SamplingConfig, nodes: Sequence[Node]) -> list[dict[str, Any]]:
+    """Ray's options for rollout workers that have all GPUs to themselves: ``tensor_parallel`` GPUs each.
+
+    Raises:
+        ConfigError: the cluster is smaller than the configuration.
+    """
+    workers, width = rollout.workers, rollout.engine.tensor_parallel
+    if not nodes:
+        return [{}] * workers
+    gpus = sum(node.gpus for node in nodes)
+    if workers * width > gpus:
+        raise ConfigError(
+            f"{workers} rollout.workers with an engine.tensor_parallel of {width} need {workers * width} GPUs, but the "
+            f"cluster has {gpus}. Lower one of the two, or add machines with `ray start` and name the cluster in "
+            "RAY_ADDRESS."
+        )
+    return [{"num_gpus": width}] * workers
+
+
+def places(config: RlvrConfig, nodes: Sequence[Node]) -> Places:
+    """Reserves the GPUs of ``config.layout`` in one Ray placement group: all of them, or the run does not start.
+
+    Without GPUs nothing is reserved.
+
+    Raises:
+        ConfigError: the cluster is smaller than the configuration, or spread too far for ``sync.method``.
+        RolloutError: somebody else has the GPUs.
+    """
+    if not nodes:
+        return Places([{}] * config.rollout.workers, [{}] * config.learner.ranks)
+    plan = layout(config, [node.gpus for node in nodes])
+    from ray.util.placement_group import placement_group
+    from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
+
+    def bundle(node: int, gpus: int) -> dict[str, float]:
+        return {"GPU": gpus, f"node:{nodes[node].address}": 0.001}
+
+    ranks = [bundle(node, 1) for node in plan.ranks]
+    engines = [] if plan.colocated else [bundle(node, plan.gpus_per_engine) for node in plan.engines]
+    group = placement_group([*ranks, *engines])
+    if not group.wait(RESERVE_S):
+        raise RolloutError(
+            f"the cluster has GPUs enough, but {plan.gpus()} of them were not free within {RESERVE_S} s. "
+            "Wait for the other jobs on it to end, or use machines of your own."
+        )
+
+    def option(number: int, gpus: float) -> dict[str, Any]:
+        return {"num_gpus": gpus, "scheduling_strategy": PlacementGroupSchedulingStrategy(group, number)}
+
+    if plan.colocated:
+        # Bundles of one GPU, since Ray would put two halves on one GPU wherever they fit.
+        halves = [option(number, 0.5) for number in range(len(ranks))]
+        return Places(halves, halves)
+    return Places(
+        [option(len(ranks) + number, plan.gpus_per_engine) for number in range(len(engines))],
+        [option(number, 1) for number in range(len(ranks))],
+    )

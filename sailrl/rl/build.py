@@ -1,0 +1,163 @@
+"""Builds the parts of an RL run from its configuration: the one place where the rooms are put together."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
+from functools import partial
+from pathlib import Path
+
+from sailrl.config.schema import RlvrConfig
+from sailrl.launch.engines import EngineSpec, open_pool, score_rollout
+from sailrl.launch.placement import nodes, places
+from sailrl.learner.group import LearnerGroup
+from sailrl.report.metrics import MetricsLog
+from sailrl.report.progress import Progress
+from sailrl.report.shown import counted
+from sailrl.report.traces import RolloutLog
+from sailrl.rl import checkpoints
+from sailrl.rl.checkpoints import RunState
+from sailrl.rl.collector import build_collector
+from sailrl.rl.episode import clip_controller
+from sailrl.rl.prepare import Prepared
+from sailrl.rl.session import Session
+from sailrl.rl.stop import Stop
+from sailrl.rollout.engine import Sampling
+from sailrl.rollout.pool import RolloutPool
+from sailrl.scoring.scorer import Scorer
+from sailrl.scoring.spec import ScoringSpec
+from sailrl.sync.base import WeightSync
+from sailrl.sync.disk import DiskSync
+from sailrl.sync.ipc import IpcSync
+from sailrl.sync.nccl import NcclSync
+from sailrl.sync.probe import Probe
+from sailrl.types import Prompt
+
+PROBE_PROMPTS = 2
+TEXT_PROBE_PROMPTS = 32
+
+
+@asynccontextmanager
+async def open_session(
+    config: RlvrConfig,
+    run_dir: Path,
+    prepared: Prepared,
+    progress: Progress,
+    stop: Stop,
+    *,
+    engines: RolloutPool | None = None,
+) -> AsyncIterator[Session]:
+    """Starts engines, learner and scorer, restores the last checkpoint if there is one; ends them all afterwards.
+
+    Args:
+        engines: started ones without GPUs, to be used and left running; they get this run's weights at its first
+            publish.
+    """
+    async with AsyncExitStack() as ending:
+        yield await _open(config, run_dir, prepared, progress, stop, ending, engines)
+
+
+async def _open(
+    config: RlvrConfig,
+    run_dir: Path,
+    prepared: Prepared,
+    progress: Progress,
+    stop: Stop,
+    ending: AsyncExitStack,
+    engines: RolloutPool | None,
+) -> Session:
+    checkpoint = checkpoints.latest(run_dir)
+    state = checkpoints.load(checkpoint) if checkpoint else RunState()
+    weights = str(checkpoint / "model") if checkpoint else prepared.model
+    prompts = prepared.train
+
+    started = counted(config.rollout.workers, "engine"), counted(config.learner.ranks, "learner rank")
+    progress.stage(f"starting {' and '.join(started)}")
+    where = places(config, nodes())
+    colocated = config.placement == "colocated"
+    scorer = Scorer(ScoringSpec.from_config(config.rewards))
+    ending.callback(scorer.close)
+    pool = engines
+    if pool is None:
+        spec = engine_spec(config, prepared)
+        pool = open_pool(spec, places=where.workers, say=progress.message)
+        ending.push_async_callback(pool.stop)
+    if colocated:  # an engine takes its share of what is free when it starts, so ranks come when it has left again
+        await pool.start()
+        if not await pool.sleep():
+            progress.message("engines cannot sleep on this machine: they keep their memory while the learner trains")
+    learners = LearnerGroup(
+        config,
+        prepared.model if config.model.lora else weights,  # an adapter goes on upon the base it started from
+        str(prepared.images),
+        state=str(checkpoint) if checkpoint else None,
+        places=where.ranks,
+    )
+    ending.callback(learners.stop)
+    sync = build_sync(config, learners, pool)
+    ending.callback(sync.close)
+    await pool.start()
+    sampling = Sampling.of(config.rollout, config.batch.group_size, prepared.processor.banned_ids)
+    collector = build_collector(config, prompts, pool, partial(score_rollout, scorer), sampling)
+    ending.push_async_callback(collector.stop)
+    clip = clip_controller(config.algorithm, state.clip)
+    if checkpoint:
+        collector.load_state_dict(state.collector)
+    metrics = MetricsLog(run_dir, resume_at=state.metrics or None)
+    ending.callback(metrics.close)
+    rollouts = RolloutLog(run_dir, accuracy=config.rewards.accuracy_part, resume_at=state.rollouts or None)
+    ending.callback(rollouts.close)
+    probe = Probe(learners, pool, _probe_prompts(prompts), tolerance=config.sync.probe_tolerance)
+    pool.prove_with(probe.prove)
+    return Session(
+        state=state,
+        learners=learners,
+        pool=pool,
+        collector=collector,
+        sync=sync,
+        probe=probe,
+        metrics=metrics,
+        rollouts=rollouts,
+        clip=clip,
+        eval_prompts=prepared.eval,
+        text_probe=[prompt for prompt in prepared.eval or prompts if not prompt.images][:TEXT_PROBE_PROMPTS],
+        processor=prepared.processor,
+        stop=stop,
+        colocated=colocated,
+    )
+
+
+def engine_spec(config: RlvrConfig, prepared: Prepared) -> EngineSpec:
+    """The engines of a run. They begin with the weights that the run began with, whichever it resumes from: the first
+    publish brings the present ones, and a checkpoint is gone when an engine that dies later has to be replaced."""
+    return EngineSpec(
+        config.model,
+        config.data,
+        config.rollout,
+        weights=prepared.model,
+        images=str(prepared.images),
+        seed=config.run.seed,
+        transfer=config.sync.method,
+        sleeps=config.placement == "colocated",
+        experts=config.learner.routing_replay == "r3",
+    )
+
+
+def build_sync(config: RlvrConfig, learners: LearnerGroup, pool: RolloutPool) -> WeightSync:
+    """The configured way of weights from the learner to the engines."""
+    timeout_s, engines = config.sync.timeout_s, config.rollout.workers
+    match config.sync.method:
+        case "disk":
+            return DiskSync(learners, pool, timeout_s=timeout_s)
+        case "nccl":
+            width = config.rollout.engine.tensor_parallel
+            return NcclSync(learners, pool, engines=engines, gpus_per_engine=width, timeout_s=timeout_s)
+        case "ipc":
+            return IpcSync(learners, pool, engines=engines, timeout_s=timeout_s)
+
+
+def _probe_prompts(prompts: Sequence[Prompt]) -> list[Prompt]:
+    """A few prompts with images and a few without, as far as there are any."""
+    seeing = [prompt for prompt in prompts if prompt.images]
+    blind = [prompt for prompt in prompts if not prompt.images]
+    return seeing[:PROBE_PROMPTS] + blind[:PROBE_PROMPTS]

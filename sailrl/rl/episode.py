@@ -1,0 +1,100 @@
+"""The arithmetic of one episode: advantages of its groups, and the numbers that its metrics lines share."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from statistics import fmean
+from typing import Any
+
+import torch
+
+from sailrl.algos.advantages import group_advantages
+from sailrl.algos.clip import ClipController, ClipRange, Signal
+from sailrl.config.losses import Algorithm, Sapo
+from sailrl.config.rewards import RewardsConfig
+from sailrl.errors import ConfigError
+from sailrl.rl.checkpoints import RunState
+from sailrl.rollout.collect import Collection
+from sailrl.types import Group
+
+
+def advantages(groups: Sequence[Group], algorithm: Algorithm) -> list[list[float]]:
+    """One advantage per rollout, by group; 0 for a rollout without a reward."""
+    rewards = [[math.nan if r.reward is None else r.reward for r in group.rollouts] for group in groups]
+    flat = torch.tensor([reward for group in rewards for reward in group], dtype=torch.float64)
+    ids = torch.tensor([i for i, group in enumerate(rewards) for _ in group])
+    values = iter(group_advantages(flat, ids, normalize_std=algorithm.normalize_std).tolist())
+    return [[next(values) for _ in group] for group in rewards]
+
+
+def episode_metrics(episode: Collection, state: RunState, rewards: RewardsConfig) -> dict[str, float]:
+    """What all metrics lines of an episode have in common.
+
+    Rewards, accuracy and lengths are over **all** groups sampled, dropped ones too: what is kept is chosen for having
+    both right and wrong answers, and its accuracy would say nothing of the policy. Staleness is over what is kept.
+    """
+    groups = [*episode.kept, *(group for group, _ in episode.dropped)]
+    rollouts = [rollout for group in groups for rollout in group.rollouts]
+    ages = [state.version - r.completion.version for group in episode.kept for r in group.rollouts]
+    lengths = [len(r.completion.token_ids) for r in rollouts]
+    values = {
+        "episode": state.episode,
+        "version": state.version,
+        "reward/mean": _mean(r.reward for r in rollouts),
+        "accuracy": _mean(r.scores[rewards.accuracy_part].value for r in rollouts),
+        "response_tokens/mean": fmean(lengths),
+        "response_tokens/max": max(lengths),
+        "truncated_fraction": fmean(r.completion.finish_reason == "length" for r in rollouts),
+        "unscored_fraction": fmean(r.reward is None for r in rollouts),
+        "staleness/max": max(ages),
+        "staleness/mean": fmean(ages),
+    }
+    for name in rewards.parts:
+        values[f"reward/{name}"] = _mean(r.scores[name].value for r in rollouts)
+    return {key: float(value) for key, value in values.items()} | episode.metrics()
+
+
+def clip_controller(algorithm: Algorithm, saved: Mapping[str, Any] | None = None) -> ClipController:
+    """What moves the clip range, going on from what a checkpoint saved; an endless range for an algorithm without one.
+
+    Raises:
+        ConfigError: the checkpoint's bound lies outside the configured range.
+    """
+    if isinstance(algorithm, Sapo):
+        return ClipController(mode="asymmetric", low=math.inf, high=math.inf)
+    controller = ClipController(**algorithm.clip.model_dump())
+    if saved and controller.mode != "asymmetric":  # fixed bounds are those of the configuration
+        try:
+            controller.load_state_dict(dict(saved))
+        except ValueError as error:
+            raise ConfigError(
+                f"algorithm.clip does not fit the checkpoint: {error}. Set the range back, or start anew "
+                "with another run.dir."
+            ) from None
+    return controller
+
+
+_SIGNALS: dict[Signal, str] = {"entropy": "entropy", "clip_fraction": "clip/high_fraction", "approx_kl": "approx_kl"}
+
+
+def clip_signal(signal: Signal, updates: Sequence[Mapping[str, float]]) -> float:
+    """The mean of a signal over the tokens of an episode's updates."""
+    total = sum(learned["tokens"] for learned in updates)
+    return sum(learned[_SIGNALS[signal]] * learned["tokens"] for learned in updates) / total
+
+
+def update_metrics(learned: Mapping[str, float], clip: ClipRange) -> dict[str, float | None]:
+    """An update's own numbers: what the learner says, and the clip range it used (null where there is no clip)."""
+    bounds = {"clip/low": clip.low, "clip/high": clip.high}
+    shares = dict.fromkeys(("clip/low_fraction", "clip/high_fraction"))
+    return {
+        **shares,
+        **{name: value for name, value in learned.items() if name != "tokens"},
+        **{name: value if math.isfinite(value) else None for name, value in bounds.items()},
+    }
+
+
+def _mean(values: Iterable[float | None]) -> float:
+    known = [value for value in values if value is not None]
+    return fmean(known) if known else math.nan

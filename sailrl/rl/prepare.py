@@ -1,0 +1,93 @@
+"""What a run needs before any engine starts: problems as prompts, and the weights it begins with."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sailrl.config.schema import RlvrConfig, SourceConfig
+from sailrl.config.sft import SftData, SftTraining
+from sailrl.data.images import FOLDER, ImageStore
+from sailrl.data.problems import load_problems
+from sailrl.data.processor import Processor, load_processor
+from sailrl.data.template import Template
+from sailrl.launch.model_folder import model_folder
+from sailrl.launch.run_folder import list_left_out, write_whole
+from sailrl.report.progress import Progress
+from sailrl.sft.data import imitation_sample, load_imitations
+from sailrl.types import Problem, Prompt
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Everything that does not change while a run goes on."""
+
+    model: str
+    """Folder or hub name of the weights that a fresh run starts from."""
+    processor: Processor
+    images: Path
+    """Folder of the image store."""
+    train: list[Prompt]
+    eval: list[Prompt]
+
+
+def prepare(config: RlvrConfig, run_dir: Path, progress: Progress) -> Prepared:
+    """Loads and renders all problems, then builds and warm-starts the model where the configuration says so.
+
+    What it builds is kept in the run folder and found there again. Data comes first: a bad row costs seconds.
+
+    Raises:
+        DataError: rows, images or prompts break a rule.
+    """
+    bad: list[str] = []
+
+    def problems(source: SourceConfig) -> list[Problem]:
+        loaded = load_problems(source, on_bad_row=config.data.on_bad_row)
+        bad.extend(map(str, loaded.bad_rows))
+        return loaded.problems
+
+    def prompts(source: list[Problem]) -> list[Prompt]:
+        rendered = template.render_all(source)
+        bad.extend(rendered.unusable)
+        if rendered.too_long:
+            limit = config.data.max_prompt_tokens
+            progress.message(f"left out {len(rendered.too_long)} prompts longer than {limit} tokens")
+        return rendered.prompts
+
+    train = [problem for source in (config.data.train, *config.data.more) for problem in problems(source)]
+    held_out = problems(config.data.eval) if config.data.eval else []
+    model = model_folder(config.model, run_dir, progress)
+    processor = load_processor(config.model, config.data, model)
+    store = ImageStore(run_dir / FOLDER)
+    template = Template(processor, store, config.data, images_per_prompt=config.rollout.engine.images_per_prompt)
+    train_prompts = prompts(train)
+    eval_prompts = prompts(held_out) if held_out else []
+    list_left_out(run_dir, bad, progress.message)
+    if config.warm_start is not None:
+        warm = run_dir / "warm_start"
+        if not warm.is_dir():
+            progress.stage(f"warm start: {config.warm_start.steps} supervised steps")
+            first = model
+            write_whole(warm, lambda out: _warm_start(config, first, out, processor, store, template))
+        model = str(warm)
+    return Prepared(model, processor, run_dir / FOLDER, train_prompts, eval_prompts)
+
+
+def _warm_start(
+    config: RlvrConfig, model: str, out: Path, processor: Processor, store: ImageStore, template: Template
+) -> None:
+    from sailrl.sft.trainer import supervised_policy, train_sft  # loads TRL, which a run without a warm start is spared
+
+    start = config.warm_start
+    assert start is not None
+    rows = load_imitations(SftData(train=start.data)).rows
+    samples = [imitation_sample(row, template, processor) for row in rows]
+    training = SftTraining(
+        rows_per_step=start.rows_per_step, steps=start.steps, learning_rate=start.learning_rate, schedule="constant"
+    )
+    dtype = "float32" if config.model.dtype == "float16" else config.model.dtype  # there is no loss scale here
+    whole = config.model.model_copy(update={"lora": None, "dtype": dtype})  # RL's adapter starts on what this makes
+    policy = supervised_policy(model, whole, processor, store)
+    train_sft(policy, samples, training, tokenizer=processor.tokenizer, scratch=out / "trainer", seed=config.run.seed)
+    policy.save(out)
+    processor.save(out)

@@ -1,0 +1,68 @@
+"""From an RL configuration and its folder to the running loop: Ray, the parts, the progress display, the summary."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from sailrl.config.schema import RlvrConfig
+from sailrl.errors import LearnerDied, LearnerError, WorkerDied
+from sailrl.launch.placement import cluster
+from sailrl.plan.batch import batch_plan
+from sailrl.report.progress import open_progress
+from sailrl.report.summary import print_summary
+from sailrl.rl import checkpoints
+from sailrl.rl.build import open_session
+from sailrl.rl.loop import train
+from sailrl.rl.prepare import prepare
+from sailrl.rl.stop import Stop
+
+
+def start_rlvr(config: RlvrConfig, folder: Path) -> None:
+    """Runs or resumes reinforcement learning in ``folder``; a finished run only prints its summary."""
+    plan = batch_plan(config)
+    checkpoint = checkpoints.latest(folder)
+    state = checkpoints.load(checkpoint) if checkpoint else checkpoints.RunState()
+
+    async def job() -> None:
+        prepared = prepare(config, folder, progress)
+
+        async def session() -> None:
+            with cluster(), stop.listening():  # again, since Ray takes over SIGTERM whenever it starts
+                async with open_session(config, folder, prepared, progress, stop) as parts:
+                    with stop.can_save():
+                        await train(config, plan, parts, folder, progress)
+
+        await restarted(session, config.run.max_restarts, progress.message)
+
+    with open_progress(folder.name, plan.updates, done=state.step) as progress:
+        stop = Stop(progress.message)
+        if state.episode >= config.batch.episodes:
+            progress.message(f"{folder} is finished: {state.episode} episodes. Raise batch.episodes to go on.")
+        else:
+            if checkpoint:
+                progress.message(f"resuming from {checkpoint}: {state.step} of {plan.updates} updates are done")
+            with stop.listening():
+                asyncio.run(job())
+    if stop.asked:
+        print(f"The run was asked to end. Run the same command to go on from {checkpoints.latest(folder)}.")
+        raise SystemExit(0)  # a recipe must not take this stage for a finished one
+    print_summary(folder)
+
+
+async def restarted(session: Callable[[], Awaitable[None]], most: int, say: Callable[[str], None]) -> None:
+    """Runs ``session``, and again, at most ``most`` times, when one of its processes died that it cannot replace.
+
+    Raises:
+        LearnerError: it died once more.
+    """
+    for number in range(most + 1):
+        try:
+            return await session()
+        except (LearnerDied, WorkerDied) as death:
+            say(str(death))
+            last = death
+        if number < most:
+            say(f"starting again from the last checkpoint ({number + 1} of {most})")
+    raise LearnerError(f"{last} The run has started again {most} times, as often as run.max_restarts allows.")

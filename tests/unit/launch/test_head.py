@@ -1,0 +1,62 @@
+"""The loss of Ray's head is said once, after the deadline, and a head that comes back in time is no loss."""
+
+from __future__ import annotations
+
+import socket
+import time
+
+from sailrl.launch.head import watched
+
+
+def _listen(port: int = 0) -> socket.socket:
+    server = socket.socket()
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    server.bind(("127.0.0.1", port))
+    server.listen(64)
+    return server
+
+
+def _story(*, back_after_s: float | None) -> list[str]:
+    said: list[str] = []
+    server = _listen()
+    port = server.getsockname()[1]
+    with watched(f"127.0.0.1:{port}", said.append, look_s=0.05, deadline_s=1.0):
+        time.sleep(0.3)
+        server.close()
+        time.sleep(3.0 if back_after_s is None else back_after_s)
+        if back_after_s is not None:
+            server = _listen(port)
+            time.sleep(2.0)
+    server.close()
+    return said
+
+
+def test_a_lost_head_is_named_with_its_deadline_and_the_next_step() -> None:
+    (message,) = _story(back_after_s=None)
+    assert "has not answered for 1 s" in message
+    assert "Connection refused" in message
+    assert "run the same command to resume" in message
+
+
+def test_a_head_that_comes_back_in_time_is_not_lost() -> None:
+    assert _story(back_after_s=0.3) == []
+
+
+def test_a_head_that_goes_after_the_run_is_nobodys_business() -> None:
+    said: list[str] = []
+    server = _listen()
+    with watched(f"127.0.0.1:{server.getsockname()[1]}", said.append, look_s=0.05, deadline_s=0.2):
+        pass
+    server.close()
+    time.sleep(0.6)
+    assert said == []
+
+
+def test_an_address_that_never_answered_ends_no_run() -> None:
+    said: list[str] = []
+    server = _listen()
+    port = server.getsockname()[1]
+    server.close()
+    with watched(f"127.0.0.1:{port}", said.append, look_s=0.05, deadline_s=0.2):
+        time.sleep(1.0)
+    assert said == []

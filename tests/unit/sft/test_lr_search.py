@@ -1,0 +1,70 @@
+"""AdaLRS in a stage: what was tried in vain leaves no trace but the lower rate, and a resumed search goes on."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+
+from sailrl.config.sft import SftConfig
+from sailrl.sft.start import MODEL, start_sft
+from sailrl.sft.trainer import CHECKPOINTS, POSITION
+
+ROWS = {"generate": {"use": "sailrl.demo.additions:rows", "args": {"count": 48, "seed": 1}}}
+
+
+def _run(model: Path, folder: Path, steps: int, *, every: int = 3, **search: Any) -> list[dict[str, Any]]:
+    training: dict[str, Any] = {"rows_per_step": 4, "steps": steps, "learning_rate": 1e-3, "schedule": "constant"}
+    if search:
+        # Shares are of the whole stage: the search ends after as many steps however long it is.
+        shares = {"first_share": 2 / steps, "last_share": 8 / steps}
+        training["lr_search"] = {"window_steps": 3, **shares, **search}
+    config = {
+        "kind": "sft",
+        "model": {"path": str(model), "dtype": "float32"},
+        "data": {"train": ROWS, "instruction": ""},
+        "training": training,
+        "checkpoint": {"every_steps": every, "keep": 9},
+    }
+    start_sft(SftConfig.model_validate(config), folder)
+    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_a_rate_tried_in_vain_is_undone(tiny_folder: Path, tmp_path: Path) -> None:
+    # No slope beats a margin of 1,000 nats per step: the rate of steps 6 to 8 is undone, and the old one goes on.
+    lines = _run(tiny_folder, tmp_path, 9, every=1, margin=1000.0)
+    # Steps 1 and 2 are before the search, 3 to 5 measure, 6 to 8 try three times the rate, 9 has the old one again.
+    assert [round(line["learning_rate"], 9) for line in lines] == [1e-3] * 5 + [3e-3] * 3 + [1e-3]
+    # Checkpoints are taken after the search has acted: what steps 6 and 7 learned is gone from that of step 8.
+    (five, mean_of_five), (seven, mean_of_seven), (eight, mean_of_eight) = (_state(tmp_path, n) for n in (5, 7, 8))
+    assert all(torch.equal(five[name], eight[name]) for name in five)
+    assert torch.equal(mean_of_five, mean_of_eight)
+    assert not all(torch.equal(five[name], seven[name]) for name in five)
+    assert not torch.equal(mean_of_five, mean_of_seven)
+
+
+def _state(folder: Path, step: int) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
+    """Weights of a checkpoint, and the optimizer's mean gradient of the first of them."""
+    checkpoint = folder / CHECKPOINTS / f"checkpoint-{step}"
+    optimizer = torch.load(checkpoint / "optimizer.pt", weights_only=True)
+    return load_file(checkpoint / "model.safetensors"), optimizer["state"][0]["exp_avg"]
+
+
+def test_a_search_that_was_killed_goes_on_bit_for_bit(tiny_folder: Path, tmp_path: Path) -> None:
+    whole, broken = tmp_path / "whole", tmp_path / "broken"
+    lines = _run(tiny_folder, whole, 10, margin=1000.0)
+    for checkpoint in (whole / CHECKPOINTS).glob("checkpoint-*"):  # whose mark comes after all that it vouches for
+        marked = (checkpoint / POSITION).stat().st_mtime_ns
+        assert max(file.stat().st_mtime_ns for file in checkpoint.iterdir()) == marked
+    shutil.copytree(whole, broken)
+    shutil.rmtree(broken / MODEL)
+    for later in (broken / CHECKPOINTS).glob("checkpoint-*"):  # as if killed in the trial, after step 6 was saved
+        if int(later.name.rpartition("-")[2]) > 6:
+            (later / POSITION).unlink()
+    assert _run(tiny_folder, broken, 10, margin=1000.0) == lines
+    mine, theirs = (load_file(folder / MODEL / "model.safetensors") for folder in (broken, whole))
+    assert all(torch.equal(mine[name], theirs[name]) for name in theirs)
