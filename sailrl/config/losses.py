@@ -81,7 +81,7 @@ class ScheduleClip(ClipRange):
     end: float | None = Field(default=None, gt=0)
     """Where the ramp ends; null is `high`."""
     schedule_episodes: int = Field(default=100, ge=1)
-    """Episodes that the ramp takes."""
+    """Episodes that the ramp takes. Default: `batch.episodes`."""
 
 
 class GspoAsymmetricClip(AsymmetricClip):
@@ -286,7 +286,8 @@ class MismatchConfig(Section):
     """What is done about the engine's and the learner's log-probabilities differing (k_t is their ratio per token)."""
 
     correction: Correction = TokenTis()
-    """Importance weights that correct the difference."""
+    """Importance weights that correct the difference. Default with GSPO: `icepop`, since a token's weight would move a
+    response further than GSPO's clip lets the policy move it."""
     veto_below: float | None = Field(default=None, gt=0, lt=1)
     """Drop a response with any k_t below this (1e-4 is common); null is off."""
     max_abs_dlogp: float | None = Field(default=None, gt=0)

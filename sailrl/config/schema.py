@@ -1,14 +1,15 @@
 """The configuration of a run, one frozen section per room. Units stand in the names; the text under a field is its
-documentation. Numbers without a remark are SAIL-VL2's (arXiv 2509.14033, section 4.2.3)."""
+documentation. Numbers without a remark are SAIL-VL2's (arXiv 2509.14033, section 4.2.3). A default that follows from
+other values has its rule there, too; ``RlvrConfig`` applies them all."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, ModelWrapValidatorHandler, model_validator
 
 from sailrl.config.base import Plugin, Section
-from sailrl.config.losses import Algorithm, Dapo, MismatchConfig
+from sailrl.config.losses import Algorithm, Dapo, Gspo, GspoToken, IcePop, MismatchConfig, ScheduleClip
 from sailrl.config.rewards import RewardsConfig
 
 SAIL_INSTRUCTION = (
@@ -120,9 +121,10 @@ class BatchConfig(Section):
     group_size: int = Field(default=8, ge=2)
     """Responses per prompt; at least 2, since advantages compare them (paper silent; 8 gives 256 prompts)."""
     rollouts_per_episode: int = Field(default=2048, ge=2)
-    """Responses collected before learning."""
+    """Responses collected before learning. Default: 256 groups."""
     rollouts_per_update: int = Field(default=512, ge=1)
-    """Responses behind one optimizer step."""
+    """Responses behind one optimizer step. Default: a quarter of the episode, or all of it where a quarter is not a
+    whole number of groups."""
     passes_per_episode: int = Field(default=2, ge=1)
     """How often an episode's responses are gone over (2048 / 512 x 2 = the paper's 8 updates)."""
     episodes: int = Field(default=100, ge=1)
@@ -147,9 +149,10 @@ class EngineConfig(Section):
     max_concurrent: int = Field(default=256, ge=1)
     """Sequences decoded at the same time in one engine; vLLM itself lets them wait while its KV cache is full."""
     gpu_memory_utilization: float = Field(default=0.85, gt=0, lt=1)
-    """Share of the GPU that the engine takes."""
-    images_per_prompt: int = Field(default=8, ge=1)
-    """Most images one prompt may have."""
+    """Share of the GPU that the engine takes. Default with `placement: colocated`: 0.65, which leaves room for the
+    learner rank's state."""
+    images_per_prompt: int = Field(default=16, ge=1)
+    """Most images one prompt may have. Each frame of a video is one (`data.frames_per_video`)."""
     kv_cache_gib: float = Field(default=1.0, ge=1, multiple_of=1)
     """On CPU: memory for the KV cache, in whole GiB (vLLM's own default is half of the machine)."""
     tensor_parallel: int = Field(default=1, ge=1)
@@ -185,6 +188,8 @@ class SamplingConfig(Section):
 class RolloutConfig(SamplingConfig):
     """How the responses of an episode are sampled."""
 
+    workers: int = Field(default=1, ge=1)
+    """Ray actors, each with its own engine. Default with `placement: colocated`: as many as `learner.ranks`."""
     max_staleness: int = Field(default=0, ge=0)
     """Versions that the weights may have moved on since a response's first token when it is learned from. 0: generate,
     then learn. More: generation goes on meanwhile, new weights take over in mid-response, older groups are dropped."""
@@ -216,7 +221,7 @@ class LearnerConfig(Section):
     max_tokens_per_microbatch: int = Field(default=20480, ge=1)
     """Token budget of one forward and backward pass over packed samples, in which a prompt counts once, and an eighth
     for every further response to it; it never changes the gradient. At least the longest prompt and response together
-    (16384 + 4096)."""
+    (16384 + 4096). Default: that sum, where it is larger than 20480."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, a third more compute."""
     router_float32: bool = True
@@ -234,6 +239,9 @@ class LearnerConfig(Section):
     """Deadline for one update."""
 
 
+_TOLERANCE = {"float32": 1e-4, "float16": 0.02, "bfloat16": 0.1}
+
+
 class SyncConfig(Section):
     """How new weights reach the engines, and how that is proved."""
 
@@ -242,7 +250,7 @@ class SyncConfig(Section):
     `placement: split`. `ipc`: vLLM's transfer inside a GPU, for `placement: colocated`."""
     probe_tolerance: float = Field(default=1e-4, gt=0)
     """After each publish the engine's log-probabilities of fixed prompts must agree with the learner's to this many
-    nats (float32 agrees to 1e-6; bfloat16 needs about 0.1)."""
+    nats. Default: 1e-4 in float32, 0.02 in float16, 0.1 in bfloat16."""
     timeout_s: float = Field(default=300.0, gt=0)
     """Deadline for each part of a publish."""
 
@@ -322,6 +330,26 @@ class RlvrConfig(JobConfig):
     """When state is saved."""
     eval: EvalConfig = EvalConfig()
     """When held-out problems are tried."""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _defaults_fit_together(cls, data: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
+        config = validate(data)
+        config = config.unless_written("batch.rollouts_per_episode", 256 * config.batch.group_size)
+        group, episode = config.batch.group_size, config.batch.rollouts_per_episode
+        quarter = episode // 4
+        whole = episode % 4 == 0 and quarter % group == 0
+        config = config.unless_written("batch.rollouts_per_update", quarter if whole else episode)
+        config = config.unless_written("learner.max_tokens_per_microbatch", max(20480, config.longest))
+        config = config.unless_written("sync.probe_tolerance", _TOLERANCE[config.model.dtype])
+        if isinstance(config.algorithm, Gspo | GspoToken):
+            config = config.unless_written("mismatch.correction", IcePop())
+        if isinstance(getattr(config.algorithm, "clip", None), ScheduleClip):
+            config = config.unless_written("algorithm.clip.schedule_episodes", config.batch.episodes)
+        if config.placement == "colocated":
+            config = config.unless_written("rollout.workers", config.learner.ranks)
+            config = config.unless_written("rollout.engine.gpu_memory_utilization", 0.65)
+        return config
 
     @property
     def longest(self) -> int:

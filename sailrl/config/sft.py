@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, ModelWrapValidatorHandler, model_validator
 
 from sailrl.config.base import Plugin, Section
 from sailrl.config.complaint import Complaint, Rules
@@ -75,7 +75,8 @@ class SftTraining(Section):
     grad_clip: float = Field(default=1.0, gt=0)
     """Largest global gradient norm."""
     max_tokens_per_microbatch: int = Field(default=20480, ge=1)
-    """Token budget of one forward and backward pass; samples share it unpadded, and it never changes the gradient."""
+    """Token budget of one forward and backward pass; samples share it unpadded, and it never changes the gradient.
+    Default: `data.max_tokens`, where it is larger than 20480."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, a third more compute."""
 
@@ -102,6 +103,12 @@ class SftConfig(JobConfig):
     """How."""
     checkpoint: SftCheckpoints = SftCheckpoints()
     """When state is saved."""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _defaults_fit_together(cls, data: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
+        config = validate(data)
+        return config.unless_written("training.max_tokens_per_microbatch", max(20480, config.data.max_tokens))
 
 
 def _microbatch_holds_a_row(config: SftConfig) -> Iterator[Complaint]:

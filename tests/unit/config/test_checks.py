@@ -142,7 +142,7 @@ def test_without_a_correction_the_distribution_may_be_truncated(base: Path) -> N
 
 
 def test_a_tolerance_that_bfloat16_cannot_meet_is_refused(base: Path) -> None:
-    message = complaint(base, "model.dtype=bfloat16")
+    message = complaint(base, "model.dtype=bfloat16", "sync.probe_tolerance=1e-4")
     assert "sync.probe_tolerance is 0.0001 nats and model.dtype is bfloat16" in message
     assert message.endswith("Write probe_tolerance: 0.1, or dtype: float32.")
     accepted(base, "model.dtype=bfloat16", "sync.probe_tolerance=0.1")

@@ -142,7 +142,7 @@ def test_a_signal_without_a_target_is_refused(base: Path, signal: str) -> None:
 
 def test_gspo_refuses_token_weights_far_above_its_clip(base: Path) -> None:
     # A cap of 2 lets a token count 1 more than it should; 1 / 4e-4 = 2,500 times the clip.
-    message = refused(base, "algorithm={name: gspo}")
+    message = refused(base, "algorithm={name: gspo}", "mismatch.correction={kind: token_tis}")
     assert "mismatch.correction is token_tis with a cap of 2 and algorithm.clip.high is 0.0004" in message
     assert "2,500 times" in message
     assert "Write mismatch.correction: {kind: icepop}" in message

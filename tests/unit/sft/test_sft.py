@@ -116,7 +116,10 @@ def test_what_the_template_has_already_written_is_not_written_again(tiny_folder:
 @pytest.mark.parametrize(
     ("sections", "complaint"),
     [
-        ({"data": {"max_tokens": 30000}}, "max_tokens_per_microbatch is 20480 and data.max_tokens is 30000"),
+        (
+            {"data": {"max_tokens": 30000}, "training": {"max_tokens_per_microbatch": 20480}},
+            "max_tokens_per_microbatch is 20480 and data.max_tokens is 30000",
+        ),
         ({"training": {"steps": 5}}, "training.steps is 5 and epochs is 2"),
         (
             {"training": {"lr_search": {"window_steps": 5, "first_share": 0.5}}},
