@@ -11,13 +11,20 @@ from typing import TypeAlias
 Box: TypeAlias = tuple[float, float, float, float]
 
 _NUMBER = re.compile(r"(?<![A-Za-z_\d.])[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d{1,3})?")
+_QUOTED = re.compile(r'"[^"]*"(\s*:)?')
+_GROUP = re.compile(r"[\[({<]([^\[\](){}<>]*)[\])}>]")
+_NOT_A_PLACE = re.compile(
+    r"\b(?:score|confidence|conf|prob(?:ability)?|(?:class_?|category_?|track_?)?id|label|index)\b[\"']?\s*[:=]\s*[-+.\d]+",
+    re.IGNORECASE,
+)
+_MAX_CHARS = 20_000
 _MAX_BOXES = 50
 
 
 def read_boxes(raw: object) -> list[Box] | None:
     """The boxes in ``raw`` (text, four numbers, or a list of such); None when the numbers do not come in fours."""
     if isinstance(raw, str):
-        numbers = [float(n) for n in _NUMBER.findall(raw[:20_000])]
+        numbers = _coordinates(raw[:_MAX_CHARS])
     elif isinstance(raw, Sequence):
         numbers = []
         for item in raw:
@@ -37,6 +44,20 @@ def read_boxes(raw: object) -> list[Box] | None:
         x1, y1, x2, y2 = numbers[i : i + 4]
         boxes.append((min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)))
     return boxes
+
+
+def _coordinates(text: str) -> list[float]:
+    """The numbers of ``text`` that are coordinates. Brackets around four numbers, or around pairs ("(x1,y1),(x2,y2)"),
+    mark a box; then what stands outside of them (a label, a score, the size of the image) is none. No brackets: all
+    numbers."""
+    unquoted = _QUOTED.sub(lambda m: m.group() if m.group(1) else " ", text)  # keys stay, values such as "car 3" go
+    text = _NOT_A_PLACE.sub(" ", unquoted if _NUMBER.search(unquoted) else text)
+    groups = [found for group in _GROUP.findall(text) if (found := [float(n) for n in _NUMBER.findall(group)])]
+    for size in (4, 2):
+        marked = [group for group in groups if len(group) == size]
+        if marked and all(len(group) in {1, 2, size} for group in groups):
+            return [x for group in marked for x in group]
+    return [float(n) for n in _NUMBER.findall(text)]
 
 
 def iou(a: Box, b: Box) -> float:

@@ -14,6 +14,8 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
+from rewards.answers.normalize import FONTS
+
 ExtractStatus = Literal["ok", "no_box", "unclosed", "empty", "unclosed_think"]
 
 OPEN, CLOSE = "<think>", "</think>"
@@ -37,7 +39,13 @@ _END = re.compile("|".join(map(re.escape, END_OF_TURN)))
 # while the brace after "\\" does.
 _TOKEN = re.compile(r"\\(?:boxed|fbox)\s*\{|\\.|[{}]", re.DOTALL)
 _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
-_BLANK = re.compile(r"(?:[\s{}~\u200b\u2060\ufeff]|\\[,;:! ]|\\q?quad\b|\\text\s*\{\s*\})*")
+# What shows nothing: spaces, bare braces, math delimiters, spacing commands, and the name of a font or a colour, whose
+# braces are then judged by what they hold.
+_BLANK = re.compile(
+    r"(?:[\s{}~$\u200b-\u200d\u2060\ufeff]|\\[,;:!>()\[\] \\]|\\[hv](?:space|skip)\*?\s*\{[^{}]*\}"
+    r"|\\(?:q?quad|enspace|thinspace|strut|displaystyle)(?![a-zA-Z])|\\[hv]?phantom\s*\{[^{}]*\}"
+    rf"|\\(?:text)?color\s*\{{\w*\}}|\\(?:{FONTS})\s*(?=\{{))*+"
+)
 
 _WORDS_JOIN = r"and|or|as well as|以及|或者|和|或|与|及"
 _JOIN_ATOM = (

@@ -1,7 +1,8 @@
 """Reads a reference answer once: what kind of answer it is and in which form it is compared.
 
-A reference answer may be text, a number, a truth value or a list. Text may still be wrapped in ``$...$`` or
-``\\boxed{}``, or be a worked solution that ends in ``#### 42`` (GSM8K). What no rule can use is the data's fault.
+A reference answer may be text, a number, a truth value or a list. Text may still be wrapped in ``$...$``,
+``\\boxed{}`` or ``<answer>`` tags, or be a worked solution that ends in ``#### 42`` (GSM8K). What no rule can use is
+the data's fault.
 """
 
 from __future__ import annotations
@@ -183,6 +184,8 @@ def unwrap(raw: str) -> str:
     text = raw.strip()
     if "####" in text:
         text = text.rpartition("####")[2].strip()
+    if "<answer>" in text:
+        text = text.rpartition("<answer>")[2].partition("</answer>")[0].strip()
     if "boxed" in text or "fbox" in text:
         text = last_box(text) or ("" if text.endswith("{}") else text)
     if len(text) > 1 and text[0] == "$" == text[-1] and "$" not in text[1:-1]:

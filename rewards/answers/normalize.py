@@ -75,12 +75,12 @@ _CHARS = {
 }
 _TABLE = str.maketrans(_CHARS)
 
-_FONTS = (
+FONTS = (
     "text|mathrm|mathbf|textbf|mathit|textit|mathsf|mathtt|textrm|textsf|texttt|textnormal|mbox|hbox|operatorname|"
     "boldsymbol|bm|pmb|emph|underline|uline|mathcal|ensuremath|mathop|vec|overrightarrow|phantom"
 )
-_FONT = re.compile(rf"\\(?:{_FONTS})\*?\s*\{{([^{{}}]*)\}}")
-_FONT_NAME = re.compile(rf"\\(?:{_FONTS})\*?\s*(?=\{{)")
+_FONT = re.compile(rf"\\(?:{FONTS})\*?\s*\{{([^{{}}]*)\}}")
+_FONT_NAME = re.compile(rf"\\(?:{FONTS})\*?\s*(?=\{{)")
 _OVER_LETTERS = re.compile(r"\\(?:overline|bar|widehat|hat)\s*\{\s*([A-Za-z]+)\s*\}|\\(?:tri)?angle(?![a-zA-Z])\s*()")
 _COLOUR = re.compile(r"\\(?:textcolor|color|colorbox)\s*\{[a-zA-Z]+\}")
 _DROP = re.compile(

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -105,29 +107,33 @@ def _id(fields: Mapping[str, Any], where: str) -> str:
 
 def _answer(fields: Mapping[str, Any]) -> Any:
     value = fields.get("answer")
-    if value is None:
-        return None
-    if not isinstance(value, list | tuple):
-        _check_answer(value, "must be text, a number, or a list of these")
-        return value
-    for item in _leaves(value):
-        _check_answer(item, "as a list must hold text and numbers only")
-    return list(value)
+    if isinstance(value, list | tuple):
+        return [_list_item(item) for item in value]
+    return None if value is None else _one_answer(value, "must be text, a number, true or false, or a list of these")
 
 
-def _leaves(values: Sequence[Any]) -> Iterator[Any]:
-    for value in values:
-        if isinstance(value, list | tuple):  # several boxes: a list of lists of coordinates
-            yield from _leaves(value)
-        else:
-            yield value
+def _list_item(value: Any) -> Any:
+    if isinstance(value, list | tuple):  # several boxes: a list of lists of coordinates
+        return [_list_item(item) for item in value]
+    return _one_answer(value, "as a list must hold text, numbers, true and false only")
 
 
-def _check_answer(value: Any, rule: str) -> None:
-    if isinstance(value, bool) or not isinstance(value, str | int | float):
-        raise BrokenRow("answer", f"{rule}, this is {kind_of(value)}")
-    if isinstance(value, float) and not math.isfinite(value):
+def _one_answer(value: Any, rule: str) -> str | int | float | bool:
+    """``value`` as JSON could hold it: Parquet also has decimals, dates and times, which become text."""
+    if (isinstance(value, float) and not math.isfinite(value)) or (
+        isinstance(value, Decimal) and not value.is_finite()
+    ):
         raise BrokenRow("answer", f"must be finite, this is {value}")
+    if isinstance(value, str | int | float):
+        return value
+    if isinstance(value, Decimal):
+        text = f"{value:f}"  # the zeros at the end come from the type of the column
+        return text.rstrip("0").rstrip(".") if "." in text else text
+    if isinstance(value, datetime.datetime) and value.time() == datetime.time():
+        value = value.date()
+    if isinstance(value, datetime.date | datetime.time):
+        return str(value)
+    raise BrokenRow("answer", f"{rule}, this is {kind_of(value)}")
 
 
 def _choices(fields: Mapping[str, Any]) -> tuple[str, ...]:

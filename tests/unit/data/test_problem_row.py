@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +53,25 @@ def test_null_means_that_the_field_is_not_there() -> None:
     assert parsed({"prompt": "1 + 1?", **nothing}) == parsed({"prompt": "1 + 1?"})
 
 
-@pytest.mark.parametrize("answer", ["x", "1,080", 3, 2.5, ["a", 1], [[0, 0, 5, 5], [1, 1, 2, 2]], [], ""])
-def test_answers_are_text_numbers_and_lists_of_them(answer: Any) -> None:
+@pytest.mark.parametrize(
+    ("stored", "answer"),
+    [
+        (Decimal("2.5000"), "2.5"),
+        (Decimal("300"), "300"),
+        (Decimal("12345678901234567890123456789.10"), "12345678901234567890123456789.1"),
+        (datetime.date(2023, 5, 1), "2023-05-01"),
+        (datetime.datetime(2023, 5, 1), "2023-05-01"),
+        (datetime.datetime(2023, 5, 1, 14, 30), "2023-05-01 14:30:00"),
+        (datetime.time(14, 30), "14:30:00"),
+        ([Decimal("0.10"), 3], ["0.1", 3]),
+    ],
+)
+def test_decimals_and_dates_of_parquet_are_answers_as_text(stored: Any, answer: Any) -> None:
+    assert parsed({"prompt": "p", "answer": stored}).answer == answer
+
+
+@pytest.mark.parametrize("answer", ["x", "1,080", 3, 2.5, True, False, ["a", 1], [[0, 0, 5, 5], [1, 1, 2, 2]], [], ""])
+def test_answers_are_text_numbers_truth_values_and_lists_of_them(answer: Any) -> None:
     assert parsed({"prompt": "p", "answer": answer}).answer == answer
 
 
@@ -69,9 +88,15 @@ def test_a_whole_number_is_a_good_id() -> None:
         ({}, "prompt: is missing; the row has nothing"),
         ({"prompt": " \n"}, "prompt: is empty"),
         ({"prompt": 5}, "prompt: must be text or a list of chat messages, this is the number 5"),
-        ({"prompt": "p", "answer": True}, "answer: must be text, a number, or a list of these, this is true"),
-        ({"prompt": "p", "answer": {"a": 1}}, "answer: must be text, a number, or a list of these, this is an object"),
-        ({"prompt": "p", "answer": ["a", None]}, "answer: as a list must hold text and numbers only, this is null"),
+        (
+            {"prompt": "p", "answer": {"a": 1}},
+            "answer: must be text, a number, true or false, or a list of these, this is an object",
+        ),
+        (
+            {"prompt": "p", "answer": ["a", None]},
+            "answer: as a list must hold text, numbers, true and false only, this is null",
+        ),
+        ({"prompt": "p", "answer": Decimal("NaN")}, "answer: must be finite, this is NaN"),
         ({"prompt": "p", "answer": float("nan")}, "answer: must be finite, this is nan"),
         ({"prompt": "p", "id": ""}, "id: is empty; leave it out and the row is named after its line"),
         ({"prompt": "p", "id": 1.5}, "id: must be text or a whole number, this is the number 1.5"),

@@ -125,7 +125,17 @@ def test_a_response_that_is_no_text_is_the_datas_fault(response: Any) -> None:
 
 
 def test_the_same_gold_as_text_int_and_float_scores_the_same() -> None:
-    for gold in ("42", 42, 42.0, " 42 ", "$42$", "#### 42", "\\boxed{42}"):
+    for gold in (
+        "42",
+        42,
+        42.0,
+        " 42 ",
+        "$42$",
+        "#### 42",
+        "\\boxed{42}",
+        "<answer> 42 </answer>",
+        "So it is.\n<answer>\\boxed{42}</answer>",
+    ):
         assert score("42", gold).value == 1.0, gold
         assert score("43", gold).value == 0.0, gold
 
