@@ -162,6 +162,16 @@ def report(
     report_job(run_dir, out)
 
 
+@app.command()
+def schema(
+    kind: Annotated[str | None, typer.Argument(help="rlvr, sft, filter, ...", show_default="all kinds")] = None,
+) -> None:
+    """Print the JSON Schema of a kind of config, for editors: every key with its type, limits, default and effect."""
+    from sailrl.commands.schema import schema_text
+
+    print(schema_text(kind), end="")
+
+
 def main() -> None:
     """Entry point of the ``sailrl`` script."""
     # Engine, learner and rewards share the cores: threads that wait for work must soon sleep. On a busy machine small

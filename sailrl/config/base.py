@@ -26,9 +26,9 @@ class Section(BaseModel):
 
 
 class Plugin(Section):
-    """A piece of code named in the YAML: ours or the user's."""
+    """A class or function that the file names: one of sailrl's or your own."""
 
     use: str
     """Where it lives: `module:Name` or `path/to/file.py:Name`."""
     args: dict[str, Any] = Field(default_factory=dict)
-    """Keyword arguments it is built with."""
+    """Its keyword arguments."""

@@ -19,15 +19,15 @@ class EvaluateConfig(JobConfig):
     kind: Literal["eval"]
     """The job."""
     models: dict[str, ModelConfig] = Field(min_length=1)
-    """The models, by the name they get in the table."""
+    """The models, by their names in the table."""
     data: ProblemsConfig
     """The held-out problems."""
     instructions: dict[str, str] = Field(default={"thinking": SAIL_INSTRUCTION, "direct": ""}, min_length=1)
-    """Ways to ask, by name: each takes the place of `data.instruction`."""
+    """Instructions by name. Every model gets every problem with each of them, in place of `data.instruction`."""
     rewards: RewardsConfig
-    """What scores the responses; its accuracy part is the accuracy."""
+    """What scores the responses; `rewards.accuracy` names the part that is the accuracy."""
     rollout: SamplingConfig = SamplingConfig()
-    """The engines."""
+    """How the responses are sampled."""
     samples: int = Field(default=1, ge=1)
     """Responses per problem; accuracy is their mean."""
     temperature: float = Field(default=0.0, ge=0)

@@ -12,7 +12,7 @@ from sailrl.config.schema import JobConfig, ModelConfig, PromptConfig, SamplingC
 
 
 class ProblemsConfig(PromptConfig):
-    """The pool of problems and how they are put to the model."""
+    """The pool of problems, and how they become prompts."""
 
     problems: SourceConfig
     """The pool to choose from."""
@@ -24,50 +24,54 @@ class McqConfig(Section):
     otherwise: Literal["keep", "drop"] = "keep"
     """What happens to multiple choice that cannot be converted (paper silent)."""
     rewrite: Plugin | None = None
-    """Asks a language model to rewrite what the rules leave because of its wording; `data_filters.mcq_rewrite` checks
-    what it says. `data_filters.mcq_judge:JudgeRewriter` asks an OpenAI-compatible server."""
+    """Code that asks a language model to rewrite questions that the rules cannot convert because of their wording;
+    `data_filters.mcq_rewrite` checks each answer. `data_filters.mcq_judge:JudgeRewriter` asks an OpenAI-compatible
+    server. Null rewrites nothing."""
     max_unanswered_rate: float = Field(default=0.1, ge=0, le=1)
-    """The filter stops, before anything is sampled, when more than this share of the questions got no answer."""
+    """Largest share of the questions that may get no answer from `rewrite`; past it the filter stops before anything is
+    sampled."""
 
 
 class DedupConfig(Section):
-    """One of every question: the same text and images, then nearly the same words."""
+    """Removes duplicates: first equal text and images, then nearly equal words."""
 
     near: float | None = Field(default=0.7, gt=0, le=1)
-    """Share of word triples in common from which two questions are one; numbers, options and images must agree too.
-    Null compares exactly only."""
+    """Share of word triples in common from which two questions are duplicates; their numbers, options and images must
+    be equal too. Null removes exact duplicates only."""
     rows_per_image: int | None = Field(default=None, ge=1)
-    """Most problems about one image, where images that look the same are one; null sets no limit."""
+    """Most problems about one image; images that look the same count as one. Null sets no limit."""
 
 
 class DecontaminateConfig(Section):
-    """Keeps evaluation problems out."""
+    """Removes problems that are in evaluation files."""
 
     files: tuple[str, ...] = Field(min_length=1, strict=False)
     """Evaluation files, JSONL or Parquet."""
     near: float | None = Field(default=0.7, gt=0, le=1)
     """As in `dedup.near`."""
     image_distance: int | None = Field(default=4, ge=0, lt=32)
-    """Bits of 256 up to which two images look the same, whatever is asked about them; null compares exactly."""
+    """Two images look the same up to this distance between their perceptual hashes; a problem with such an image is
+    removed whatever it asks. Null compares files exactly."""
 
 
 class PassAtKConfig(Section):
-    """Which problems stay, by the accuracy of the model's samples. The paper's "pass@4" is that accuracy over 4."""
+    """Which problems are kept, by the accuracy of the model's responses. The paper's "pass@4" is the accuracy of 4."""
 
     k: int = Field(default=4, ge=1)
-    """Fewest scored responses a decision needs, and the k of the pass@k in the evidence."""
+    """Fewest scored responses that a decision needs, and the k of pass@k in `evidence.jsonl`."""
     keep: tuple[float, float] = Field(default=(0.0, 1.0), strict=False)
-    """Accuracy must lie strictly between the two; perception tasks have no lower bound."""
+    """A problem is kept when its accuracy lies strictly between the two; perception tasks have no lower bound."""
     rules: dict[str, Literal["reasoning", "perception"]] = Field(default_factory=dict)
-    """Rule per task, over the built-in table (math, puzzle, science: reasoning; ocr, counting: perception; ...)."""
+    """The rule of a task, by its name; overrides the built-in table (math, puzzle, science: reasoning; ocr, counting:
+    perception; ...)."""
     default: Literal["reasoning", "perception"] = "reasoning"
-    """Rule for tasks that no table knows."""
+    """The rule for all other tasks."""
     correct_from: float = 1.0
-    """A response counts as right from this score on."""
+    """A response is right when its score is at least this."""
 
 
 class FilterConfig(JobConfig):
-    """Problems that the current model sometimes solves and sometimes does not."""
+    """Keeps the problems that a model solves in some of its responses."""
 
     kind: Literal["filter"]
     """The job."""
@@ -76,23 +80,23 @@ class FilterConfig(JobConfig):
     data: ProblemsConfig | None = None
     """The problems."""
     rewards: RewardsConfig | None = None
-    """What scores its responses."""
+    """What scores the responses."""
     rollout: SamplingConfig = SamplingConfig()
-    """How they are sampled."""
+    """How the responses are sampled."""
     samples: int = Field(default=4, ge=1)
     """Responses per problem."""
     scored: str | None = None
-    """Instead of model and data: a file of scored responses (what `sailrl score` or an RL run wrote) to decide on."""
+    """A file of scored responses (from `sailrl score` or an RL run) to decide on, in place of `model` and `data`."""
     correct: str | None = None
     """Name of the score that says a response is right; default: `rewards.accuracy`, and `boxed` without rewards."""
     mcq: McqConfig | None = None
-    """First step, if given."""
+    """First step: multiple choice becomes free response; null leaves the step out."""
     dedup: DedupConfig | None = None
-    """Second step, if given."""
+    """Second step: duplicates are removed; null leaves the step out."""
     decontaminate: DecontaminateConfig | None = None
-    """Third step, if given."""
+    """Third step: evaluation problems are removed; null leaves the step out."""
     pass_at_k: PassAtKConfig = PassAtKConfig()
-    """The rule for what is left."""
+    """Last step: problems are kept by accuracy."""
 
     @property
     def correct_score(self) -> str:

@@ -17,23 +17,23 @@ class SelectConfig(Section):
     correct: str = "boxed"
     """Name of the score that says the answer is right; `reward` takes the total instead."""
     correct_from: float = 1.0
-    """That score is enough from this value on."""
+    """Least value of that score."""
     well_formed: str | None = "think_format"
-    """Name of the score that must be 1 for the form; null asks for no form."""
+    """Name of the score for the format, which must be 1; null does not check it."""
     sound: str | None = None
-    """Name of the score that a judge gave the reasoning; null asks for none."""
+    """Name of the score that a judge gave the reasoning; null does not check it."""
     sound_from: float = 1.0
-    """That score is enough from this value on."""
+    """Least value of that score."""
     rank: tuple[Literal["judge_score", "median_length", "least_repetition"], ...] = Field(
         default=("median_length",), min_length=1, strict=False
     )
-    """What is better among several, first criterion first (paper silent)."""
+    """How the responses to one problem are ordered, first criterion first (paper silent)."""
     at_most: int = Field(default=1, ge=1)
     """Responses per problem."""
 
 
 class FuseConfig(JobConfig):
-    """A few chains of thought that the model itself generated, among many direct answers."""
+    """Mixes chains of thought that the model itself generated with direct answers into one SFT file."""
 
     kind: Literal["fuse"]
     """The job."""
@@ -44,18 +44,19 @@ class FuseConfig(JobConfig):
     select: SelectConfig = SelectConfig()
     """Which responses are taken."""
     cot_share: float = Field(default=0.1, ge=0, le=1)
-    """Share of chains of thought among all rows, met to the nearest row (the paper: 100K of 1M)."""
+    """Share of chains of thought among all rows, exact to the nearest row (the paper: 100K of 1M)."""
     total: int | None = Field(default=None, ge=1)
     """Rows to write; null writes the largest mix at this share."""
     allow_smaller: bool = False
     """Write the largest mix where a pool is too small for `total`, instead of stopping."""
     cot_instruction: str = SAIL_INSTRUCTION
-    """Added to the prompt of a chain of thought that lacks it, and says when to think; empty for none."""
+    """Added to the prompt of a chain of thought where it is missing, so that the model learns when to think; empty adds
+    nothing."""
     direct_instruction: str = ""
-    """Added to the prompt of a direct answer that lacks it."""
+    """Added to the prompt of a direct answer where it is missing; empty adds nothing."""
     direct_template: str = "{answer}"
-    """What a direct row without `response` answers."""
+    """The response of a direct row without `response`."""
     decontaminate: DecontaminateConfig | None = None
-    """Keeps evaluation problems out of both pools."""
+    """Removes evaluation problems from both pools; null removes nothing."""
     format: Literal["jsonl", "parquet"] = "jsonl"
     """The file is `fused.jsonl` or `fused.parquet`."""

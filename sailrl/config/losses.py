@@ -19,9 +19,9 @@ class ClipRange(Section):
     mode: Literal["adaptive", "asymmetric", "symmetric", "schedule"]
     """The rule."""
     low: float = Field(default=0.20, gt=0, lt=1)
-    """The lower bound; where a bound moves, also the lower end of its way."""
+    """Ratios are clipped below at 1 - low. In a mode that moves a bound, low is also the least that it becomes."""
     high: float = Field(default=0.28, gt=0)
-    """The upper bound; where a bound moves, the upper end of its way."""
+    """Ratios are clipped above at 1 + high. In a mode that moves a bound, high is also the most that it becomes."""
 
 
 class AsymmetricClip(ClipRange):
@@ -40,19 +40,21 @@ class SteeredClip(ClipRange):
     """
 
     signal: Literal["entropy", "clip_fraction", "approx_kl"] = "entropy"
-    """What steers: entropy in nats, the share of tokens clipped above, or the KL from the old policy in nats."""
+    """The signal that moves the bound: entropy in nats, the share of tokens that are clipped above, or the KL from the
+    old policy in nats."""
     target: float | None = Field(default=None, gt=0)
-    """The signal's set point; null, for entropy only, is `target_share` of its mean over the first episodes."""
+    """The value that the signal is held at. Null is allowed for entropy only: `target_share` times its mean over the
+    first episodes."""
     target_share: float = Field(default=0.8, gt=0)
-    """Share of the first episodes' entropy that is aimed at."""
+    """The target as a share of the mean entropy of the first episodes, where `target` is null."""
     baseline_episodes: int = Field(default=10, ge=1)
-    """Episodes that set the target when none is given; the range rests meanwhile."""
+    """Episodes whose mean sets the target where `target` is null; the bound does not move before they are over."""
     dead_band: float = Field(default=0.05, ge=0, lt=1)
-    """Relative distance from the target within which nothing moves, so that noise does not become jitter."""
+    """Relative distance from the target within which the bound does not move, so that it does not follow noise."""
     ema: float = Field(default=0.9, ge=0, lt=1)
-    """Weight of the past in the smoothed signal."""
+    """Weight of the earlier episodes in the smoothed signal; 0 does not smooth."""
     step: float | None = Field(default=None, gt=0)
-    """How far the bound moves in an episode; null is a quarter of the range."""
+    """How far the bound moves in an episode; null is a quarter of high - low."""
     start: float | None = Field(default=None, gt=0)
     """Where the bound starts; null is `high`."""
 
@@ -88,50 +90,58 @@ class GspoAsymmetricClip(AsymmetricClip):
     """GSPO's own bounds (arXiv 2507.18071, section 5.1)."""
 
     low: float = Field(default=3e-4, gt=0, lt=1)
-    """The sequence ratio is clipped below at 1 - low."""
+    """Sequence ratios are clipped below at 1 - low. In a mode that moves a bound, low is also the least that it
+    becomes."""
     high: float = Field(default=4e-4, gt=0)
-    """The sequence ratio is clipped above at 1 + high."""
+    """Sequence ratios are clipped above at 1 + high. In a mode that moves a bound, high is also the most that it
+    becomes."""
 
 
 class GspoAdaptiveClip(AdaptiveClip):
     """The adaptive rule on GSPO's scale: [0.20, 0.28] would never clip a sequence ratio."""
 
     low: float = Field(default=3e-4, gt=0, lt=1)
-    """The lower bound, and the lower end of the upper bound's way."""
+    """Sequence ratios are clipped below at 1 - low. In a mode that moves a bound, low is also the least that it
+    becomes."""
     high: float = Field(default=4e-4, gt=0)
-    """The upper end of the upper bound's way."""
+    """Sequence ratios are clipped above at 1 + high. In a mode that moves a bound, high is also the most that it
+    becomes."""
 
 
 class GspoSymmetricClip(SymmetricClip):
     """One moving number on both sides, on GSPO's scale."""
 
     low: float = Field(default=3e-4, gt=0, lt=1)
-    """The lower end of its way."""
+    """Sequence ratios are clipped below at 1 - low. In a mode that moves a bound, low is also the least that it
+    becomes."""
     high: float = Field(default=4e-4, gt=0)
-    """The upper end of its way."""
+    """Sequence ratios are clipped above at 1 + high. In a mode that moves a bound, high is also the most that it
+    becomes."""
 
 
 class GspoScheduleClip(ScheduleClip):
     """A ramp on GSPO's scale."""
 
     low: float = Field(default=3e-4, gt=0, lt=1)
-    """The lower bound, and where the ramp starts unless said otherwise."""
+    """Sequence ratios are clipped below at 1 - low. In a mode that moves a bound, low is also the least that it
+    becomes."""
     high: float = Field(default=4e-4, gt=0)
-    """Where the ramp ends unless said otherwise."""
+    """Sequence ratios are clipped above at 1 + high. In a mode that moves a bound, high is also the most that it
+    becomes."""
 
 
 class PpoClip(AsymmetricClip):
     """The same fixed bound on both sides, as before DAPO."""
 
     high: float = Field(default=0.20, gt=0)
-    """The ratio is clipped above at 1 + high."""
+    """Ratios are clipped above at 1 + high."""
 
 
 class CispoClip(AsymmetricClip):
     """Bounds of CISPO's importance weight (arXiv 2506.13585)."""
 
     low: float = Field(default=1.0, gt=0, le=1)
-    """The weight is clipped below at 1 - low; 1.0 is no bound, as in the paper."""
+    """The weight is clipped below at 1 - low; 1.0 sets no bound, as in the paper."""
     high: float = Field(default=4.0, gt=0)
     """The weight is clipped above at 1 + high; 4.0 is the upper bound of 5 that others write."""
 
@@ -153,7 +163,7 @@ class Dapo(Section):
     dual_clip: float | None = Field(default=None, gt=1)
     """Upper bound on the loss of tokens with a negative advantage, as a multiple of the advantage; null is off."""
     normalize_std: bool = True
-    """Divide advantages by the standard deviation of their group (false is Dr. GRPO's choice)."""
+    """Divide advantages by the standard deviation of their group."""
 
 
 class Gspo(Section):
@@ -162,7 +172,7 @@ class Gspo(Section):
     name: Literal["gspo"] = "gspo"
     """The algorithm."""
     clip: GspoClip = GspoAdaptiveClip()
-    """The clip range of the sequence ratio, two orders of magnitude below that of a token's."""
+    """The clip range of the sequence ratio, about a hundredth of the range of a token's ratio."""
     normalize_std: bool = True
     """Divide advantages by the standard deviation of their group."""
 
@@ -173,7 +183,7 @@ class GspoToken(Section):
     name: Literal["gspo_token"] = "gspo_token"
     """The algorithm."""
     clip: GspoClip = GspoAdaptiveClip()
-    """The clip range of the sequence ratio."""
+    """The clip range of the sequence ratio, about a hundredth of the range of a token's ratio."""
     normalize_std: bool = True
     """Divide advantages by the standard deviation of their group."""
 
@@ -219,7 +229,7 @@ class Sapo(Section):
     tau_pos: float = Field(default=1.0, gt=0)
     """How fast the gradient fades with the ratio where the advantage is positive."""
     tau_neg: float = Field(default=1.05, gt=0)
-    """The same where it is negative."""
+    """How fast the gradient fades with the ratio where the advantage is negative."""
     normalize_std: bool = True
     """Divide advantages by the standard deviation of their group."""
 
@@ -244,7 +254,7 @@ class TokenTis(Section):
 
 
 class IcePop(Section):
-    """Token weights k_t inside a range, 0 outside (arXiv 2510.18855): what both sides disagree on teaches nothing."""
+    """Weight k_t inside a range and 0 outside (arXiv 2510.18855): tokens on which both sides disagree are left out."""
 
     kind: Literal["icepop"] = "icepop"
     """The correction."""
@@ -255,7 +265,7 @@ class IcePop(Section):
 
 
 class SequenceMask(Section):
-    """Drops responses whose product of k_t leaves a range; long ones do so from rounding alone."""
+    """Leaves out responses whose product of k_t is outside a range. Rounding alone takes long responses outside."""
 
     kind: Literal["sequence_mask"] = "sequence_mask"
     """The correction."""
@@ -266,7 +276,7 @@ class SequenceMask(Section):
 
 
 class GeometricMask(Section):
-    """Drops responses whose geometric mean of k_t leaves a range; independent of length."""
+    """Leaves out responses whose geometric mean of k_t is outside a range; this does not depend on their length."""
 
     kind: Literal["geometric_mask"] = "geometric_mask"
     """The correction."""
@@ -283,18 +293,19 @@ Correction = Annotated[
 
 
 class MismatchConfig(Section):
-    """What is done about the engine's and the learner's log-probabilities differing (k_t is their ratio per token)."""
+    """What happens where engine and learner give a token different probabilities; k_t is the learner's (of the old
+    policy) divided by the engine's."""
 
     correction: Correction = TokenTis()
-    """Importance weights that correct the difference. Default with GSPO: `icepop`, since a token's weight would move a
-    response further than GSPO's clip lets the policy move it."""
+    """The importance weights that correct the difference. Default with GSPO: `icepop`, since a token's weight would
+    move a response further than GSPO's clip lets the policy move it."""
     veto_below: float | None = Field(default=None, gt=0, lt=1)
-    """Drop a response with any k_t below this (1e-4 is common); null is off."""
+    """Leave out a response with any k_t below this (1e-4 is common); null leaves none out."""
     max_abs_dlogp: float | None = Field(default=None, gt=0)
-    """Stop, before learning from them, when any token's log-probabilities differ by more nats; null only measures."""
+    """Stop before learning from an update when the log-probabilities of any token differ by more; null never stops."""
     max_k3: float | None = Field(default=None, gt=0)
-    """Stop when the mean KL between engine and learner is more nats per token; null only measures (bfloat16: below
-    1e-3 is usual for dense models, a few 1e-3 for experts)."""
+    """Stop before learning from an update when the mean KL between engine and learner is more; null never stops.
+    Usual values in bfloat16: below 1e-3 for dense models, a few 1e-3 for experts."""
     action: Literal["stop", "pause"] = "stop"
     """`stop` leaves the last checkpoint as it is, `pause` saves one first; either way a diagnosis is printed and the
     same command resumes."""

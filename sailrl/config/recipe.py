@@ -21,15 +21,15 @@ Stage = Annotated[RlvrConfig | SftConfig | FilterConfig | FuseConfig | EvaluateC
 
 
 class RecipeConfig(JobConfig):
-    """Stages in a row. `${longcot.model}` in a stage is the model that the earlier stage `longcot` has made."""
+    """Runs jobs one after another. `${longcot.model}` in a stage is the model that the earlier stage `longcot` made."""
 
     kind: Literal["recipe"]
     """The job."""
     services: dict[str, Plugin] = Field(default_factory=dict)
-    """Servers that run as long as the recipe (a judge), each a context manager that gives its address; `${judge.url}`
-    stands for it."""
+    """Servers that run as long as the recipe, for example a judge. Each is a context manager that gives its address,
+    which a stage writes as `${judge.url}`."""
     stages: dict[str, Stage] = Field(min_length=1)
-    """The jobs, in order, by the name of their folder."""
+    """The jobs in their order, each by the name of its folder."""
 
 
 def _references_lead_back(config: RecipeConfig) -> Iterator[Complaint]:

@@ -24,11 +24,12 @@ class RewardsConfig(Section):
     parts: dict[str, RewardPart] = Field(min_length=1)
     """The rewards, by the name under which their scores appear."""
     combine: Plugin = Plugin(use="rewards.mix:Weighted")
-    """How the named scores become one reward."""
+    """How the scores of a response become one reward."""
     accuracy: str | None = None
-    """The part whose value is the accuracy that dynamic sampling and evaluation use; default: the first part."""
+    """The part whose value is the accuracy in dynamic sampling and evaluation; null is the first part."""
     deadline_s: float = Field(default=1.0, gt=0)
-    """Seconds one response may take in one CPU-bound reward before its worker is killed and replaced."""
+    """Longest time of one response in one CPU-bound reward. Then its worker is killed and replaced, and the score is
+    `timed_out`."""
     workers: int = Field(default=2, ge=1)
     """Worker processes for CPU-bound rewards."""
     max_unscored_rate: float = Field(default=0.1, ge=0, le=1)

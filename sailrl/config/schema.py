@@ -21,31 +21,33 @@ SAIL_INSTRUCTION = (
 
 
 class RunConfig(Section):
-    """Where a run lives and how it is repeated."""
+    """The run folder, the seed and restarts."""
 
     dir: str | None = None
     """The run folder; default `runs/<config name>`. A folder with a checkpoint is resumed."""
     seed: int = Field(default=0, ge=0)
     """Seeds the sampler, the engine and the learner."""
     max_restarts: int = Field(default=3, ge=0)
-    """How often the run starts again by itself from its last checkpoint when a learner rank dies."""
+    """How many times the run restarts from its last checkpoint when a learner rank dies, before it stops."""
     deterministic: bool = False
-    """Rollouts in fixed waves with a reseeded engine, so that a resumed run equals an uninterrupted one bit for bit.
-    Only with `rollout.max_staleness: 0`; else a resumed run starts anew what was being generated, and differs."""
+    """Generate in fixed waves and seed the engine before each, so that a resumed run equals an uninterrupted one bit
+    for bit. Needs `rollout.max_staleness: 0`."""
 
 
 class LoraConfig(Section):
-    """A low-rank addition to chosen weights is trained, the model itself rests. Engines get the merged weights."""
+    """Trains a low-rank addition to chosen weights and leaves the model itself as it is. Engines get the merged
+    weights."""
 
     rank: int = Field(default=16, ge=1)
     """Rank of the addition to each weight."""
     alpha: int = Field(default=32, ge=1)
-    """The addition counts alpha / rank times. No dropout: it would make the policy another one than the engine's."""
+    """The addition is multiplied by alpha / rank. There is no dropout, since the learner's policy would then differ
+    from the engine's."""
     target_modules: tuple[str, ...] = Field(
         default=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"), strict=False
     )
-    """Last names of the linear layers that get one. The default takes those of a dense Qwen's language model and
-    leaves a vision tower alone; a mixture of experts has the first four."""
+    """Last names of the linear layers that get an addition. The default names those of the language model of a dense
+    Qwen and none of its vision tower; a mixture of experts has the first four."""
 
 
 class ModelConfig(Section):
@@ -56,8 +58,9 @@ class ModelConfig(Section):
     build: Plugin | None = None
     """Instead of a path: code that writes a small model into a folder (the tiny demos)."""
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
-    """Precision of the forward pass, in the learner and in the engine; master weights stay float32. `float16` rounds an
-    eighth as much as `bfloat16` and ends at 65,504; RL alone has it, with a dynamic loss scale."""
+    """Precision of the forward pass in learner and engine; master weights are float32. `float16` has an eighth of the
+    rounding error of `bfloat16` and a largest number of 65,504. Only `kind: rlvr` supports it, with a dynamic loss
+    scale."""
     freeze: tuple[Literal["vision", "projector", "language_model"], ...] = Field(default=(), strict=False)
     """Parts that are not trained (the recipe trains all)."""
     lora: LoraConfig | None = None
@@ -84,7 +87,7 @@ class SourceConfig(Section):
 
 
 class PromptConfig(Section):
-    """How problems are put to the model."""
+    """How a problem becomes a prompt."""
 
     instruction: str = SAIL_INSTRUCTION
     """Appended to the user's turn after a line break; empty for none."""
@@ -97,48 +100,51 @@ class PromptConfig(Section):
     max_pixels: int | None = Field(default=None, ge=1)
     """Larger images are shrunk to this many pixels; null keeps the model's own limit."""
     frames_per_video: int = Field(default=16, ge=1)
-    """Most frames of a video that are shown, evenly spread; each is an image and counts as one for the engine."""
+    """Most frames of a video that the model sees, evenly spread. Each is an image and counts towards
+    `rollout.engine.images_per_prompt`."""
     on_long_prompt: Literal["drop", "error"] = "drop"
-    """What happens to a problem whose prompt is longer: left out and counted, or the run stops before it starts."""
+    """What happens to a problem with a longer prompt. `drop`: it is left out and counted. `error`: the run stops before
+    it starts."""
     on_bad_row: Literal["error", "skip"] = "error"
-    """What happens to a row that breaks a rule: the run stops before it starts, or the row is listed and left out."""
+    """What happens to a row that breaks a rule. `error`: the run stops before it starts. `skip`: the row is listed and
+    left out."""
 
 
 class DataConfig(PromptConfig):
-    """Problems and how they are put to the model."""
+    """The problems, and how they become prompts."""
 
     train: SourceConfig
     """Problems to learn from."""
     more: tuple[SourceConfig, ...] = Field(default=(), strict=False)
-    """Further problems to learn from (mixed-reward RL: general ones beside the hard cases of the RL before)."""
+    """Further problems to learn from, for example general ones besides hard STEM problems in mixed-reward RL."""
     eval: SourceConfig | None = None
-    """Held-out problems; without them no evaluation takes place."""
+    """Held-out problems; null evaluates nothing."""
 
 
 class BatchConfig(Section):
-    """The recipe's batch words. Everything else (prompts per episode, updates, micro-batches) is derived."""
+    """How much is collected and learned. Prompts per episode, updates and micro-batches are derived from it."""
 
     group_size: int = Field(default=8, ge=2)
     """Responses per prompt; at least 2, since advantages compare them (paper silent; 8 gives 256 prompts)."""
     rollouts_per_episode: int = Field(default=2048, ge=2)
     """Responses collected before learning. Default: 256 groups."""
     rollouts_per_update: int = Field(default=512, ge=1)
-    """Responses behind one optimizer step. Default: a quarter of the episode, or all of it where a quarter is not a
-    whole number of groups."""
+    """Responses in one optimizer step. Default: a quarter of the episode, or all of it where a quarter is not a whole
+    number of groups."""
     passes_per_episode: int = Field(default=2, ge=1)
-    """How often an episode's responses are gone over (2048 / 512 x 2 = the paper's 8 updates)."""
+    """How many times each response of an episode is learned from (2048 / 512 x 2 = the paper's 8 updates)."""
     episodes: int = Field(default=100, ge=1)
     """Length of the run."""
 
 
 class DynamicSampling(Section):
-    """DAPO's dynamic sampling: groups whose accuracy is all equal teach nothing and are replaced."""
+    """DAPO's dynamic sampling: a group whose responses all have the same accuracy gives no gradient and is replaced."""
 
     enabled: bool = True
     """False keeps every fully scored group."""
     oversample: float = Field(default=1.0, ge=1.0, le=8.0)
-    """The first wave asks for this many times the prompts an episode needs (verl's recipe: 3). With
-    `rollout.max_staleness` there are no waves: prompts for so many more episodes are always under way."""
+    """The first wave takes this many times the prompts that an episode needs (verl's recipe: 3). With
+    `rollout.max_staleness` above 0 there are no waves; it then sets how many prompts are in progress."""
     max_waves: int = Field(default=10, ge=1)
     """Waves of prompts (or as many one by one) tried before the episode is given up (verl: 10)."""
 
@@ -147,10 +153,10 @@ class EngineConfig(Section):
     """vLLM, one engine per rollout worker."""
 
     max_concurrent: int = Field(default=256, ge=1)
-    """Sequences decoded at the same time in one engine; vLLM itself lets them wait while its KV cache is full."""
+    """Sequences that one engine decodes at the same time. vLLM delays some of them while its KV cache is full."""
     gpu_memory_utilization: float = Field(default=0.85, gt=0, lt=1)
-    """Share of the GPU that the engine takes. Default with `placement: colocated`: 0.65, which leaves room for the
-    learner rank's state."""
+    """Share of the GPU's memory that the engine takes. Default with `placement: colocated`: 0.65, which leaves room for
+    the learner rank's state."""
     images_per_prompt: int = Field(default=16, ge=1)
     """Most images one prompt may have. Each frame of a video is one (`data.frames_per_video`)."""
     kv_cache_gib: float = Field(default=1.0, ge=1, multiple_of=1)
@@ -158,8 +164,8 @@ class EngineConfig(Section):
     tensor_parallel: int = Field(default=1, ge=1)
     """GPUs that share one engine."""
     enforce_eager: bool = False
-    """Nothing is compiled: no CUDA graphs, no inductor. An engine then starts sooner (on CPU in half the time) and, on
-    GPUs, computes more slowly."""
+    """Compile nothing (no CUDA graphs, no inductor). An engine then starts sooner (on CPU in half the time) and
+    computes more slowly on GPUs."""
     start_timeout_s: float = Field(default=900.0, gt=0)
     """Deadline for an engine to start."""
 
@@ -180,9 +186,10 @@ class SamplingConfig(Section):
     engine: EngineConfig = EngineConfig()
     """The engine's own settings."""
     timeout_s: float = Field(default=1800.0, gt=0)
-    """Deadline of a worker for one group, or for its share of a wave when deterministic; a late one is replaced."""
+    """Deadline of a worker for one group, or for its share of a wave with `run.deterministic`. A worker that misses it
+    is replaced."""
     max_restarts: int = Field(default=3, ge=0)
-    """How often each worker may die and be replaced between two publishes, before the run stops."""
+    """How many times each worker is replaced between two publishes, before the run stops."""
 
 
 class RolloutConfig(SamplingConfig):
@@ -191,8 +198,9 @@ class RolloutConfig(SamplingConfig):
     workers: int = Field(default=1, ge=1)
     """Ray actors, each with its own engine. Default with `placement: colocated`: as many as `learner.ranks`."""
     max_staleness: int = Field(default=0, ge=0)
-    """Versions that the weights may have moved on since a response's first token when it is learned from. 0: generate,
-    then learn. More: generation goes on meanwhile, new weights take over in mid-response, older groups are dropped."""
+    """Largest number of versions between the weights that sampled a response's first token and those that learn from
+    it. 0: generate, then learn. More: generation goes on while the learner learns, new weights are used within a
+    response, and groups that are too old are dropped."""
     dynamic_sampling: DynamicSampling = DynamicSampling()
     """Which groups are admitted to an episode."""
 
@@ -201,13 +209,13 @@ class LearnerConfig(Section):
     """Optimizer and memory of the learner."""
 
     ranks: int = Field(default=1, ge=1)
-    """Processes (GPUs) that share the learning: each keeps a part of weights, gradients and optimizer (FSDP2)."""
+    """Learner processes, one per GPU. Each holds a part of weights, gradients and optimizer state (FSDP2)."""
     shard_ranks: int | None = Field(default=None, ge=2)
-    """Ranks that share one copy of the weights; groups of so many hold copies and sum their gradients (hybrid sharding:
-    write the number of GPUs of a node). Default: all ranks share one."""
+    """Ranks that share one copy of the weights (hybrid sharding: write the GPUs of a node). Null: all ranks share
+    one."""
     offload: Literal["none", "optimizer"] = "none"
-    """`optimizer` keeps master weights, gradients and Adam's moments in host memory and steps there: 16 bytes per
-    parameter less on the GPUs, a slower step. Changes nothing on a CPU."""
+    """`optimizer` keeps master weights, gradients and Adam's moments in host memory and does the step there: 16 bytes
+    per parameter less on the GPUs, and a slower step. No effect on a CPU."""
     learning_rate: float = Field(default=1e-6, gt=0)
     """Peak learning rate."""
     warmup_updates: int = Field(default=0, ge=0)
@@ -219,22 +227,24 @@ class LearnerConfig(Section):
     grad_clip: float = Field(default=1.0, gt=0)
     """Largest global gradient norm."""
     max_tokens_per_microbatch: int = Field(default=20480, ge=1)
-    """Token budget of one forward and backward pass over packed samples, in which a prompt counts once, and an eighth
-    for every further response to it; it never changes the gradient. At least the longest prompt and response together
+    """Token budget of one forward and backward pass over packed samples. A prompt counts once, and an eighth for each
+    further response to it. The gradient does not depend on it. At least the longest prompt and response together
     (16384 + 4096). Default: that sum, where it is larger than 20480."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, a third more compute."""
     router_float32: bool = True
-    """Experts: score them in float32 whatever the model's precision, so that rounding does not choose."""
+    """Experts: compute the router's scores in float32 whatever `model.dtype` is, so that rounding does not change which
+    experts are chosen."""
     router_aux_coef: float = Field(default=0.0, ge=0)
-    """Experts: weight of the load-balancing loss, over the load of the whole update and all ranks (1e-3 is common; off
-    in RL). Costs one more forward pass per update, which counts the load."""
+    """Experts: weight of the load-balancing loss over the load of the whole update and all ranks; 0 is off (1e-3 is
+    common in pre-training). Above 0 it needs one more forward pass per update to count the load."""
     routing_replay: Literal["none", "r2", "r3"] = "none"
-    """Experts: `r2` uses in every update those that the old policy chose; `r3` (arXiv 2510.11370) those that the engine
-    chose, in the old policy too, and needs engines on GPUs. Token-level ratios need one of them, GSPO does not."""
+    """Experts: which ones an update uses. `r2`: those that the old policy chose. `r3` (arXiv 2510.11370): those that
+    the engine chose, for the old policy too; it needs engines on GPUs. Token-level ratios need one of the two, GSPO
+    does not."""
     threads: int | None = Field(default=None, ge=1)
-    """CPU threads of a rank; by default the ranks share all cores. With `rollout.max_staleness` on a machine without a
-    GPU leave some to the engines, which take all but one."""
+    """CPU threads of a rank; null divides all cores among the ranks. With `rollout.max_staleness` on a machine without
+    a GPU, leave some cores to the engines, which use all but one."""
     timeout_s: float = Field(default=1800.0, gt=0)
     """Deadline for one update."""
 
@@ -243,14 +253,14 @@ _TOLERANCE = {"float32": 1e-4, "float16": 0.02, "bfloat16": 0.1}
 
 
 class SyncConfig(Section):
-    """How new weights reach the engines, and how that is proved."""
+    """How new weights get to the engines, and how that is checked."""
 
     method: Literal["disk", "nccl", "ipc"] = "disk"
-    """`disk`: through a folder in shared memory; works wherever all is on one machine. `nccl`: vLLM's broadcast, for
-    `placement: split`. `ipc`: vLLM's transfer inside a GPU, for `placement: colocated`."""
+    """`disk`: through a folder in shared memory, on one machine. `nccl`: vLLM's broadcast, for `placement: split`.
+    `ipc`: vLLM's transfer within a GPU, for `placement: colocated`."""
     probe_tolerance: float = Field(default=1e-4, gt=0)
-    """After each publish the engine's log-probabilities of fixed prompts must agree with the learner's to this many
-    nats. Default: 1e-4 in float32, 0.02 in float16, 0.1 in bfloat16."""
+    """Largest difference between the log-probabilities that engine and learner give to fixed prompts after each
+    publish. Default: 1e-4 in float32, 0.02 in float16, 0.1 in bfloat16."""
     timeout_s: float = Field(default=300.0, gt=0)
     """Deadline for each part of a publish."""
 
@@ -261,11 +271,11 @@ class CheckpointConfig(Section):
     every_episodes: int = Field(default=10, ge=1)
     """Episodes between checkpoints; the last episode always gets one."""
     keep: int = Field(default=2, ge=1)
-    """Older checkpoints beyond this many are removed."""
+    """Checkpoints that are kept; older ones are removed."""
 
 
 class EvalConfig(Section):
-    """Accuracy on held-out problems, before the first update, every so often, and after the last."""
+    """Accuracy on held-out problems, before the first update, in between, and after the last."""
 
     every_episodes: int = Field(default=10, ge=1)
     """Episodes between evaluations."""
@@ -280,22 +290,22 @@ class WarmStartConfig(Section):
     computes in float32, since supervised stages do not scale their loss."""
 
     data: SourceConfig
-    """Problems with the text to imitate under `meta.response`."""
+    """Problems with the text to imitate in `meta.response`."""
     steps: int = Field(ge=1)
     """Optimizer steps."""
     rows_per_step: int = Field(default=64, ge=1)
-    """Rows behind one step."""
+    """Rows in one optimizer step."""
     learning_rate: float = Field(default=2e-3, gt=0)
     """Constant learning rate."""
 
 
 class JobConfig(Section):
-    """What every kind of job has."""
+    """The keys that every kind of job has."""
 
     kind: str
     """The job."""
     run: RunConfig = RunConfig()
-    """Where it lives."""
+    """The run folder, the seed and restarts."""
 
 
 class RlvrConfig(JobConfig):
@@ -305,31 +315,32 @@ class RlvrConfig(JobConfig):
     """The job."""
     placement: Literal["split", "colocated"] = "split"
     """`split`: engines and learner ranks have GPUs of their own. `colocated`: rank i and engine i share a GPU and take
-    turns; the engine sleeps while the rank learns, and gpu_memory_utilization leaves room for the rank's state."""
+    turns. The engine frees its memory while the rank learns; `rollout.engine.gpu_memory_utilization` must leave room
+    for the state that the rank keeps."""
     model: ModelConfig
     """The policy."""
     warm_start: WarmStartConfig | None = None
-    """A supervised stage before it."""
+    """A short supervised stage before the first episode; null does without."""
     data: DataConfig
     """The problems."""
     rewards: RewardsConfig
-    """What is rewarded."""
+    """What scores the responses."""
     batch: BatchConfig = BatchConfig()
-    """How much per episode and update."""
+    """How much is collected per episode and learned per update."""
     rollout: RolloutConfig = RolloutConfig()
     """How responses are sampled."""
     algorithm: Algorithm = Dapo()
-    """The loss."""
+    """The loss and its clip range."""
     mismatch: MismatchConfig = MismatchConfig()
-    """Engine against learner."""
+    """What happens where engine and learner give a token different probabilities."""
     learner: LearnerConfig = LearnerConfig()
-    """The optimizer."""
+    """Optimizer, memory and processes of the learner."""
     sync: SyncConfig = SyncConfig()
-    """Weights from learner to engines."""
+    """How new weights get to the engines."""
     checkpoint: CheckpointConfig = CheckpointConfig()
     """When state is saved."""
     eval: EvalConfig = EvalConfig()
-    """When held-out problems are tried."""
+    """When and how held-out problems are evaluated."""
 
     @model_validator(mode="wrap")
     @classmethod

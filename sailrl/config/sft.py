@@ -19,55 +19,55 @@ class SftData(PromptConfig):
     train: SourceConfig
     """The rows."""
     steps: dict[str, Plugin] = Field(default_factory=dict)
-    """Filters that every row passes, in this order (`data_filters.tags:NormaliseTags`, ...)."""
+    """Filters by name, applied to every row in this order (`data_filters.tags:NormaliseTags`, ...)."""
     balance: Plugin | None = None
-    """Evens out the lengths of what is left (`data_filters.length:BalanceLengths`)."""
+    """Balances the lengths of the rows that are left (`data_filters.length:BalanceLengths`); null keeps them all."""
     max_tokens: int = Field(default=20480, ge=2)
-    """Longest prompt and response together, image tokens included. A longer row is treated like a prompt that is too
-    long; nothing is cut."""
+    """Longest prompt and response together, image tokens included. `on_long_prompt` applies to a longer row; nothing is
+    cut."""
 
 
 class LrSearch(Section):
-    """AdaLRS (arXiv 2506.13274): tries higher learning rates while the stage goes on, and keeps one when the loss falls
-    faster; else weights and optimizer go back, for which a copy of both is kept (12 bytes per trained parameter).
-    SAIL-VL2 uses it in pre-training only, and finds that it does not help with instruction data (3.2.3)."""
+    """AdaLRS (arXiv 2506.13274): tries higher learning rates during the stage and keeps one when the loss falls faster.
+    Otherwise weights and optimizer state are restored from a copy (12 bytes per trained parameter). SAIL-VL2 uses it in
+    pre-training only, and finds that it does not help with instruction data (3.2.3)."""
 
     window_steps: int = Field(ge=2)
     """Steps over which the slope of the loss is measured (paper silent)."""
     margin: float = Field(default=0.0, ge=0)
     """Error of a slope in nats per step; slopes must differ by more than twice this (paper silent)."""
     up: float = Field(default=3.0, gt=1)
-    """A higher rate is this many times the present one (the paper's 6.75e-4 is 2e-4 times 3/2 three times)."""
+    """The next higher rate is the current one times this (the paper's 6.75e-4 is 2e-4 times 3/2 three times)."""
     down: float = Field(default=2.0, gt=1)
-    """A rate that was too high is followed by the one before divided by this."""
+    """After a rate that was too high, the rate is the one before it divided by this."""
     decay: float = Field(default=0.99, gt=0, lt=1)
-    """Both shrink towards 1 by this factor with every round."""
+    """`up` and `down` move towards 1 by this factor in every round."""
     first_share: float = Field(default=0.1, ge=0, lt=1)
-    """Share of the stage before the search begins."""
+    """Share of the stage's steps before the search begins."""
     last_share: float = Field(default=0.4, gt=0, le=1)
-    """Share of the stage at which it ends."""
+    """Share of the stage's steps at which the search ends."""
 
 
 class SftTraining(Section):
-    """How the rows are learned."""
+    """Optimizer, length and memory of a supervised stage."""
 
     rows_per_step: int = Field(default=1024, ge=1)
-    """Rows behind one optimizer step. The last step of an epoch takes what is left."""
+    """Rows in one optimizer step. The last step of an epoch has those that are left."""
     epochs: int = Field(default=1, ge=1)
-    """How often all rows are gone over."""
+    """How many times all rows are learned from."""
     steps: int | None = Field(default=None, ge=1)
     """Optimizer steps, instead of whole epochs."""
     learning_rate: float = Field(default=1e-6, gt=0)
     """Peak learning rate."""
     schedule: Literal["cosine", "constant"] = "cosine"
-    """After the warm-up the rate falls to 0 along a cosine, or stays."""
+    """After the warm-up the rate falls to 0 along a cosine, or stays constant."""
     warmup_steps: int = Field(default=0, ge=0)
     """Steps over which the rate rises linearly (paper silent)."""
     lr_search: LrSearch | None = None
-    """Search for a better rate; the schedule is multiplied by what it finds."""
+    """Search for a better rate during the stage; null does not. The schedule is multiplied by the factor it finds."""
     loss_reduction: Literal["token_mean", "sample_sum"] = "token_mean"
-    """`token_mean` weighs every response token of a step alike, as trainers do. `sample_sum` is equation 3 to the
-    letter: the mean over rows of unnormalised sums, where a long chain outweighs a short answer by its length."""
+    """`token_mean` gives every response token of a step the same weight, as most trainers do. `sample_sum` is equation
+    3 as written: the mean over rows of the sum over their tokens, so a row counts in proportion to its length."""
     betas: tuple[float, float] = Field(default=(0.9, 0.999), strict=False)
     """AdamW's decay rates."""
     weight_decay: float = Field(default=0.0, ge=0)
@@ -75,8 +75,8 @@ class SftTraining(Section):
     grad_clip: float = Field(default=1.0, gt=0)
     """Largest global gradient norm."""
     max_tokens_per_microbatch: int = Field(default=20480, ge=1)
-    """Token budget of one forward and backward pass; samples share it unpadded, and it never changes the gradient.
-    Default: `data.max_tokens`, where it is larger than 20480."""
+    """Token budget of one forward and backward pass over packed samples. The gradient does not depend on it. Default:
+    `data.max_tokens`, where it is larger than 20480."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, a third more compute."""
 
@@ -87,7 +87,7 @@ class SftCheckpoints(Section):
     every_steps: int = Field(default=100, ge=1)
     """Steps between checkpoints."""
     keep: int = Field(default=1, ge=1)
-    """Older checkpoints beyond this many are removed."""
+    """Checkpoints that are kept; older ones are removed."""
 
 
 class SftConfig(JobConfig):
@@ -96,11 +96,12 @@ class SftConfig(JobConfig):
     kind: Literal["sft"]
     """The job."""
     model: ModelConfig
-    """What is trained; the result lies in `model/` of the run folder, an adapter (`model.lora`) merged into it."""
+    """The model to train. The result is written to `model/` of the run folder, with an adapter (`model.lora`) merged
+    into it."""
     data: SftData
-    """What it imitates."""
+    """The rows to imitate."""
     training: SftTraining = SftTraining()
-    """How."""
+    """Optimizer, length and memory of the stage."""
     checkpoint: SftCheckpoints = SftCheckpoints()
     """When state is saved."""
 

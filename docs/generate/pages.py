@@ -1,0 +1,19 @@
+"""Every generated file under ``docs/``, by its name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from docs.generate.config_page import config_page
+from sailrl.commands.schema import schema_text
+from sailrl.config.kinds import KINDS
+
+DOCS = Path(__file__).resolve().parents[1]
+
+
+def pages() -> dict[str, str]:
+    """The text of each file, by its path under ``docs/``."""
+    schemas = {kind: schema_text(kind) for kind in KINDS}
+    files = {f"schema/{kind}.json": text for kind, text in schemas.items()}
+    return files | {"config.md": config_page({kind: json.loads(text) for kind, text in schemas.items()})}
