@@ -13,6 +13,7 @@ from typing import Any
 from sailrl.config.evaluation import EvaluateConfig
 from sailrl.config.schema import ModelConfig
 from sailrl.data.images import FOLDER, ImageStore
+from sailrl.data.jsonl import AppendOnlyFile
 from sailrl.data.problems import load_problems
 from sailrl.data.processor import load_processor
 from sailrl.data.template import Template
@@ -20,7 +21,6 @@ from sailrl.launch.engines import EngineSpec, open_pool, score_rollout
 from sailrl.launch.fingerprint import digest, model_digest
 from sailrl.launch.placement import cluster, nodes, worker_places
 from sailrl.report.evals import EVALS, print_evals, read_evals
-from sailrl.report.jsonl import AppendOnlyFile
 from sailrl.report.progress import Progress, open_progress
 from sailrl.report.shown import counted, percent
 from sailrl.rollout.collect import check_unscored, sample_groups, wave_seed

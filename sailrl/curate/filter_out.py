@@ -15,7 +15,7 @@ from data_filters.rows import text_key
 from sailrl.config.filtering import FilterConfig
 from sailrl.curate.candidates import Dropped
 from sailrl.data.images import FOLDER, ImageStore
-from sailrl.data.rows import dump_line
+from sailrl.data.jsonl import dump_line
 from sailrl.errors import DataError
 from sailrl.report.filter_report import FilterReport
 

@@ -8,11 +8,10 @@ from typing import Any
 
 from data_filters.rows import Row, image_digest
 from sailrl.config.base import Plugin
-from sailrl.data.rows import dump_line
+from sailrl.data import jsonl
+from sailrl.data.jsonl import AppendOnlyFile, dump_line
 from sailrl.errors import DataError
 from sailrl.launch.fingerprint import digest
-from sailrl.report import jsonl
-from sailrl.report.jsonl import AppendOnlyFile
 
 FOLDER = "rewrites"
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from sailrl.config.filtering import FilterConfig
+from sailrl.data import jsonl
+from sailrl.data.jsonl import AppendOnlyFile
 from sailrl.launch.fingerprint import digest, model_digest
-from sailrl.report import jsonl
-from sailrl.report.jsonl import AppendOnlyFile
 from sailrl.scoring.resume import identity
 from sailrl.scoring.spec import ScoringSpec
 

@@ -1,9 +1,11 @@
-"""Writes Parquet from streamed rows. Parquet wants one type per column before the first row, rows come as they are."""
+"""Reads Parquet in small batches, and writes it from streamed rows: Parquet wants one type per column before the first
+row, rows come as they are."""
 
 from __future__ import annotations
 
 import itertools
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -11,10 +13,75 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sailrl.errors import DataError
+
 Row: TypeAlias = dict[str, Any]
 BATCH_ROWS = 1000
+"""Rows that are written at a time."""
+READ_ROWS, READ_BYTES = 256, 32 << 20
+"""Most rows and about as many bytes as are read at a time."""
 _MIXED = pa.field("mixed", pa.string(), metadata={"sailrl": "mixed"})
 """Type of a column whose values have no common type: text as it is, everything else as JSON."""
+
+
+def open_parquet(path: Path) -> pq.ParquetFile:
+    """The file, its footer read.
+
+    Raises:
+        DataError: it is no Parquet that can be read, or two of its columns have one name.
+    """
+    try:
+        # Without these pyarrow reads a whole row group ahead, which is often the whole file.
+        file = pq.ParquetFile(path, pre_buffer=False, buffer_size=1 << 20)
+        names = Counter(file.schema_arrow.names)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(f"cannot read {path} as Parquet: {_one_line(error)}.") from error
+    name, count = max(names.items(), key=lambda item: item[1], default=("", 0))
+    if count > 1:
+        raise DataError(f"{path} has {count} columns named {name!r}, but a row has one value per name. Rename them.")
+    return file
+
+
+def read_batches(path: Path, file: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
+    """All rows in batches of bounded size, so that memory holds a few rows however large a picture is.
+
+    Raises:
+        DataError: a part of the file is damaged.
+    """
+    done = 0
+    try:
+        for group in range(file.metadata.num_row_groups):
+            for batch in _group_batches(file, group):
+                yield batch
+                done += len(batch)
+    except (OSError, pa.ArrowException) as error:
+        raise DataError(
+            f"cannot read {path} as Parquet behind row {done}: {_one_line(error)}. Copy or download it again."
+        ) from error
+
+
+def _group_batches(file: pq.ParquetFile, group: int) -> Iterator[pa.RecordBatch]:
+    about = file.metadata.row_group(group)
+    size = max(1, min(READ_ROWS, READ_BYTES * about.num_rows // max(1, about.total_byte_size)))
+    done = 0
+    while done < about.num_rows:
+        read = 0
+        try:
+            for batch in file.iter_batches(batch_size=size, row_groups=[group], use_threads=False):
+                new = batch.slice(max(0, done - read))
+                read += len(batch)
+                if len(new):
+                    yield new
+                    done += len(new)
+        except pa.ArrowNotImplementedError:
+            # More than 2 GiB in a nested column of one batch: a value that is stored once and stands in many rows.
+            if size == 1:
+                raise
+            size = max(1, size // 8)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()).rstrip(".")
 
 
 def write_parquet(path: Path, rows: Callable[[], Iterable[Row]], known: pa.Schema | None = None) -> None:
@@ -48,14 +115,15 @@ def write_parquet(path: Path, rows: Callable[[], Iterable[Row]], known: pa.Schem
 
 def add_columns(source: Path, target: Path, rows: Iterator[Mapping[str, Any]], added: pa.Schema) -> None:
     """Copies a Parquet file, types and all, with the columns of ``added`` behind its own: one of ``rows`` per row."""
-    with pq.ParquetFile(source) as file:
+    with open_parquet(source) as file:
         kept = [field for field in file.schema_arrow if field.name not in added.names]
         schema = pa.schema([*kept, *added])
         with pq.ParquetWriter(target, schema) as writer:
-            for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=[field.name for field in kept]):
+            for batch in read_batches(source, file):
                 extra = list(itertools.islice(rows, len(batch)))
-                columns = [pa.array([row.get(field.name) for row in extra], type=field.type) for field in added]
-                writer.write_table(pa.Table.from_arrays([*batch.columns, *columns], schema=schema))
+                old = [batch.column(field.name) for field in kept]
+                new = [pa.array([row.get(field.name) for row in extra], type=field.type) for field in added]
+                writer.write_table(pa.Table.from_arrays([*old, *new], schema=schema))
 
 
 def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:

@@ -1,18 +1,18 @@
 """Rows in files: JSONL and Parquet, streamed both ways, with line numbers and with bad rows as values.
 
-Reading never loads a file as a whole, so memory does not grow with the number of rows. What is written is valid JSON
-even where Python's values are not (NaN, lone surrogates, bytes).
+Reading never loads a file as a whole, so memory does not grow with the number of rows.
 """
 
 from __future__ import annotations
 
-import base64
-import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal, TypeAlias
 
+from sailrl.data.jsonl import count_lines, dump_line, last_line_end, parse_line
+from sailrl.data.kinds import refuse_other_kinds
 from sailrl.errors import DataError
 
 Row: TypeAlias = dict[str, Any]
@@ -47,8 +47,12 @@ def read_rows(path: str | Path) -> Iterator[tuple[int, Row | BadRow]]:
     path = Path(path)
     if not path.is_file():
         raise DataError(f"there is no file {path}." if not path.exists() else f"{path} is not a file.")
-    if file_format(path) == ".parquet":
-        return _read_parquet(_open_parquet(path))
+    kind = file_format(path)
+    refuse_other_kinds(path, kind)
+    if kind == ".parquet":
+        from sailrl.data.parquet import open_parquet
+
+        return _read_parquet(path, open_parquet(path))
     try:
         file = path.open("rb")
     except OSError as error:
@@ -75,46 +79,10 @@ def file_format(path: Path) -> str:
 def count_rows(path: Path) -> int:
     """Rows of a file without parsing them (for progress bars; blank lines in JSONL count)."""
     if file_format(path) == ".parquet":
-        return int(_open_parquet(path).metadata.num_rows)
-    lines, last = 0, b"\n"
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            lines += block.count(b"\n")
-            last = block[-1:]
-    return lines + (last != b"\n")
+        from sailrl.data.parquet import open_parquet
 
-
-def parse_line(text: bytes) -> tuple[Row | None, str, str]:
-    """``(row, "", "")``, or ``(None, rule, detail)`` for a line that is no row."""
-    try:
-        value = json.loads(text.decode("utf-8").removeprefix("\ufeff"))
-    except UnicodeDecodeError as error:
-        return None, "not_utf8", f"not UTF-8 ({error.reason} at byte {error.start})"
-    except json.JSONDecodeError as error:
-        return None, "not_json", f"not JSON ({error.msg} at character {error.pos})"
-    except (ValueError, RecursionError) as error:  # a number of 5,000 digits, brackets 10,000 deep
-        return None, "not_json", f"not usable JSON ({type(error).__name__})"
-    if not isinstance(value, dict):
-        return None, "not_an_object", f"a JSON {type(value).__name__}, not an object"
-    return value, "", ""
-
-
-def dump_line(row: Mapping[str, Any]) -> bytes:
-    """One line of valid JSON, in UTF-8: NaN and infinities become null, lone surrogates are escaped, bytes become
-    base64, dates and decimals text.
-
-    Raises:
-        RecursionError: the row is nested as deep as Python can read but no longer write.
-    """
-    try:
-        text = _dumps(row, allow_nan=False)
-    except ValueError:
-        row = json.loads(_dumps(row), parse_constant=lambda _: None)
-        text = _dumps(row)
-    try:
-        return text.encode("utf-8") + b"\n"
-    except UnicodeEncodeError:
-        return _dumps(row, ensure_ascii=True).encode("ascii") + b"\n"
+        return int(open_parquet(path).metadata.num_rows)
+    return count_lines(path)
 
 
 class RowWriter:
@@ -143,9 +111,9 @@ class RowWriter:
         except OSError as error:
             raise DataError(f"cannot write {self.lines}: {error.strerror}.") from error
         if resume:
-            self.rows_kept, end = _complete_lines(self._file)
-            self._file.seek(end)
-            self._file.truncate()
+            self._file.truncate(last_line_end(self._file.fileno(), self._file.seek(0, os.SEEK_END)))
+            self._file.seek(0, os.SEEK_END)
+            self.rows_kept = count_lines(self.lines)
 
     def write(self, row: Mapping[str, Any]) -> None:
         """Adds one row. Parquet from here keeps bytes only as base64 text."""
@@ -173,44 +141,17 @@ def _read_jsonl(path: Path, file: IO[bytes]) -> Iterator[tuple[int, Row | BadRow
             yield line, row if row is not None else BadRow(path, line, rule, detail)
 
 
-def _open_parquet(path: Path) -> Any:
-    import pyarrow
-    import pyarrow.parquet
+def _read_parquet(path: Path, file: Any) -> Iterator[tuple[int, Row | BadRow]]:
+    from sailrl.data.parquet import read_batches
 
-    try:
-        return pyarrow.parquet.ParquetFile(path)
-    except (OSError, pyarrow.ArrowException) as error:
-        raise DataError(f"cannot read {path} as Parquet: {error}.") from error
-
-
-def _read_parquet(file: Any) -> Iterator[tuple[int, Row | BadRow]]:
     with file:
-        line = 0
-        for batch in file.iter_batches(batch_size=256):
+        done = 0
+        for batch in read_batches(path, file):
             for row in batch.to_pylist():
-                yield (line := line + 1), row
+                yield (done := done + 1), row
 
 
 def _find_types(lines: Path, target: Path) -> None:
     from sailrl.data.parquet import write_parquet
 
     write_parquet(target, lambda: (row for _, row in good_rows(lines)))
-
-
-def _complete_lines(file: IO[bytes]) -> tuple[int, int]:
-    """Number of lines that end with a line break, and the byte behind the last of them."""
-    lines = end = position = 0
-    while block := file.read(1 << 20):
-        if breaks := block.count(b"\n"):
-            lines += breaks
-            end = position + block.rindex(b"\n") + 1
-        position += len(block)
-    return lines, end
-
-
-def _dumps(row: Mapping[str, Any], *, ensure_ascii: bool = False, allow_nan: bool = True) -> str:
-    return json.dumps(row, ensure_ascii=ensure_ascii, allow_nan=allow_nan, default=_plain)
-
-
-def _plain(value: Any) -> Any:
-    return base64.b64encode(value).decode("ascii") if isinstance(value, bytes) else str(value)

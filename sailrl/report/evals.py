@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from sailrl.report import jsonl
+from sailrl.data import jsonl
 from sailrl.report.safe_text import safe
 from sailrl.report.shown import percent
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sailrl.report.jsonl import AppendOnlyFile
+from sailrl.data.jsonl import AppendOnlyFile
 from sailrl.report.tensorboard import EventFile
 
 METRICS_FILE = "metrics.jsonl"

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sailrl.data import jsonl
 from sailrl.errors import DataError
-from sailrl.report import jsonl
 from sailrl.report.traces import ROLLOUTS_FILE
 
 Item = TypeVar("Item")

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sailrl.data import jsonl
 from sailrl.errors import DataError
-from sailrl.report import jsonl
 from sailrl.report.metrics import METRICS_FILE
 
 

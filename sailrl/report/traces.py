@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sailrl.report.jsonl import AppendOnlyFile
+from sailrl.data.jsonl import AppendOnlyFile
 from sailrl.types import Group, Message, Problem, Rollout
 
 ROLLOUTS_FILE = "rollouts.jsonl"

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from sailrl.report.jsonl import read
+from sailrl.data.jsonl import read
 from sailrl.report.metrics import RLVR_KEYS, MetricsLog
 
 

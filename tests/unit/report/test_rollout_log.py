@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from sailrl.report.jsonl import read
+from sailrl.data.jsonl import read
 from sailrl.report.traces import RolloutLog, prompt_text
 from sailrl.types import Completion, Group, Problem, Prompt, Rollout, Score
 

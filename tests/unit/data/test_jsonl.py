@@ -9,8 +9,8 @@ from types import MappingProxyType
 
 import pytest
 
+from sailrl.data.jsonl import SCAN_BYTES, AppendOnlyFile, dump_line, read, read_run
 from sailrl.errors import DataError
-from sailrl.report.jsonl import SCAN_BYTES, AppendOnlyFile, encode, read, read_run
 
 
 def records(path: Path) -> list[dict]:
@@ -83,7 +83,7 @@ def test_a_disk_that_fills_in_the_middle_of_a_line_leaves_whole_lines(tmp_path: 
     "text", ["line\nbreak", "\u2028", "\x00\x1b[31m", "half \ud83d an emoji", '"quoted" \\ud800', "中文 😀"]
 )
 def test_any_text_is_one_line_of_valid_json_and_comes_back_the_same(text: str) -> None:
-    line = encode({"text": text})
+    line = dump_line({"text": text})
     assert line.count(b"\n") == 1
     assert json.loads(line.decode("utf-8"))["text"] == text
 
@@ -93,14 +93,14 @@ def test_numbers_that_json_does_not_know_become_null_at_any_depth(value: object)
     def refuse(constant: str) -> None:
         raise AssertionError(f"{constant} is not JSON")
 
-    assert json.loads(encode({"v": value}), parse_constant=refuse) != {}
-    assert b"null" in encode({"v": value})
+    assert json.loads(dump_line({"v": value}), parse_constant=refuse) != {}
+    assert b"null" in dump_line({"v": value})
     assert "NaN" in json.dumps(float("nan"))  # what the standard library would have written
 
 
 @pytest.mark.parametrize(("beside", "written"), [(0.5, 0.5), (float("nan"), None)])
 def test_an_object_of_any_kind_stays_one(beside: float, written: float | None) -> None:
-    line = encode({"meta": MappingProxyType({"a": [1]}), "other": beside, "path": Path("x")})
+    line = dump_line({"meta": MappingProxyType({"a": [1]}), "other": beside, "path": Path("x")})
     assert json.loads(line) == {"meta": {"a": [1]}, "other": written, "path": "x"}
 
 

@@ -1,18 +1,24 @@
 from __future__ import annotations
 
+import bz2
 import datetime
+import gzip
 import json
+import lzma
 import math
 import tracemalloc
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sailrl.data.parquet import add_columns
-from sailrl.data.rows import BadRow, RowWriter, count_rows, dump_line, good_rows, read_rows
+from sailrl.data.jsonl import dump_line
+from sailrl.data.parquet import add_columns, open_parquet, read_batches
+from sailrl.data.rows import BadRow, RowWriter, count_rows, good_rows, read_rows
 from sailrl.errors import DataError
 
 
@@ -174,3 +180,86 @@ def test_reading_and_writing_take_memory_for_a_row_and_not_for_the_file(tmp_path
     assert peak < 2_000_000
     assert copy.read_bytes() == file.read_bytes()
     assert count_rows(copy) == 3000
+
+
+ROW = b'{"prompt": "a", "answer": "1"}\n'
+OTHER_KINDS: list[tuple[str, bytes, str]] = [
+    ("x.jsonl", b"version https://git-lfs.github.com/spec/v1\noid sha256:4d4d\nsize 12\n", "Git LFS pointer.*lfs pull"),
+    ("x.parquet", b"version https://git-lfs.github.com/spec/v1\noid sha256:4d4d\nsize 12\n", "Git LFS pointer"),
+    ("x.jsonl", gzip.compress(ROW), "gzip"),
+    ("x.jsonl", bz2.compress(ROW), "bzip2"),
+    ("x.jsonl", lzma.compress(ROW), "xz"),
+    ("x.jsonl", ROW.decode().encode("utf-16"), "UTF-16"),
+    ("x.jsonl", ROW.decode().encode("utf-16-le"), "UTF-16"),
+    ("x.jsonl", ROW.decode().encode("utf-16-be"), "UTF-16"),
+    ("x.jsonl", json.dumps([{"prompt": "a"}], indent=1).encode(), "one JSON list.*jq -c"),
+    ("x.jsonl", json.dumps([{"prompt": "a"}, {"prompt": "b"}]).encode(), "one JSON list"),
+    ("x.jsonl", b"\xef\xbb\xbf" + json.dumps([{"prompt": "a" * 100_000}]).encode(), "one JSON list"),
+    ("x.jsonl", json.dumps({"prompt": "a"}, indent=2).encode(), "several lines"),
+    ("x.jsonl", b"PAR1\x00\x00", "Parquet file by its content"),
+    ("x.parquet", ROW, "JSON lines by its content"),
+    ("x.jsonl", b"\n <!DOCTYPE html><html>", "web page"),
+]
+
+
+@pytest.mark.parametrize(("name", "content", "says"), OTHER_KINDS, ids=[f"{k[0]} {k[2]}" for k in OTHER_KINDS])
+def test_a_file_of_another_kind_is_named_for_what_it_is(tmp_path: Path, name: str, content: bytes, says: str) -> None:
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(DataError, match=says):
+        read_rows(tmp_path / name)
+
+
+@pytest.mark.parametrize("first", [b"[1]", b'[{"a": 1}]', b"{", b"[[[[", b"\x00", b'"text"', b"<b>"])
+def test_a_first_line_that_is_no_row_costs_only_itself(tmp_path: Path, first: bytes) -> None:
+    (tmp_path / "x.jsonl").write_bytes(first + b"\n" + ROW)
+    (_, bad), (_, good) = read_rows(tmp_path / "x.jsonl")
+    assert isinstance(bad, BadRow)
+    assert good == {"prompt": "a", "answer": "1"}
+
+
+def test_a_damaged_parquet_file_is_refused_and_not_a_traceback(tmp_path: Path) -> None:
+    file = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"a": ["x" * 50] * 100}), file, compression="none")
+    content = bytearray(file.read_bytes())
+    content[4:60] = b"\xff" * 56
+    file.write_bytes(content)
+    with pytest.raises(DataError, match=r"cannot read .*x\.parquet as Parquet behind row 0"):
+        list(read_rows(file))
+
+
+def test_two_parquet_columns_of_one_name_are_refused(tmp_path: Path) -> None:
+    table = pa.Table.from_arrays([pa.array(["1"]), pa.array(["2"])], names=["answer", "answer"])
+    pq.write_table(table, tmp_path / "x.parquet")
+    with pytest.raises(DataError, match="2 columns named 'answer'"):
+        read_rows(tmp_path / "x.parquet")
+
+
+def test_large_values_are_read_a_few_rows_at_a_time(tmp_path: Path) -> None:
+    file = tmp_path / "x.parquet"
+    pq.write_table(pa.table({"image": [bytes([i]) * (4 << 20) for i in range(20)]}), file, compression="zstd")
+    with open_parquet(file) as opened:
+        sizes = [len(batch) for batch in read_batches(file, opened)]
+    assert sizes == [7, 7, 6]  # 32 MiB / 4 MiB, a little less for what each value takes besides its bytes
+    assert sum(1 for _ in read_rows(file)) == 20
+
+
+class _Chunked:
+    """A Parquet file whose nested column has too many bytes for batches of more than 30 rows, as pyarrow says it."""
+
+    def __init__(self, rows: int, most: int) -> None:
+        self._rows, self._most = rows, most
+        self.metadata = SimpleNamespace(num_row_groups=1, row_group=lambda _: self._about)
+        self._about = SimpleNamespace(num_rows=rows, total_byte_size=1000)
+
+    def iter_batches(self, *, batch_size: int, **_: Any) -> Iterator[pa.RecordBatch]:
+        for start in range(0, self._rows, batch_size):
+            if start > 0 and batch_size > self._most:
+                raise pa.ArrowNotImplementedError("Nested data conversions not implemented for chunked array outputs")
+            values = range(start, min(start + batch_size, self._rows))
+            yield pa.RecordBatch.from_arrays([pa.array(values)], names=["n"])
+
+
+@pytest.mark.parametrize("most", [30, 300])
+def test_a_batch_beyond_two_gib_is_read_again_in_smaller_ones(most: int) -> None:
+    batches = list(read_batches(Path("x"), _Chunked(600, most)))  # type: ignore[arg-type]
+    assert [n for batch in batches for n in batch.column(0).to_pylist()] == list(range(600))

@@ -1,7 +1,12 @@
-"""Files of JSON lines that survive crashes: whole lines only, and a way back to the size a checkpoint saw."""
+"""Lines of JSON: how one is read and written, and files of them that survive crashes.
+
+What is written is valid JSON even where Python's values are not (NaN, lone surrogates, bytes). A killed process leaves
+at most one partial last line, which the next opening removes.
+"""
 
 from __future__ import annotations
 
+import base64
 import json
 import logging
 import math
@@ -10,7 +15,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sailrl.data.rows import parse_line
 from sailrl.errors import DataError
 
 log = logging.getLogger(__name__)
@@ -49,7 +53,7 @@ class AppendOnlyFile:
         Raises:
             DataError: the disk refuses; what was half written is taken back, the lines before it stay.
         """
-        data = b"".join(encode(record) for record in records)
+        data = b"".join(map(dump_line, records))
         written = 0
         try:
             while written < len(data):
@@ -80,24 +84,56 @@ class AppendOnlyFile:
         if size < offset:
             # Logs never decide whether a run can go on: someone may have removed a large one to make room.
             log.warning("%s has %d bytes, the checkpoint saw %d: earlier lines are lost", self.path, size, offset)
-        end = self._last_line_end(min(size, offset))
+        end = last_line_end(self._fd, min(size, offset))
         os.ftruncate(self._fd, end)
         os.lseek(self._fd, end, os.SEEK_SET)
         return end
 
-    def _last_line_end(self, size: int) -> int:
-        end = size
-        while end > 0:
-            start = max(0, end - SCAN_BYTES)
-            newline = os.pread(self._fd, end - start, start).rfind(b"\n")
-            if newline >= 0:
-                return start + newline + 1
-            end = start
-        return 0
+
+def last_line_end(fd: int, size: int) -> int:
+    """The byte behind the last line break among the first ``size`` bytes of an open file; 0 where there is none."""
+    end = size
+    while end > 0:
+        start = max(0, end - SCAN_BYTES)
+        newline = os.pread(fd, end - start, start).rfind(b"\n")
+        if newline >= 0:
+            return start + newline + 1
+        end = start
+    return 0
 
 
-def encode(record: Mapping[str, Any]) -> bytes:
-    """One record as a line of strict JSON in UTF-8. Non-finite numbers become null; unknown objects become text."""
+def count_lines(path: Path) -> int:
+    """Lines of a file, blank ones and a partial last one included."""
+    lines, last = 0, b"\n"
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            lines += block.count(b"\n")
+            last = block[-1:]
+    return lines + (last != b"\n")
+
+
+def parse_line(text: bytes) -> tuple[dict[str, Any] | None, str, str]:
+    """``(row, "", "")``, or ``(None, rule, detail)`` for a line that is no row."""
+    try:
+        value = json.loads(text.decode("utf-8").removeprefix("\ufeff"))
+    except UnicodeDecodeError as error:
+        return None, "not_utf8", f"not UTF-8 ({error.reason} at byte {error.start})"
+    except json.JSONDecodeError as error:
+        return None, "not_json", f"not JSON ({error.msg} at character {error.pos})"
+    except (ValueError, RecursionError) as error:  # a number of 5,000 digits, brackets 10,000 deep
+        return None, "not_json", f"not usable JSON ({type(error).__name__})"
+    if not isinstance(value, dict):
+        return None, "not_an_object", f"a JSON {type(value).__name__}, not an object"
+    return value, "", ""
+
+
+def dump_line(record: Mapping[str, Any]) -> bytes:
+    """One line of strict JSON in UTF-8: NaN and infinities become null, lone surrogates are escaped, bytes become
+    base64, and objects that JSON does not know (dates, paths) become text.
+
+    Raises:
+        RecursionError: the record is nested as deep as Python can read but no longer write.
+    """
     try:
         text = _dumps(record)
     except (ValueError, TypeError):  # a number that is not finite, or a key that is no text: rare
@@ -111,7 +147,9 @@ def _dumps(record: Any) -> str:
 
 
 def _plain(value: Any) -> Any:
-    return dict(value) if isinstance(value, Mapping) else str(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    return base64.b64encode(value).decode("ascii") if isinstance(value, bytes) else str(value)
 
 
 def read(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:

@@ -1,0 +1,72 @@
+"""Recognises files that are not what their name says, by their first bytes, so that one sentence can name the cause."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+from sailrl.errors import DataError
+
+HEAD_BYTES = 1 << 16
+_STARTS: tuple[tuple[bytes, str, str], ...] = (
+    (b"version https://git-lfs", "a Git LFS pointer, not the file itself", "Fetch the file with `git lfs pull`"),
+    (b"\x1f\x8b", "compressed with gzip", "Unpack it: gzip -dc FILE > NEW.jsonl"),
+    (b"\x28\xb5\x2f\xfd", "compressed with zstd", "Unpack it: zstd -dc FILE > NEW.jsonl"),
+    (b"\xfd7zXZ", "compressed with xz", "Unpack it: xz -dc FILE > NEW.jsonl"),
+    (b"BZh", "compressed with bzip2", "Unpack it: bzip2 -dc FILE > NEW.jsonl"),
+    (b"PK\x03\x04", "a zip archive", "Unpack it with unzip"),
+    (b"ARROW1", "an Arrow file", "Write it as Parquet: Dataset.from_file(FILE).to_parquet(NEW) of the datasets library"),
+)
+_UTF16 = re.compile(rb"\xff\xfe|\xfe\xff|\{\x00|\x00\{")
+_WEB_PAGE = re.compile(rb"\s*<(!doctype\s+)?html", re.IGNORECASE)
+_ROWS_IN_A_LIST = re.compile(rb"\s*\[\s*\{")
+_OBJECT_OVER_LINES = re.compile(rb'\s*\{[ \t]*\r?\n\s*["}]')
+
+
+def refuse_other_kinds(path: Path, named: str) -> None:
+    """Checks that the content of ``path`` may be of the kind ``named`` (``.jsonl`` or ``.parquet``).
+
+    Raises:
+        DataError: it is of another kind that can be recognised, or the file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            head = file.read(HEAD_BYTES)
+    except OSError as error:
+        raise DataError(f"cannot read {path}: {error.strerror}.") from error
+    found = _other_kind(head.removeprefix(b"\xef\xbb\xbf"), named)
+    if found is not None:
+        what, fix = found
+        raise DataError(f"{path} is {what}. {fix}.")
+
+
+def _other_kind(head: bytes, named: str) -> tuple[str, str] | None:
+    """What the first bytes say the file is, and what to do; None when they do not contradict its name."""
+    for start, what, fix in _STARTS:
+        if head.startswith(start):
+            return what, fix
+    if _WEB_PAGE.match(head):
+        return "a web page, which a failed download leaves", "Download the file again"
+    if named == ".parquet":
+        lines = head.lstrip().startswith(b"{")
+        return ("a text of JSON lines by its content", "Give it a name that ends in .jsonl") if lines else None
+    if head.startswith(b"PAR1"):
+        return "a Parquet file by its content", "Give it a name that ends in .parquet"
+    if _UTF16.match(head):
+        return "not UTF-8 but UTF-16", "Convert it: iconv -f UTF-16 -t UTF-8 FILE > NEW.jsonl"
+    if _ROWS_IN_A_LIST.match(head) and not _first_of_several_lines(head):
+        return "one JSON list, not JSON lines", "Write one object per line: jq -c '.[]' FILE > NEW.jsonl"
+    if _OBJECT_OVER_LINES.match(head):
+        return "JSON over several lines, not JSON lines", "Write one object per line: jq -c . FILE > NEW.jsonl"
+    return None
+
+
+def _first_of_several_lines(head: bytes) -> bool:
+    """Whether the first line is JSON by itself and others follow: then it is a bad row among rows."""
+    first, _, rest = head.lstrip().partition(b"\n")
+    try:
+        json.loads(first)
+    except (ValueError, RecursionError):
+        return False
+    return bool(rest.strip())
