@@ -16,7 +16,7 @@ _STARTS: tuple[tuple[bytes, str, str], ...] = (
     (b"\xfd7zXZ", "compressed with xz", "Unpack it: xz -dc FILE > NEW.jsonl"),
     (b"BZh", "compressed with bzip2", "Unpack it: bzip2 -dc FILE > NEW.jsonl"),
     (b"PK\x03\x04", "a zip archive", "Unpack it with unzip"),
-    (b"ARROW1", "an Arrow file", "Write it as Parquet: Dataset.from_file(FILE).to_parquet(NEW) of the datasets library"),
+    (b"ARROW1", "an Arrow file", "Write it as Parquet: datasets.Dataset.from_file(FILE).to_parquet(NEW)"),
 )
 _UTF16 = re.compile(rb"\xff\xfe|\xfe\xff|\{\x00|\x00\{")
 _WEB_PAGE = re.compile(rb"\s*<(!doctype\s+)?html", re.IGNORECASE)
