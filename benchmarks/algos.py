@@ -147,7 +147,7 @@ def _config(model: Path, overrides: Sequence[str], seed: int, episodes: int) -> 
 def _lines(folder: Path, episodes: int) -> list[dict[str, Any]] | None:
     """The metrics of a finished run, which has an evaluation per episode and one before; None for any other."""
     file = folder / "metrics.jsonl"
-    lines = [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+    lines = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.exists() else []
     return lines if sum("eval/accuracy" in line for line in lines) == episodes + 1 else None
 
 

@@ -28,7 +28,7 @@ PER_PROBLEM = 8
 def make_rows(folder: Path, rows: int) -> None:
     """Writes ``scored.jsonl`` with so many rows, and direct answers for all problems in it."""
     rng, words = random.Random(0), TEXT.split()
-    with (folder / "scored.jsonl").open("w") as file:
+    with (folder / "scored.jsonl").open("w", encoding="utf-8") as file:
         for number in range(rows):
             problem, value = number // PER_PROBLEM, float(rng.random() < 0.4)
             score = {"value": value, "status": "scored", "reason": "exact"}
@@ -44,7 +44,7 @@ def make_rows(folder: Path, rows: int) -> None:
                 "scores": {"boxed": score, "think_format": score | {"value": 1.0}},
             }
             file.write(json.dumps(row) + "\n")
-    with (folder / "direct.jsonl").open("w") as file:
+    with (folder / "direct.jsonl").open("w", encoding="utf-8") as file:
         for number in range(9 * rows // PER_PROBLEM):
             file.write(json.dumps({"prompt": f"Direct {number}?", "answer": f"answer {number}"}) + "\n")
 
@@ -84,8 +84,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="sailrl-filter-") as scratch:
         folder = Path(scratch)
         make_rows(folder, arguments.rows)
-        (folder / "fuse.yaml").write_text("kind: fuse\ncot: [scored.jsonl]\ndirect: [{path: direct.jsonl}]\n")
-        (folder / "filter.yaml").write_text("kind: filter\nscored: scored.jsonl\n")
+        (folder / "fuse.yaml").write_text(
+            "kind: fuse\ncot: [scored.jsonl]\ndirect: [{path: direct.jsonl}]\n", encoding="utf-8"
+        )
+        (folder / "filter.yaml").write_text("kind: filter\nscored: scored.jsonl\n", encoding="utf-8")
         fuse = cost_of("fuse", "fuse.yaml", folder=folder)
         decide = cost_of("filter", "filter.yaml", folder=folder)
     print(f"deciding on {arguments.rows:,} scored rows: {decide}")

@@ -67,7 +67,7 @@ VARIANTS: dict[str, Callable[[], Head]] = {"ours": ours, "plain": plain, "trl": 
 
 def status_bytes(field: str) -> int:
     """``VmRSS`` (resident now) or ``VmHWM`` (its high-water mark; the kernel keeps it, so sampling misses no peak)."""
-    for line in Path("/proc/self/status").read_text().splitlines():
+    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
         if line.startswith(f"{field}:"):
             return int(line.split()[1]) * 1024
     raise OSError(f"no {field} in /proc/self/status: this benchmark needs Linux")

@@ -197,7 +197,7 @@ def _sailrl(side: Side, folder: Path, model: str, task: Task, updates: int, sett
     overrides = [f"run.dir={folder}", f"batch.episodes={updates}", *settings]
     overrides += [f"model.path={model}", "model.build=null", "warm_start=null"]
     _run(["sailrl", "run", str(CONFIG), *_overrides(task), *overrides])
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     side.accuracies.append([line["eval/accuracy"] for line in lines if "eval/accuracy" in line][-1])
     for line in [line for line in lines if "grad_norm" in line][WARM_UP_UPDATES:]:
         side.seconds.append(line["time/step_s"])
@@ -209,7 +209,7 @@ def _sailrl(side: Side, folder: Path, model: str, task: Task, updates: int, sett
 def _trl(side: Side, out: Path, model: str, lengths: str, updates: int) -> None:
     options = ["--lengths", lengths, "--updates", str(updates)]
     _run([sys.executable, __file__, "--trl-side", model, str(out), *options])
-    measured = json.loads(out.read_text())
+    measured = json.loads(out.read_text(encoding="utf-8"))
     side.accuracies.append(measured["accuracy"])
     for seconds, tokens, longest in measured["times"][WARM_UP_UPDATES:]:
         side.seconds.append(seconds)
@@ -308,7 +308,7 @@ def _trl_side(model: str, out: str, *, task: Task, updates: int) -> None:
     texts = tokenizer.batch_decode(said[:, asked["input_ids"].shape[1] :], skip_special_tokens=True)
     problems = [Problem(answer=row["answer"], task="math") for row in held_out]
     right = [answer_reward(text, problem).value or 0.0 for text, problem in zip(texts, problems, strict=True)]
-    Path(out).write_text(json.dumps({"times": times, "accuracy": statistics.fmean(right)}))
+    Path(out).write_text(json.dumps({"times": times, "accuracy": statistics.fmean(right)}), encoding="utf-8")
 
 
 if __name__ == "__main__":

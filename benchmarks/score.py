@@ -223,7 +223,7 @@ def gsm8k_integers(path: Path | None, seed: int) -> list[int]:
     if path is None:
         rng = random.Random(seed)
         return [round(10 ** rng.uniform(0.3, 4)) for _ in range(1000)]
-    lines = path.read_text().splitlines()
+    lines = path.read_text(encoding="utf-8").splitlines()
     answers = (json.loads(line)["answer"].rpartition("####")[2].strip().replace(",", "") for line in lines)
     return [int(answer) for answer in answers if answer.lstrip("-").isdigit()]
 

@@ -239,12 +239,12 @@ class Measured:
 
 def measure(folder: Path, cores: int, around: float) -> Measured:
     """Reads a run."""
-    config = yaml.safe_load((folder / "resolved.yaml").read_text())
+    config = yaml.safe_load((folder / "resolved.yaml").read_text(encoding="utf-8"))
     rollout, batch = config["rollout"], config["batch"]
-    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     updates = [line for line in lines if "grad_norm" in line and line["episode"] > SKIPPED_EPISODES]
     lengths: dict[int, dict[int, list[int]]] = defaultdict(lambda: defaultdict(list))
-    for text in (folder / "rollouts.jsonl").read_text().splitlines():
+    for text in (folder / "rollouts.jsonl").read_text(encoding="utf-8").splitlines():
         row = json.loads(text)
         lengths[row["episode"]][row["group"]].append(row["response_tokens"])
     groups = [group for episode in lengths.values() for group in episode.values()]

@@ -82,7 +82,7 @@ def answer(body: dict[str, Any], number: int) -> Action:
 
 def read(file: Path) -> list[dict[str, Any]]:
     """The whole lines of a log."""
-    text = file.read_text() if file.exists() else ""
+    text = file.read_text(encoding="utf-8") if file.exists() else ""
     return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
 
@@ -115,7 +115,7 @@ class Patient:
         self.folder, self.log = folder, folder.with_suffix(".log")
         program = "from sailrl.cli import main; main()"
         config = str(ROOT / "configs" / "rlvr_tiny_text.yaml")
-        with self.log.open("w") as log:
+        with self.log.open("w", encoding="utf-8") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", program, "run", config, *overrides(folder, judge)],
                 cwd=ROOT,
@@ -126,9 +126,13 @@ class Patient:
         self.memory: dict[str, list[tuple[float, float]]] = defaultdict(list)  # name -> [(time, MB)]
         self._measured = 0.0
 
+    def output(self) -> str:
+        """All that the run has printed."""
+        return self.log.read_text(encoding="utf-8")
+
     def said(self, what: str) -> int:
         """How often the run has said something."""
-        return self.log.read_text().count(what)
+        return self.output().count(what)
 
     def updates(self) -> int:
         """Of the last update written down."""
@@ -138,7 +142,7 @@ class Patient:
         """Lets half a second pass, and measures memory every five."""
         time.sleep(0.5)
         if self.process.poll() is not None:
-            raise SystemExit(f"the run ended with code {self.process.returncode}:\n{self.log.read_text()}")
+            raise SystemExit(f"the run ended with code {self.process.returncode}:\n{self.output()}")
         if time.monotonic() - self._measured > 5:
             self._measured = time.monotonic()
             for name, process in [
@@ -176,7 +180,7 @@ class Patient:
         late = time.monotonic() + PATIENCE_S
         while not true():
             if time.monotonic() > late:
-                raise SystemExit(f"not within {PATIENCE_S:g} s: {what}\n{self.log.read_text()}")
+                raise SystemExit(f"not within {PATIENCE_S:g} s: {what}\n{self.output()}")
             self.look()
 
     def checkpoints(self) -> list[Path]:
@@ -185,13 +189,13 @@ class Patient:
 
     def settled(self) -> bool:
         """Every worker that was lost is back, or was started anew with the whole run."""
-        text = self.log.read_text()
+        text = self.output()
         recent = text[max(text.rfind("starting again from the last checkpoint"), 0) :]
         return recent.count(" is lost: ") == recent.count("is back at work")
 
     def goes_on(self) -> bool:
         """An update was made since the run started again."""
-        text = self.log.read_text()
+        text = self.output()
         return text.rfind("] update ") > text.rfind("starting again from the last checkpoint")
 
     def end(self) -> int:

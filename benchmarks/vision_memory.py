@@ -30,7 +30,7 @@ SIDE, IMAGES_PER_UPDATE, ROLLOUTS_PER_IMAGE = 280, 4, 4
 
 def status_mb(field: str) -> float:
     """``VmRSS`` (resident now) or ``VmHWM`` (its high-water mark) of this process."""
-    for line in Path("/proc/self/status").read_text().splitlines():
+    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
         if line.startswith(field):
             return int(line.split()[1]) / 1024
     raise RuntimeError(f"the kernel does not report {field}")

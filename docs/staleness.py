@@ -87,7 +87,7 @@ def main() -> None:
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif" '
         f'font-size="12"><rect width="{WIDTH}" height="{height}" fill="#fff"/>{"".join(parts)}</svg>\n'
     )
-    Path(__file__).with_suffix(".svg").write_text(picture)
+    Path(__file__).with_suffix(".svg").write_text(picture, encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,5 @@
-"""The command line. Thin on purpose: parse, hand over to one job, print errors. Exit code 2 is a user's mistake.
+"""The command line. Thin on purpose: parse, hand over to one job, print errors. Exit code 2 is a mistake of the user
+or a refusal of the machine, 1 an error that nothing expected.
 
 Jobs are imported inside their command, so that ``sailrl --help`` stays fast and scoring never loads torch.
 """
@@ -7,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated
 
@@ -185,10 +187,15 @@ def main() -> None:
     os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(32 << 20))
     # MKL may sum in another order from run to run unless it is told not to; a resumed run is to be equal bit for bit.
     os.environ.setdefault("MKL_CBWR", "AUTO")
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):  # responses and paths have letters that a console may lack
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
-    except SailError as error:
+    except Exception as raised:
+        from sailrl.launch.failure import explained
         from sailrl.report.safe_text import safe_lines
 
+        error = explained(raised)
         print(f"error: {safe_lines(str(error))}", file=sys.stderr)  # which may quote what stands in somebody's data
-        sys.exit(2)
+        sys.exit(2 if isinstance(error, SailError) else 1)

@@ -48,3 +48,8 @@ class LearnerDied(LearnerError):
 
 class CheckpointError(SailError):
     """A checkpoint cannot be written, read, or does not belong to this run."""
+
+
+class Fault(Exception):
+    """An error that nothing expected: a fault in sailrl or in a plug-in. The CLI prints its text and exits with 1; the
+    text names the file that has the traceback."""

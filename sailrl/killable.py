@@ -252,7 +252,7 @@ class _Child:
     def queued_s(self) -> float:
         """Time the child has stood ready to run without a processor so far."""
         try:
-            with open(f"/proc/{self._process.pid}/schedstat") as stat:
+            with open(f"/proc/{self._process.pid}/schedstat", encoding="utf-8") as stat:
                 return int(stat.read().split()[1]) / 1e9
         except (OSError, IndexError):  # not Linux, or a kernel that does not count
             return 0.0

@@ -74,7 +74,7 @@ def _die_with_parent(parent: int) -> None:
 def _limit_memory(extra_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a crash must not write gigabytes of core file
     with contextlib.suppress(OSError, ValueError):  # no /proc outside Linux, and macOS refuses this limit
-        with open("/proc/self/statm") as statm:
+        with open("/proc/self/statm", encoding="utf-8") as statm:
             loaded = int(statm.read().split()[0]) * resource.getpagesize()
         _lower_limit(resource.RLIMIT_AS, loaded + extra_bytes)
 

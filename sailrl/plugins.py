@@ -12,6 +12,9 @@ from typing import Any
 
 from sailrl.errors import ConfigError
 
+ALIAS = "sailrl_plugin:"
+"""Begins the module name of every plug-in that was named by its file."""
+
 
 def load(spec: str) -> Any:
     """Returns the object named by ``spec``: ``rewards.boxed:BoxedAnswer`` or ``./my_reward.py:MyReward``.
@@ -64,7 +67,7 @@ def _module(name: str, spec: str) -> ModuleType:
     if not path.is_file():
         raise ConfigError(f"plug-in {spec!r}: there is no file {path}. Paths are relative to the folder you run from.")
     # One stable module name per file: loading it twice gives the same classes, in every process.
-    alias = f"sailrl_plugin:{path}"
+    alias = f"{ALIAS}{path}"
     if alias in sys.modules:
         return sys.modules[alias]
     module_spec = importlib.util.spec_from_file_location(alias, path)

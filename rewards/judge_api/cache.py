@@ -70,7 +70,7 @@ class VerdictCache:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".tmp")
-            with open(handle, "w", encoding="ascii") as file:
+            with open(handle, "w", encoding="utf-8") as file:
                 json.dump({"verdict": verdict}, file)
             os.replace(temporary, path)
         except OSError:

@@ -86,7 +86,7 @@ def _is_done(written: dict[str, Any], folder: Path) -> bool:
     done = folder / DONE
     if not done.is_file():
         return False
-    before = json.loads(done.read_text())["config"]
+    before = json.loads(done.read_text(encoding="utf-8"))["config"]
     if before != written:
         changed = sorted(key for key in {*before, *written} if before.get(key) != written.get(key))
         raise ConfigError(

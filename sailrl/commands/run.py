@@ -11,7 +11,8 @@ from typing import Any
 from sailrl.config.checks import preflight, validate, warnings
 from sailrl.config.load import load, run_dir
 from sailrl.config.schema import JobConfig
-from sailrl.errors import ConfigError, SailError
+from sailrl.errors import ConfigError, Fault, SailError
+from sailrl.launch.failure import explained
 from sailrl.launch.run_folder import claimed
 from sailrl.plugins import load as load_object
 
@@ -52,21 +53,26 @@ def run_job(path: Path, overrides: Sequence[str], *, verb: str = "run", settings
     command = shlex.join(["sailrl", *sys.argv[1:]])
     try:
         run_stage(loaded.config, run_dir(loaded.config, path))
-    except SystemExit:
-        raise
-    except BaseException as error:
-        mended = ", once the error below is mended" if isinstance(error, SailError) else ""
-        stopped = (
-            f"The run stopped ({type(error).__name__}). To go on from where it was last saved{mended}:\n  {command}"
-        )
-        print(f"\n{stopped}", file=sys.stderr)
-        if isinstance(error, KeyboardInterrupt):
-            raise SystemExit(INTERRUPTED) from None
+    except KeyboardInterrupt:
+        print(f"\nThe run was interrupted. To go on from where it was last saved:\n  {command}", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
+    except (SailError, Fault):
+        print(f"\nThe run stopped. To go on once the error below is fixed:\n  {command}", file=sys.stderr)
         raise
 
 
 def run_stage(config: JobConfig, folder: Path) -> None:
-    """Runs or resumes a checked configuration in its folder, which no other run may use meanwhile."""
+    """Runs or resumes a checked configuration in its folder, which no other run may use meanwhile.
+
+    Raises:
+        SailError: with a message for the user; of a disk that refuses a file, too, whichever file that is.
+        Fault: an error that nothing expected; its traceback is in the folder.
+    """
     job: Callable[[Any, Path], None] = load_object(JOBS[config.kind])
-    with claimed(folder, config):
-        job(config, folder)
+    try:
+        with claimed(folder, config):
+            job(config, folder)
+    except (SailError, Fault):  # a recipe's stage has been through here already
+        raise
+    except Exception as error:
+        raise explained(error, folder) from error

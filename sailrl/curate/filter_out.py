@@ -92,9 +92,7 @@ class Outcome:
             self._write(DROPPED, {**row, **fate})
 
     def _write(self, name: str, row: dict[str, Any]) -> None:
-        line = dump_line(row)
-        with _written_into(self._folder):
-            self._files[name].write(line)
+        self._files[name].write(dump_line(row))
 
     def _plain(self, row: dict[str, Any]) -> dict[str, Any]:
         """The row as JSON can hold it: images that came as bytes become files of the run's store."""
@@ -105,47 +103,31 @@ class Outcome:
     def _path(self, source: str | bytes) -> str | None:
         if isinstance(source, str):
             return source
-        with _written_into(self._folder):
-            try:
-                return f"{FOLDER}/encoded/{ImageStore(self._folder / FOLDER).add(source)}"
-            except DataError:  # not an image: the row was dropped for it
-                return None
+        try:
+            return f"{FOLDER}/encoded/{ImageStore(self._folder / FOLDER).add(source)}"
+        except DataError:  # not an image: the row was dropped for it
+            return None
 
 
 @contextmanager
 def whole_files(folder: Path, names: Iterable[str]) -> Iterator[dict[str, BinaryIO]]:
-    """Files to write that get their names when the block ends well; until then the old ones stay.
-
-    Raises:
-        DataError: the disk refuses.
-    """
+    """Files to write that get their names when the block ends well; until then the old ones stay."""
     partial = {name: folder / f".writing-{name}" for name in names}
     with ExitStack() as opened:
         files: dict[str, BinaryIO] = {}
-        with _written_into(folder):
-            for name, path in partial.items():
-                files[name] = path.open("wb")
-                opened.callback(_let_go, files[name])
+        for name, path in partial.items():
+            files[name] = path.open("wb")
+            opened.callback(_let_go, files[name])
         yield files
-        with _written_into(folder):
-            for file in files.values():
-                file.close()
-            for name, path in partial.items():
-                os.replace(path, folder / name)
+        for file in files.values():
+            file.close()
+        for name, path in partial.items():
+            os.replace(path, folder / name)
 
 
 def _let_go(file: BinaryIO) -> None:
     with suppress(OSError):  # what could not be written was said when it was written
         file.close()
-
-
-@contextmanager
-def _written_into(folder: Path) -> Iterator[None]:
-    """Around writing alone: a file that cannot be read is another mistake."""
-    try:
-        yield
-    except OSError as error:
-        raise DataError(f"cannot write into {folder}: {error}. Make room and run the same command again.") from error
 
 
 def refuse_empty(folder: Path, report: FilterReport) -> None:

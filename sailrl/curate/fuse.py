@@ -61,7 +61,7 @@ def start_fuse(config: FuseConfig, folder: Path) -> None:
         out = folder / f"fused.{config.format}"
         _write(mix, out, progress)
     report = {**mix.report(), "unusable": unusable}
-    (folder / REPORT).write_text(json.dumps(report, indent=1) + "\n")
+    (folder / REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print_report(report, out)
 
 

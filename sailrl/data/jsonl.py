@@ -51,7 +51,7 @@ class AppendOnlyFile:
         """Writes the records, one line each.
 
         Raises:
-            DataError: the disk refuses; what was half written is taken back, the lines before it stay.
+            OSError: the disk refuses; what was half written is taken back, the lines before it stay.
         """
         data = b"".join(map(dump_line, records))
         written = 0
@@ -61,10 +61,7 @@ class AppendOnlyFile:
         except OSError as error:
             os.ftruncate(self._fd, self.size)
             os.lseek(self._fd, self.size, os.SEEK_SET)
-            raise DataError(
-                f"cannot write {self.path}: {error.strerror}. "
-                "Make room or fix the folder's rights; the same command then resumes from the last checkpoint."
-            ) from error
+            raise OSError(error.errno, error.strerror, str(self.path)) from error  # the system did not name the file
         self.size += written
 
     def position(self) -> int:

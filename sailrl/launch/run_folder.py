@@ -29,7 +29,7 @@ def claimed(folder: Path, config: Section) -> Iterator[None]:
         folder.mkdir(parents=True, exist_ok=True)
         handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
     except OSError as error:
-        raise _unwritable(folder, error) from error
+        raise ConfigError(f"cannot make the run folder {folder}: {error}. Choose another with run.dir=...") from error
     try:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -39,12 +39,9 @@ def claimed(folder: Path, config: Section) -> Iterator[None]:
                 f"another run, process {owner or 'unknown'}, is working in {folder}, and two would overwrite each "
                 "other. Wait for it or stop it, or give this one a folder of its own with run.dir=..."
             ) from None
-        try:
-            os.truncate(handle, 0)
-            os.write(handle, str(os.getpid()).encode())
-            (folder / RESOLVED).write_text(resolved_yaml(config))
-        except OSError as error:
-            raise _unwritable(folder, error) from error
+        os.truncate(handle, 0)
+        os.write(handle, str(os.getpid()).encode())
+        (folder / RESOLVED).write_text(resolved_yaml(config), encoding="utf-8")
         yield
     finally:
         os.close(handle)
@@ -66,7 +63,7 @@ def write_whole(folder: Path, write: Callable[[Path], object]) -> None:
 def write_file(path: Path, text: str) -> None:
     """Writes a file that gets its name only when it is whole, since a process may be killed at any time."""
     partial = path.with_name(f".writing-{path.name}")
-    partial.write_text(text)
+    partial.write_text(text, encoding="utf-8")
     partial.replace(path)
 
 
@@ -75,9 +72,5 @@ def list_left_out(folder: Path, rows: Sequence[object], say: Callable[[str], Non
     path = folder / BAD_ROWS
     path.unlink(missing_ok=True)
     if rows:
-        path.write_text("".join(f"{row}\n" for row in rows))
+        path.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
         say(f"left out {len(rows):,} bad rows, listed in {path}")
-
-
-def _unwritable(folder: Path, error: OSError) -> ConfigError:
-    return ConfigError(f"cannot write to the run folder {folder}: {error}. Choose another with run.dir=...")

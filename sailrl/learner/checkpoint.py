@@ -71,7 +71,8 @@ def save(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer, scale: 
     if failures:
         raise failures[0]
     if ranks.first():
-        (folder / STATE).write_text(json.dumps({"updates": updates, "files": files} | scale.state_dict()))
+        state = {"updates": updates, "files": files} | scale.state_dict()
+        (folder / STATE).write_text(json.dumps(state), encoding="utf-8")
 
 
 def restore(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer, scale: LossScale) -> int:
@@ -85,7 +86,7 @@ def restore(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer, scal
     parameters = dict(policy.named_parameters())
     generators = None
     try:
-        state = json.loads((folder / STATE).read_text())
+        state = json.loads((folder / STATE).read_text(encoding="utf-8"))
         updates, files = int(state["updates"]), int(state["files"])
         scale.load_state_dict(state)
         for number in range(files):

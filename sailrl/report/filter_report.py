@@ -49,7 +49,7 @@ class FilterReport:
                 for fate, found in self.accuracies.items()
             },
         }
-        (folder / REPORT).write_text(json.dumps(data, indent=1) + "\n")
+        (folder / REPORT).write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
 
 
 def print_filter(report: FilterReport, folder: Path, console: Console | None = None) -> None:

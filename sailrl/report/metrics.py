@@ -70,7 +70,7 @@ class MetricsLog:
         Raises:
             ValueError: a key of the contract is missing.
             TypeError: a value is not a number.
-            DataError: the disk refuses.
+            OSError: the disk refuses.
         """
         self._append(step, values, self._required)
 

@@ -6,8 +6,6 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
-from sailrl.errors import DataError
-
 
 class EventFile:
     """One event file of a run. ``purge_step`` makes TensorBoard forget earlier files' points from that step on."""
@@ -40,10 +38,5 @@ class EventFile:
         self._file.close()
 
     def _write(self, event: object) -> None:
-        try:
-            self._records.write(event.SerializeToString())  # type: ignore[attr-defined]
-            self._records.flush()
-        except OSError as error:
-            raise DataError(
-                f"cannot write {self._path}: {error.strerror}. Make room, then run the command again."
-            ) from error
+        self._records.write(event.SerializeToString())  # type: ignore[attr-defined]
+        self._records.flush()

@@ -41,7 +41,7 @@ def latest(run_dir: Path) -> Path | None:
 def load(folder: Path) -> RunState:
     """The state in a checkpoint. Raises CheckpointError when it cannot be read."""
     try:
-        return RunState(**json.loads((folder / STATE_FILE).read_text()))
+        return RunState(**json.loads((folder / STATE_FILE).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise CheckpointError(
             f"{folder} cannot be resumed: {error}. Remove it to fall back on an older one."
@@ -64,7 +64,7 @@ def save(run_dir: Path, state: RunState, write: Callable[[Path], None], *, keep:
             shutil.rmtree(leftover)
         partial.mkdir(parents=True)
         write(partial)
-        (partial / STATE_FILE).write_text(json.dumps(asdict(state)))
+        (partial / STATE_FILE).write_text(json.dumps(asdict(state)), encoding="utf-8")
         for path in [*partial.rglob("*"), partial]:
             _to_disk(path)
         if final.exists():

@@ -41,7 +41,7 @@ def workers_job(run_dir: Path, count: int) -> None:
 def wanted_workers(run_dir: Path) -> int | None:
     """The number that was asked for; None without one, or with a file that ``workers_job`` did not write."""
     try:
-        count = int((run_dir / WORKERS).read_text())
+        count = int((run_dir / WORKERS).read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
         return None
     return count if count >= 1 else None

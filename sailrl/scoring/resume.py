@@ -32,7 +32,7 @@ class Unfinished:
             same = False
         if not same:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            self._path.write_text(json.dumps(self._state, indent=1))
+            self._path.write_text(json.dumps(self._state, indent=1), encoding="utf-8")
         return same
 
     def finished(self) -> None:

@@ -41,7 +41,7 @@ class SearchRate(TrainerCallback):
             decay=given.decay,
         )
         if self._last is not None:
-            self.search = AdaLrs(**json.loads((self._last / SEARCH).read_text()))
+            self.search = AdaLrs(**json.loads((self._last / SEARCH).read_text(encoding="utf-8")))
             if (self._last / COPY).is_file():
                 self._copy = torch.load(self._last / COPY, map_location="cpu", weights_only=True)
 
@@ -59,7 +59,7 @@ class SearchRate(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         folder = Path(args.output_dir) / f"checkpoint-{state.global_step}"
-        (folder / SEARCH).write_text(json.dumps(self.search.state_dict()))
+        (folder / SEARCH).write_text(json.dumps(self.search.state_dict()), encoding="utf-8")
         if self._copy is not None:
             torch.save(self._copy, folder / COPY)
 

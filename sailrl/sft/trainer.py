@@ -202,7 +202,7 @@ class _Follow(TrainerCallback):
 
     def __init__(self, trainer: SupervisedTrainer, logging: Logging, last: Path | None) -> None:
         self._trainer, self._logging = trainer, logging
-        saved = {} if last is None else json.loads((last / POSITION).read_text())
+        saved = {} if last is None else json.loads((last / POSITION).read_text(encoding="utf-8"))
         if saved and saved["rows"] != trainer.row_count:
             raise CheckpointError(
                 f"{last} was made with {saved['rows']} rows and there are {trainer.row_count} now, so going on would "

@@ -1,0 +1,123 @@
+"""What is said when a command stops for a reason that no code of ours has put into words: the machine, or a fault."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import shutil
+import sys
+import tempfile
+import traceback
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+from sailrl.errors import DataError, Fault, SailError
+from sailrl.plugins import ALIAS
+from sailrl.report.safe_text import safe
+
+TRACEBACK = "traceback.txt"
+"""In the run folder: where the last fault was raised."""
+_FULL = re.compile(r"No space left on device|Disk quota exceeded|os error (28|122)\b|inline_container\.cc")
+"""In the text of errors that carry no number: the system's words, those of safetensors, the file that torch writes
+with."""
+_FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG, errno.EIO)
+
+
+def explained(error: Exception, folder: Path | None = None) -> SailError | Fault:
+    """The error to print in place of ``error``: an error of ours as it is, else what the machine refused, or a fault.
+
+    Args:
+        folder: the run folder; it gets the traceback of a fault. None puts that into a file of the system's.
+    """
+    if isinstance(error, SailError | Fault):
+        return error
+    return _refused(error, folder) or _fault(error, folder)
+
+
+def _refused(error: Exception, folder: Path | None) -> SailError | None:
+    """What is said of a full disk, missing rights and too little memory, wherever they showed; None for another
+    error."""
+    for cause in _causes(error):
+        number = cause.errno if isinstance(cause, OSError) else None
+        named = getattr(cause, "filename", None)
+        where = str(named if isinstance(named, str | Path) else folder or Path.cwd())
+        if number in (errno.ENOSPC, errno.EDQUOT) or (not isinstance(cause, SailError) and _FULL.search(str(cause))):
+            return DataError(
+                f"the disk is full: {where} could not be written ({_reason(cause)}{_room(where)}). Make room there and "
+                "run the same command again; what was saved before is whole."
+            )
+        if number in _FORBIDDEN:
+            return DataError(
+                f"{where}: {_reason(cause)}. Change the rights or limits of that path, or name another one."
+            )
+        if isinstance(cause, MemoryError) or type(cause).__name__ == "OutOfMemoryError":  # torch's, not imported here
+            return DataError(
+                f"out of memory: {_reason(cause)}. Lower max_tokens_per_microbatch, or use a machine with more memory."
+            )
+    return None
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what it was raised from."""
+    while error is not None:
+        yield error
+        error = error.__cause__
+
+
+def _reason(cause: BaseException) -> str:
+    return (cause.strerror if isinstance(cause, OSError) else None) or safe(str(cause), 200) or "no more was said"
+
+
+def _room(where: str) -> str:
+    """The room left on the disk of ``where``; nothing when it cannot be found out."""
+    folder = Path(where)
+    while not folder.is_dir() and folder != folder.parent:
+        folder = folder.parent
+    with suppress(OSError):
+        return f"; {shutil.disk_usage(folder).free / 2**30:.2f} GiB are free"
+    return ""
+
+
+def _fault(error: Exception, folder: Path | None) -> Fault:
+    text = "".join(traceback.format_exception(error))
+    saved = _saved(text, folder)
+    if saved is None:  # there is no place for it but here
+        print(text, file=sys.stderr)
+    where = f"The traceback is in {saved}." if saved else "The traceback stands above; it could not be saved."
+    own = _users_line(error)
+    blame = (
+        f"It was raised in your code, {own}."
+        if own
+        else "This is a fault in sailrl, not a mistake of yours. Please report it with its traceback."
+    )
+    return Fault(f"{type(error).__name__}: {safe(str(error), 500) or '(no message)'}\n{blame} {where}")
+
+
+def _saved(text: str, folder: Path | None) -> Path | None:
+    """Where the traceback was written; None when no disk takes it."""
+    data = text.encode("utf-8", "backslashreplace")
+    if folder is not None and folder.is_dir():
+        path = folder / TRACEBACK
+        try:
+            path.write_bytes(data)
+            return path
+        except OSError:
+            with suppress(OSError):
+                path.unlink()
+    with suppress(OSError):
+        handle, name = tempfile.mkstemp(prefix="sailrl-", suffix=f"-{TRACEBACK}")
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+        return Path(name)
+    return None
+
+
+def _users_line(error: Exception) -> str | None:
+    """File and line of the last call into a plug-in that was named by its file."""
+    found = None
+    for frame, line in traceback.walk_tb(error.__traceback__):
+        if str(frame.f_globals.get("__name__")).startswith(ALIAS):
+            found = f"{frame.f_code.co_filename}, line {line}"
+    return found
