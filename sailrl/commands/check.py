@@ -15,9 +15,9 @@ from sailrl.config.evaluation import EvaluateConfig
 from sailrl.config.filtering import FilterConfig
 from sailrl.config.fusing import FuseConfig
 from sailrl.config.load import join, load, run_dir
-from sailrl.config.needs import local_model
+from sailrl.config.needs import config_folder, kind_is_supported, local_model
 from sailrl.config.recipe import RecipeConfig
-from sailrl.config.schema import ModelConfig, RlvrConfig, SourceConfig
+from sailrl.config.schema import RlvrConfig, SourceConfig
 from sailrl.config.sft import SftConfig
 from sailrl.data.problems import LoadedProblems, list_bad_rows, load_problems
 from sailrl.data.rows import OnBadRow, count_rows
@@ -50,6 +50,7 @@ def check_job(
     config = loaded.config
     validate(config, loaded.where)
     say(console, f"{path}: kind {config.kind}, run folder {run_dir(config, path)}")
+    supported = isinstance(config, RlvrConfig) and not any(kind_is_supported(config))
     if isinstance(config, RecipeConfig):
         for number, (name, stage) in enumerate(config.stages.items(), start=1):
             say(console, f"  {number}. {name} ({stage.kind})")
@@ -58,7 +59,8 @@ def check_job(
         console.print(render(plan))
         if note := other_reading(plan):
             say(console, note)
-        print_memory(config, machines or Machines(), console)
+        if supported:
+            print_memory(config, machines or Machines(), console)
     elif isinstance(config, FilterConfig):
         say(console, describe_filter(config))
     elif isinstance(config, FuseConfig):
@@ -81,19 +83,14 @@ def check_job(
     for name, path in _scored_files(config):
         if path.is_file():
             say(console, f"{name}: {count_rows(path):,} rows")
-    if with_data and isinstance(config, RlvrConfig) and rows and _has_config(config.model):
+    readable = isinstance(config, RlvrConfig) and (local_model(config.model) is None or config_folder(config.model))
+    if with_data and isinstance(config, RlvrConfig) and rows and supported and readable:
         from sailrl.commands.check_data import check_data  # loads torch, which a plain check does without
 
         problems += check_data(config, rows, console)
     if problems:
         raise ConfigError(join(problems))
     console.print("ok")
-
-
-def _has_config(model: ModelConfig) -> bool:
-    """Whether there is enough of the model to render prompts; its weights may be elsewhere still."""
-    folder = local_model(model)
-    return folder is None or (folder / "config.json").is_file()
 
 
 def _sources(config: Section) -> Iterator[tuple[str, SourceConfig, OnBadRow]]:

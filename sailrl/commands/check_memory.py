@@ -11,7 +11,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from sailrl.config.needs import cuda_devices, local_model
+from sailrl.config.needs import config_folder, cuda_devices
 from sailrl.config.schema import RlvrConfig
 from sailrl.plan.layout import Layout
 from sailrl.plan.memory import GIB
@@ -38,7 +38,7 @@ def print_memory(config: RlvrConfig, machines: Machines, console: Console) -> No
     It needs the model's config and torch; without one of them it says so in a line. A misfit is no error: the machine
     that checks need not be the one that runs.
     """
-    folder = _config_folder(config, machines)
+    folder = machines.model_config or config_folder(config.model)
     if folder is None:
         path = config.model.path
         why = "the run builds its model first" if path is None else f"the config of {path} is not on this machine"
@@ -76,23 +76,6 @@ def print_memory(config: RlvrConfig, machines: Machines, console: Console) -> No
         say(console, f"DOES NOT FIT: {fault}")
     if plan.faults():
         say(console, advice(config, shape, cluster))
-
-
-def _config_folder(config: RlvrConfig, machines: Machines) -> Path | None:
-    """The folder with the model's config.json: given, local, or in the hub's cache."""
-    if machines.model_config is not None:
-        return machines.model_config
-    if config.model.path is None:
-        return None
-    local = local_model(config.model)
-    if local is not None:
-        return local if (local / "config.json").is_file() else None
-    if importlib.util.find_spec("huggingface_hub") is None:
-        return None
-    from huggingface_hub import try_to_load_from_cache
-
-    found = try_to_load_from_cache(config.model.path, "config.json")
-    return Path(found).parent if isinstance(found, str) else None
 
 
 def _cluster(config: RlvrConfig, machines: Machines) -> tuple[Cluster, str]:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import ctypes
+import importlib.util
 import inspect
 import json
 import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from sailrl import plugins
 from sailrl.config.base import Plugin, Section
@@ -17,8 +18,10 @@ from sailrl.config.complaint import Complaint, Rule, Rules
 from sailrl.config.evaluation import EvaluateConfig
 from sailrl.config.filtering import DecontaminateConfig, FilterConfig
 from sailrl.config.fusing import FuseConfig
+from sailrl.config.model_kinds import refusal
 from sailrl.config.rewards import RewardsConfig
 from sailrl.config.schema import ModelConfig, RlvrConfig, SourceConfig
+from sailrl.config.sft import SftConfig
 from sailrl.config.yaml_text import Keys
 from sailrl.errors import ConfigError
 
@@ -52,6 +55,47 @@ def local_model(model: ModelConfig) -> Path | None:
         return None
     path = Path(model.path).expanduser()
     return None if _HUB_NAME.fullmatch(model.path) and not path.exists() else path
+
+
+def model_config(model: ModelConfig) -> dict[str, Any]:
+    """What the model's config.json holds, in its folder or in the hub's cache; empty where it is not on this machine."""
+    folder = config_folder(model)
+    return {} if folder is None else _json(folder / "config.json")
+
+
+def config_folder(model: ModelConfig) -> Path | None:
+    """The folder with the model's config.json: its own, or one in the hub's cache; None where there is none yet."""
+    if model.path is None:
+        return None
+    local = local_model(model)
+    if local is not None:
+        return local if (local / "config.json").is_file() else None
+    if importlib.util.find_spec("huggingface_hub") is None:
+        return None
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(model.path, "config.json")
+    return Path(found).parent if isinstance(found, str) else None
+
+
+Job: TypeAlias = RlvrConfig | SftConfig | FilterConfig | EvaluateConfig
+"""What has a model."""
+
+
+def _models(config: Job) -> Iterator[tuple[Keys, ModelConfig]]:
+    """The models of a job and where they are written."""
+    if isinstance(config, EvaluateConfig):
+        yield from ((("models", name), model) for name, model in config.models.items())
+    elif config.model is not None:
+        yield ("model",), config.model
+
+
+def kind_is_supported(config: Job) -> Iterator[Complaint]:
+    """Complains of models of a kind that the job cannot use, as far as their config.json is on this machine."""
+    for keys, model in _models(config):
+        why = refusal(model_config(model), trained=isinstance(config, RlvrConfig | SftConfig))
+        if why is not None:
+            yield Complaint((*keys, "path"), f"is {model.path!r}, {why}")
 
 
 def _model_is_whole(model: ModelConfig) -> Iterator[Complaint]:
@@ -95,14 +139,12 @@ def _json(path: Path) -> dict[str, Any]:
 
 
 def _positions_suffice(config: RlvrConfig | FilterConfig | EvaluateConfig) -> Iterator[Complaint]:
-    models = list(config.models.values()) if isinstance(config, EvaluateConfig) else [config.model]
-    for model in models:
-        if model is None or config.data is None:
+    for _, model in _models(config):
+        limit = _positions(model_config(model))
+        if config.data is None or limit is None:
             continue
-        folder = local_model(model)
-        limit = _positions(_json(folder / "config.json")) if folder is not None else None
         prompt, response = config.data.max_prompt_tokens, config.rollout.max_response_tokens
-        if limit is not None and prompt + response > limit:
+        if prompt + response > limit:
             yield Complaint(
                 ("data", "max_prompt_tokens"),
                 f"is {prompt} and rollout.max_response_tokens is {response}, together {prompt + response}, but "
@@ -183,6 +225,10 @@ def _engines_return_their_experts(config: RlvrConfig) -> Iterator[Complaint]:
 
 NEEDS: Rules = [
     (ModelConfig, _model_is_whole),
+    (RlvrConfig, kind_is_supported),
+    (SftConfig, kind_is_supported),
+    (FilterConfig, kind_is_supported),
+    (EvaluateConfig, kind_is_supported),
     (SourceConfig, _files_exist("path")),
     (FilterConfig, _files_exist("scored")),
     (DecontaminateConfig, _files_exist("files")),

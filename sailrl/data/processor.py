@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from sailrl.config.model_kinds import refusal
 from sailrl.config.schema import ModelConfig, PromptConfig
 from sailrl.errors import ConfigError, DataError
 
@@ -15,11 +16,23 @@ PLACEHOLDERS = ("<|image_pad|>", "<|video_pad|>", "<image>", "<video>", "<IMG_CO
 """Tokens that stand for pixels; a model must never sample one."""
 
 
-def load_processor(model: ModelConfig, data: PromptConfig, path: str) -> Processor:
-    """The processor that all parts of a run share: same folder, same pixel limits."""
+def load_processor(model: ModelConfig, data: PromptConfig, path: str, *, trained: bool = False) -> Processor:
+    """The processor that all parts of a run share: same folder, same pixel limits.
+
+    Args:
+        trained: the model will be trained, which is possible for fewer kinds of models than to ask it.
+
+    Raises:
+        ConfigError: this kind of model is not supported.
+    """
+    from transformers import PreTrainedConfig
+
+    given, _ = PreTrainedConfig.get_config_dict(path)  # for a model on the hub, the first look at it
+    if why := refusal(given, trained=trained):
+        raise ConfigError(f"the model {path} is {why}")
     limits = {"min_pixels": data.min_pixels, "max_pixels": data.max_pixels}
-    given = {name: value for name, value in limits.items() if value is not None}
-    return Processor(path, trust_remote_code=model.trust_remote_code, pixel_limits=given)
+    pixels = {name: value for name, value in limits.items() if value is not None}
+    return Processor(path, trust_remote_code=model.trust_remote_code, pixel_limits=pixels)
 
 
 def _limit(image_processor: Any, limits: dict[str, int]) -> None:

@@ -57,7 +57,7 @@ def prepare(config: RlvrConfig, run_dir: Path, progress: Progress) -> Prepared:
     train = [problem for source in (config.data.train, *config.data.more) for problem in problems(source)]
     held_out = problems(config.data.eval) if config.data.eval else []
     model = model_folder(config.model, run_dir, progress)
-    processor = load_processor(config.model, config.data, model)
+    processor = load_processor(config.model, config.data, model, trained=True)
     store = ImageStore(run_dir / FOLDER)
     template = Template(processor, store, config.data, images_per_prompt=config.rollout.engine.images_per_prompt)
     train_prompts = prompts(train)

@@ -109,6 +109,28 @@ def test_every_model_of_an_evaluation_has_positions_for_its_prompts(base: Path) 
     assert "./long" not in said
 
 
+QWEN = {"model_type": "qwen2_5_vl", "architectures": ["Qwen2_5_VLForConditionalGeneration"], "vision_config": {"a": 1}}
+
+
+def test_a_kind_of_model_that_cannot_be_trained_is_refused_before_anything_starts(base: Path) -> None:
+    said = missing(base, model_folder("seeing", QWEN, "model.safetensors"))
+    assert "model.path is './seeing', of kind Qwen2_5_VLForConditionalGeneration (qwen2_5_vl): this kind of" in said
+    base.write_text("{kind: sft, model: {path: ./seeing}, data: {train: {path: train.jsonl}}}")
+    assert "Can be trained: Qwen3-VL" in missing(base)
+
+
+def test_a_kind_that_engines_alone_know_may_be_evaluated_and_filtered_with(base: Path) -> None:
+    model_folder("seeing", QWEN, "model.safetensors")
+    model_folder("other", QWEN | {"model_type": "llava"}, "model.safetensors")
+    rest = base.read_text().partition("\n")[2].replace("train: {path", "problems: {path").partition("\n")[2]
+    base.write_text("kind: filter\nmodel: {path: ./seeing}\n" + rest)
+    fine(base)
+    assert "Can be asked: Qwen3-VL" in missing(base, "model.path=./other")
+    base.write_text("kind: eval\nmodels: {a: {path: ./seeing}}\n" + rest)
+    fine(base)
+    assert "models.a.path is './other', of kind" in missing(base, "models.a.path=./other")
+
+
 def test_a_model_folder_without_weights_is_refused(base: Path) -> None:
     assert "model.path is './bare', but that folder has no *.safetensors." in missing(base, model_folder("bare", {}))
 
