@@ -45,7 +45,7 @@ def _changes(config: Mapping[str, Any]) -> Iterator[str]:
     """What a model does beside what the learner computes: hidden states times the output layer, without chance."""
     text = config.get("text_config")
     text = text if isinstance(text, Mapping) else config
-    refused = f"which the learner does not compute, so this kind of model is not supported. Can be trained: {TRAINABLE}."
+    refused = f"which the learner does not compute: this kind of model is not supported. Can be trained: {TRAINABLE}."
     for key in _SCALES:
         if text.get(key) not in (None, 1):
             yield f"whose logits are changed by {key}: {text[key]}, {refused}"

@@ -58,7 +58,7 @@ def local_model(model: ModelConfig) -> Path | None:
 
 
 def model_config(model: ModelConfig) -> dict[str, Any]:
-    """What the model's config.json holds, in its folder or in the hub's cache; empty where it is not on this machine."""
+    """What the model's config.json holds, in its folder or in the hub's cache; empty where it is not here."""
     folder = config_folder(model)
     return {} if folder is None else _json(folder / "config.json")
 
