@@ -17,8 +17,10 @@ _SPEAKS = ("ForCausalLM", "LMHeadModel")
 _SCALES = ("logit_scale", "logits_scaling", "lm_head_multiplier", "final_logit_softcapping", "logits_soft_cap")
 _BIASED = ("phi", "gptj", "codegen", "ctrl")
 """``model_type`` of models whose output layer has a bias."""
-_DROPOUT = ("dropout", "attention_dropout", "hidden_dropout", "activation_dropout", "residual_dropout")
-_DROPOUT += ("embedding_dropout", "attn_pdrop", "embd_pdrop", "resid_pdrop")
+_DROPOUT = (
+    *("dropout", "attention_dropout", "hidden_dropout", "activation_dropout", "residual_dropout", "embedding_dropout"),
+    *("attn_pdrop", "embd_pdrop", "resid_pdrop"),
+)
 
 
 def refusal(config: Mapping[str, Any], *, trained: bool) -> str | None:
