@@ -9,7 +9,8 @@ run: setup
 	$(BIN)/sailrl run configs/rlvr_tiny.yaml
 
 test: setup lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder --cov --cov-report=
+	@echo "coverage: $$($(BIN)/coverage report --format=total)% of all lines, without what runs in Ray's processes"
 
 test-long: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m long
@@ -19,6 +20,7 @@ unit: setup
 
 lint: setup
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
 setup:
