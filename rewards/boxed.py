@@ -27,9 +27,9 @@ from rewards.answers.compare import Outcome, compare
 from rewards.answers.cost import MAX_CHARS, MAX_DEPTH, affordable, depth
 from rewards.answers.extract import extract
 from rewards.answers.gold import Gold, UnusableGold, gold_of
-from rewards.answers.normalize import clean, text_key
-from rewards.answers.quantity import Parsed, lone_number
+from rewards.answers.normalize import text_key
 from rewards.answers.structure import read
+from rewards.answers.units import parse_unit
 from sailrl import killable
 from sailrl.types import Problem, Score
 
@@ -156,16 +156,18 @@ def _decide(gold: Gold, content: str, precision: int | None, iou: float) -> Outc
         return outcome
     if gold.mode == "yes_no":
         return Outcome(_verdict_of(content) == gold.parsed.ends, "yes_no")
-    if answer.kind == "text" and gold.parsed.kind == "number":
-        stated = _none_is_zero(content) if gold.mode == "count" else None
-        stated = stated or lone_number(clean(content))
-        if stated is not None:
-            return compare(gold.parsed, stated, precision)
+    if gold.mode == "count" and answer.kind == "text" and _says_none(content):
+        return compare(gold.parsed, read("0"), precision)
     return outcome
 
 
-def _none_is_zero(content: str) -> Parsed | None:
-    return read("0") if text_key(content).split(" ")[0] in {"none", "no", "nothing", "没有", "无"} else None
+def _says_none(content: str) -> bool:
+    """``none``, ``There are no cats``; not "no more than 5"."""
+    none = _NONE.match(text_key(content))
+    return none is not None and (none.end() == len(none.string) or parse_unit(none.string[none.end() :]) is not None)
+
+
+_NONE = re.compile(r"(?:there (?:is|are) |i (?:can )?see )?(?:none|nothing|no|没有|无)(?![a-z])\s*")
 
 
 def _verdict_of(content: str) -> Literal["yes", "no", ""]:

@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import Literal
 
 from rewards.answers import arithmetic, latex, words
-from rewards.answers.units import Unit, parse_unit
+from rewards.answers.units import Unit, parse_unit, priced
 
 Kind = Literal[
     "number", "expr", "list", "set", "tuple", "bracket", "interval", "union", "matrix", "relation", "literal", "yes_no",
@@ -55,25 +55,22 @@ _REPEATING = re.compile(
 _POWER_OF_TEN = re.compile(r"([+-]?)10\s*\^\s*\{\s*([+-]?\d{1,5})\s*\}")
 GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
 _SPACED = re.compile(r"(?<![\d.,/])\d{1,3}(?: \d{3})+(?![\d/]| \d)")
-UNSURE = re.compile(
-    r"\b(?:not|or|less|more|least|most|than|between|either|no|if|unless|maybe|perhaps|possibly|below|above|under|over|"
-    r"up to|and|to|plus|minus|times|divided|cannot|can't|isn't|half|through)\b"
-    r"|[<>]|\\(?:le|ge|ne)\b|不|或|至|到|超过|少于|多于",
-    re.IGNORECASE,
-)
 _CURRENCY = re.compile(
-    r"([+-]?)\s*((?:US|CA|A|HK|NT|CN|R|C|AU)?\s?[$]|[€£¥₹₩]|(?:USD|EUR|GBP|CNY|RMB|JPY|INR|Rs\.?)(?=[\s\d]))\s*([+-]?)(?=[\d.\\(])"
+    r"([+-]?)\s*((?:US|CA|AU|HK|NT|NZ|SG|MX|CN|A|C|S|R)?\s?[$]|[€£¥₹₩]"
+    r"|(?:USD|AUD|CAD|HKD|NZD|SGD|TWD|EUR|GBP|CNY|RMB|JPY|INR|Rs\.?)(?=[\s\d]))\s*([+-]?)(?=[\d.\\(])"
 )
 _GLUED = re.compile(r"(.*\d)([A-Za-z])")
+_NOTED = re.compile(r"([^()]*[^()\s])\s*\(\s*([^()]+?)\s*\)")
 _PART = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z\u4e00-\u9fff]+)")
 _COMPOUND = re.compile(rf"{_PART.pattern}(?:\s*(?:and\s*)?{_PART.pattern})++")
 _MONEY = {"K": "thousand", "M": "million", "B": "billion"}
 _TRIG = re.compile(r"sin|cos|tan|cot|sec|csc")
 _MONEY_SCALE = re.compile(r"([\d.,]+)\s?([kKMB])")
 _PERCENT = re.compile(r"\s*(?:%|\\%|percent\b|per cent\b|pct\b\.?|％)\s*", re.IGNORECASE)
-_SCALE = re.compile(
-    r"(.*[\d)}])\s*(hundred|thousand|million|billion|trillion|dozen)\b\s*(.*)", re.IGNORECASE | re.DOTALL
-)
+_SCALES = {word: Fraction(n) for word, n in words.SCALES.items() if word.isascii()} | {
+    word: Fraction(1, n) for word, n in words.PARTS.items()
+}
+_SCALE = re.compile(rf"(.*[\d)}}])\s*-?({'|'.join(_SCALES)})\b\s*(.*)", re.IGNORECASE | re.DOTALL)
 _UNIT_START = re.compile(
     r"(?<=[\d)}\]!i])\s*(?=[A-Za-z\u4e00-\u9fffμΩ°'$€£¥¢₩₹]|\^\\circ|\\mu|\\Omega|/\s*[A-Za-z]|\\frac\s*\{\s*[a-z]+\s*\}\s*\{\s*[a-z])|\s+(?=[A-Za-z\u4e00-\u9fff])"
 )
@@ -154,13 +151,24 @@ def glued(parsed: Parsed) -> Parsed | None:
 
 def read_quantity(s: str) -> Parsed | None:
     """A number or an expression with its currency, percent sign, scale word and unit."""
+    found = _quantity(s)
+    if found is not None and found.unit is not None and found.unit.one and not _at_most_one(found.value):
+        return None  # "5 factorial": not the plural of anything that is counted
+    return found
+
+
+def _at_most_one(value: latex.Number | None) -> bool:
+    return isinstance(value, Fraction) and abs(value) <= 1
+
+
+def _quantity(s: str) -> Parsed | None:
     unit: Unit | None = None
     body = s
     currency = _CURRENCY.match(body)
     if currency is not None:
         sign, symbol, inner = currency.groups()
         symbol = symbol.replace(" ", "")
-        unit = parse_unit(symbol if symbol in {"$", "€", "£", "¥", "₹", "₩"} or symbol.isalpha() else "$")
+        unit = parse_unit(symbol)
         body = f"{sign}{inner}{body[currency.end() :]}".strip()
     number = read_number(body)
     if number is not None:
@@ -187,7 +195,7 @@ def read_quantity(s: str) -> Parsed | None:
         trailing = parse_unit(rest) if rest else unit
         if figure is None or isinstance(figure.value, complex) or figure.value is None or (rest and trailing is None):
             return None
-        value = figure.value * words.SCALES[scale.group(2).lower()]
+        value = figure.value * _SCALES[scale.group(2).lower()]
         return Parsed("number", s, ("num", value), value, trailing or unit)
     if unit is None:
         for match in _UNIT_START.finditer(body):
@@ -204,22 +212,28 @@ def read_quantity(s: str) -> Parsed | None:
             figure = read_number(head) or _constant(head)
             if figure is not None:
                 return _with(figure, s, named)
-    bracket = re.fullmatch(r"(.*\S)\s*[(（]([^()\d]+)[)）]", body)
-    if bracket is not None:
-        figure = read_number(bracket.group(1)) or read_quantity(bracket.group(1))
-        if figure is not None and figure.value is not None:
-            named = parse_unit(bracket.group(2).strip())
-            spelled = words.english(bracket.group(2).strip())
-            if spelled is not None:
-                return figure if spelled[0] == figure.value else None
-            if named is not None:
-                return figure if figure.unit is not None else _with(figure, s, named)
+    if body.endswith(")") and (noted := _noted(body, s)) is not None:
+        return noted
     if unit is not None:
-        figure = _constant(body) or read_quantity(body)
-        if figure is None or figure.value is None:
-            return None
-        return _with(figure, s, unit if figure.unit is None or not figure.unit.dimension else figure.unit)
+        figure = _constant(body) or _quantity(body)
+        whole = None if figure is None or figure.value is None else priced(unit, figure.unit)
+        return None if figure is None or whole is None else _with(figure, s, whole)
     return None
+
+
+def _noted(body: str, s: str) -> Parsed | None:
+    """``5 (five)``, ``five (5)``, ``12 (cm)``: the same number again, or its unit, in brackets."""
+    match = _NOTED.fullmatch(body)
+    figure = _quantity(match.group(1)) if match is not None else None
+    if match is None or figure is None or figure.value is None:
+        return None
+    again = read_number(match.group(2)) or _written(match.group(2))
+    if again is not None:
+        return figure if again.value == figure.value else None
+    named = parse_unit(match.group(2))
+    if named is None or figure.unit is not None:
+        return None if named is None else figure
+    return _with(figure, s, named)
 
 
 def _compound(s: str) -> Parsed | None:
@@ -300,22 +314,3 @@ def read_expression(s: str) -> Parsed | None:
     except latex.Unreadable:
         return Parsed("expr", s, node)
     return Parsed("number", s, node, value)
-
-
-def lone_number(s: str) -> Parsed | None:
-    """The only number of a sentence, for counts: "I can see 5 cats". None when there is none, more, or a hedge."""
-    if UNSURE.search(s) or any(c in s for c in "=\\^_{}"):
-        return None
-    found = re.findall(r"(?<![\w.])-?\d+(?:,\d{3})*(?:\.\d+)?(?![\w.]*\d|\+)", s)
-    if len(found) == 1:
-        figure = read_number(found[0])
-        after = s[s.index(found[0]) + len(found[0]) :].split()[:3]
-        units = (parse_unit(" ".join(after[:n])) for n in (3, 2, 1) if len(after) >= n)
-        unit = next((u for u in units if u is not None and u.dimension), None)
-        return figure if figure is None or unit is None else _with(figure, s, unit)
-    if found:
-        return None
-    spelled = [w for w in re.findall(r"[a-z]+(?:-[a-z]+)?", s.lower()) if w.split("-")[0] in words.NUMBER_WORDS]
-    if len(spelled) != 1 or (value := words.english(spelled[0])) is None:
-        return None
-    return Parsed("number", s, ("num", value[0]), value[0])

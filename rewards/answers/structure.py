@@ -10,7 +10,8 @@ from functools import lru_cache
 
 from rewards.answers import latex
 from rewards.answers.normalize import clean, key
-from rewards.answers.quantity import GROUPED, UNSURE, Parsed, read_expression, read_number, read_quantity
+from rewards.answers.quantity import GROUPED, Parsed, read_expression, read_number, read_quantity
+from rewards.answers.sentence import stated
 
 MAX_CHARS = 2000
 
@@ -55,9 +56,6 @@ _ABOUT = re.compile(
     r"(?:\\approx|≈|~|\\sim|=|approximately|approx\.?|about|around|roughly|exactly|only|just|equals?|is|a total of|"
     r"total of|there (?:are|is|were|was)|大约|约为?|共有?|一共有?|总共有?|有|为|是)\s*(?=[\s\S])",
     re.IGNORECASE,
-)
-_SENTENCE = re.compile(
-    r"[A-Za-z][A-Za-z ,'()]{0,80}?\b(?:is|are|was|were|equals?|has|have|be)\s+(?=[-+$€£¥]?\s*[\d\\(])"
 )
 _LABEL = re.compile(
     r"(?:\\(?:angle|triangle|overline|widehat|hat|bar|vec|mathbb|operatorname|Delta|alpha|beta|theta|gamma|lambda|mu|"
@@ -117,8 +115,8 @@ def read_clean(s: str) -> Parsed:
         or _bracketed(s)
         or _plus_minus(s)
         or read_quantity(s)
-        or _listed(s)
         or _stated(s)
+        or _listed(s)
         or read_expression(s)
         or Parsed("text", s)
     )
@@ -126,12 +124,11 @@ def read_clean(s: str) -> Parsed:
 
 def _stated(s: str) -> Parsed | None:
     """A sentence that states one number: "There are 42 apples in total"."""
-    sentence = _SENTENCE.match(s)
-    if sentence is not None and not UNSURE.search(s[: sentence.end()]):
-        inner = read_clean(clean(s[sentence.end() :]))
-        if inner.kind == "number":
-            return inner
-    return None
+    value = stated(s)
+    if not value:
+        return None
+    inner = read_clean(clean(value))
+    return inner if inner.kind in {"number", "literal"} else None
 
 
 def _relation(s: str) -> Parsed | None:

@@ -8,230 +8,177 @@ are the same when one description contains the other ("red apples" and "apples")
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
+
+from rewards.answers.nouns import CHANGES, DETERMINERS, EACH, SILENT, TAIL, chinese_noun, is_plural, singular
+from rewards.answers.unit_table import Dimension, Known, known
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """``dimension`` is empty for a counted noun, whose words are in ``words``; else sorted (base, power) pairs."""
+    """``dimension`` is empty for a counted noun, whose words are in ``words``."""
 
-    dimension: tuple[tuple[str, int], ...] = ()
+    dimension: Dimension = ()
     size: Fraction = Fraction(1)
     words: frozenset[str] = frozenset()
+    country: str = ""
+    """Of one kind of dollar."""
+    one: bool = False
+    """The noun is singular ("apple"): it can count at most one thing."""
 
 
-def _f(text: str) -> Fraction:
-    return Fraction(text)
-
-
-# dimension -> {spellings: size in the dimension's own base}
-_TABLE: dict[str, dict[str, Fraction]] = {
-    "length": {
-        "m meter metre 米 公尺": _f("1"),
-        "cm centimeter centimetre 厘米 公分": _f("1/100"),
-        "mm millimeter millimetre 毫米": _f("1/1000"),
-        "km kilometer kilometre 千米 公里": _f("1000"),
-        "dm decimeter decimetre 分米": _f("1/10"),
-        "nm nanometer nanometre 纳米": _f("1e-9"),
-        "μm um micrometer micrometre micron 微米": _f("1e-6"),
-        "in inch inches 英寸": _f("0.0254"),
-        "ft foot feet 英尺": _f("0.3048"),
-        "yd yard 码": _f("0.9144"),
-        "mi mile 英里": _f("1609.344"),
-    },
-    "mass": {
-        "kg kilogram kilo kgs 千克 公斤": _f("1"),
-        "g gram gm 克": _f("1/1000"),
-        "mg milligram 毫克": _f("1e-6"),
-        "lb lbs pound 磅": _f("0.45359237"),
-        "oz ounce 盎司": _f("0.028349523125"),
-        "ton tonne 吨": _f("1000"),
-        "斤": _f("1/2"),
-    },
-    "time": {
-        "s sec second secs 秒": _f("1"),
-        "ms millisecond 毫秒": _f("1/1000"),
-        "min minute mins 分钟": _f("60"),
-        "h hr hour hrs 小时 时": _f("3600"),
-        "day 天 日": _f("86400"),
-        "week wk wks 周 星期": _f("604800"),
-    },
-    "year": {
-        "year yr yrs 年 岁": _f("1"),
-        "month 月 个月": _f("1/12"),
-        "decade": _f("10"),
-        "century centuries": _f("100"),
-    },
-    "volume": {
-        "l liter litre 升": _f("1"),
-        "ml milliliter millilitre cc 毫升": _f("1/1000"),
-        "gal gallon 加仑": _f("3.785411784"),
-        "qt quart": _f("0.946352946"),
-        "pt pint": _f("0.473176473"),
-        "cup": _f("0.2365882365"),
-    },
-    "angle": {"^\\circ deg degree 度": _f("1")},
-    "radian": {"rad radian 弧度": _f("1")},
-    "celsius": {"^\\circ|c celsius 摄氏度": _f("1")},
-    "fahrenheit": {"^\\circ|f fahrenheit 华氏度": _f("1")},
-    "kelvin": {"k kelvin": _f("1")},
-    "dollar": {"$ usd dollar us$ buck 美元": _f("1"), "cent ¢ 美分": _f("1/100")},
-    "euro": {"€ eur euro 欧元": _f("1")},
-    "pound sterling": {"£ gbp 英镑 pence": _f("1")},
-    "yuan": {"元 yuan rmb cny 人民币 块 块钱 cn¥": _f("1"), "角": _f("1/10")},
-    "yen": {"yen jpy 円 日元": _f("1")},
-    "yuan or yen": {"¥ ￥": _f("1")},
-    "rupee": {"₹ rs inr rupee": _f("1")},
-    "won": {"₩ krw won": _f("1")},
-    "force": {"n newton 牛 牛顿": _f("1"), "kn kilonewton": _f("1000")},
-    "energy": {
-        "j joule 焦耳 焦": _f("1"),
-        "kj kilojoule 千焦": _f("1000"),
-        "mj megajoule": _f("1e6"),
-        "cal calorie 卡路里": _f("4.184"),
-        "kcal kilocalorie 千卡": _f("4184"),
-        "ev electronvolt": _f("1.602176634e-19"),
-        "kilowatthour": _f("3.6e6"),
-    },
-    "power": {
-        "w watt 瓦 瓦特": _f("1"),
-        "kw kilowatt 千瓦": _f("1000"),
-        "mw megawatt": _f("1e6"),
-        "hp horsepower": _f("745.7"),
-    },
-    "pressure": {"pa pascal": _f("1"), "kpa kilopascal": _f("1000"), "atm atmosphere": _f("101325"), "mpa": _f("1e6")},
-    "voltage": {"v volt 伏 伏特": _f("1"), "kv kilovolt": _f("1000"), "mv millivolt": _f("1/1000")},
-    "current": {"a amp ampere 安 安培": _f("1"), "ma milliamp milliampere 毫安": _f("1/1000")},
-    "resistance": {"Ω ω \\omega ohm 欧姆 欧": _f("1"), "kω kohm kilohm": _f("1000")},
-    "charge": {"c coulomb 库仑": _f("1")},
-    "frequency": {"hz hertz 赫兹": _f("1"), "khz kilohertz": _f("1000"), "mhz megahertz": _f("1e6"), "ghz": _f("1e9")},
-    "amount": {"mol mole 摩尔": _f("1"), "mmol": _f("1/1000")},
-    "data": {
-        "byte": _f("1"),
-        "kb kilobyte": _f("1000"),
-        "mb megabyte": _f("1e6"),
-        "gb gigabyte": _f("1e9"),
-        "tb terabyte": _f("1e12"),
-    },
-    "bit": {"bit": _f("1")},
-    "acre": {"acre 英亩": _f("1"), "hectare ha 公顷": _f("2.4710538146717")},
-}
-_SILENT = """
-    个 只 条 本 张 头 匹 辆 座 棵 朵 支 枝 把 件 名 位 台 架 艘 颗 粒 片 双 对 根 顶 场 次 种 家 间 栋
-    幢 盏 扇 幅 封 首 部 口 道 份 票 节 排 组 层 项 倍 题 步
-    unit units time times in total altogether each total overall exactly approximately only left remaining th st nd rd
-    us of the an one
-"""
-_NOTHING = frozenset(_SILENT.split())
-"""Words that name no unit, alone or beside one."""
-_SAME = {
-    "person": "people", "persons": "people", "man": "men", "woman": "women", "child": "children", "kid": "children",
-    "kids": "children", "mice": "mouse", "geese": "goose", "teeth": "tooth",
-}  # fmt: skip
-_KNOWN: dict[str, tuple[str, Fraction]] = {}
-for _dimension, _row in _TABLE.items():
-    for _names, _size in _row.items():
-        for _name in _names.split():
-            _KNOWN[_name] = (_dimension, _size)
-            if _name.isascii() and _name.isalpha() and len(_name) > 2:
-                _KNOWN[f"{_name}s"] = (_dimension, _size)
+_MAX_CHARS = 120
 _POWERS = {"square": 2, "sq": 2, "squared": 2, "cubic": 3, "cubed": 3, "平方": 2, "立方": 3}
-_NOT_UNITS = """
-    and or to not but plus minus than less more least most between either neither no if when maybe perhaps versus vs
-    is are was be equals sin cos tan cot sec csc log ln exp sqrt pi lim i x y z true false yes infinity
-    solutions? half quarter third percent hundred thousand million billion dozen
-"""
-_REFUSED = frozenset(_NOT_UNITS.split())
 _FRACTION = re.compile(r"\\frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
-_SINGLE = frozenset("msghlLNJWVAKCΩ")
-"""One-letter units, in their own case: "5 n" is no force and "2 x" no length."""
+_GREEK = re.compile(r"\\mu\s*(?=[A-Za-z])|(?<![A-Za-z])([mkMG]?)\s*(?:\\Omega|Ω)")
+# How units are written together, and names of several words. The case of the short ones matters.
 _ALIASES = {
-    "mph": "mi/h", "kph": "km/h", "kmph": "km/h", "mps": "m/s", "degrees celsius": r"^\circ C", "kwh": "kilowatthour",
-    "degrees centigrade": r"^\circ C", "degree celsius": r"^\circ C", "degrees fahrenheit": r"^\circ F",
-    "degree fahrenheit": r"^\circ F", "degrees c": r"^\circ C", "degrees f": r"^\circ F", "sq. ": "sq ",
-    "cu. ": "cubic ",
+    "mph": "mi/h", "kph": "km/h", "kmph": "km/h", "mps": "m/s", "kwh": "kW h", "mbps": "Mbit/s", "sq. ": "sq ",
+    "cu. ": "cubic ", "degrees celsius": r"^\circ C", "degree celsius": r"^\circ C",
+    "degrees centigrade": r"^\circ C", "degrees fahrenheit": r"^\circ F", "degree fahrenheit": r"^\circ F",
+    "degrees c": r"^\circ C", "degrees f": r"^\circ F", "us dollars": "usd", "u.s. dollars": "usd",
+    "australian dollars": "aud", "canadian dollars": "cad", "hong kong dollars": "hkd", "new zealand dollars": "nzd",
+    "singapore dollars": "sgd", "taiwan dollars": "twd", "mexican pesos": "mxn",
 }  # fmt: skip
 _ALIAS = re.compile("|".join(rf"\b{re.escape(k)}(?![a-z])" for k in _ALIASES), re.IGNORECASE)
+_TOGETHER = re.compile(r"\b(?:(N)(m)|(m?A)(h)|([kM]?W)(h)|(J|Pa|V)(s)|(kg)(m))(?![A-Za-z])")
+_BOTH = re.compile(r"(?<![A-Za-z])(k?m|c?m|kg|g|J|mol|N|W)(s|h|m|dm|cm|kg|L|K|mol)(?=\^\{?-|-\d(?!\d))")
 _TOKEN = re.compile(
-    r"\^\\circ(?:\s*[CF](?![a-zA-Z]))?|\^\{?(-?\d)\}?|平方|立方|[A-Za-zμΩ\u4e00-\u9fff]+\.?|\\mu|\\Omega|\\omega|[$€£¥¢₹₩]"
-    r"|[/·*'-]|\\cdot|\\times|\s+"
+    r"\^\\circ(?:\s*[CF](?![a-zA-Z]))?|\^\{?(-?\d)\}?|(?<=[A-Za-z])(-\d)(?!\d)|平方|立方|[A-Za-z]*[$€£¥¢₹₩]"
+    r"|[A-Za-zμΩ\u4e00-\u9fff]+\.?|[/·*'-]|\\cdot|\\times|\s+"
 )
 
 
 @lru_cache(maxsize=4096)
 def parse_unit(text: str) -> Unit | None:
-    """The unit that ``text`` names, e.g. ``cm^{2}``, ``miles per hour``, ``red apples``; None when it names none.
-    Words that say nothing (个, "in total") give an empty Unit."""
-    if len(text) > 80:
+    """The unit that ``text`` names, e.g. ``cm^{2}``, ``miles per hour``, ``red apples in the basket``; None when it
+    names none. Words that say nothing (个, "in total") give an empty Unit."""
+    if len(text) > _MAX_CHARS:
         return None
+    text = text.strip()
+    if text == "'":
+        return _unit(known("'"))
+    if text in {"st", "nd", "rd", "th"}:
+        return Unit()
     text = _FRACTION.sub(r"\1/\2", text).replace("每", "/") if "frac" in text or "每" in text else text
+    if "\\" in text or "Ω" in text:
+        text = _GREEK.sub(lambda m: "μ" if m.group(1) is None else f"{m.group(1)}Ω", text)
     text = _ALIAS.sub(lambda m: _ALIASES[m.group().lower()], text)
-    powers: dict[str, int] = {}
-    size = Fraction(1)
-    words: set[str] = set()
-    sign, pending, last, at = 1, 1, "", 0
-    last_power = 1
+    text = _BOTH.sub(r"\1 \2", _TOGETHER.sub(lambda m: " ".join(g for g in m.groups() if g), text))
+    reading, at = _Reading(), 0
     for match in _TOKEN.finditer(text):
         if match.start() != at:
             return None
         at = match.end()
+        power = match.group(1) or match.group(2)
         token = match.group().strip().rstrip(".")
-        if not token or token in {"·", "*", "-", "'", "\\cdot", "\\times"}:
-            continue
-        power = match.group(1)
-        if power is not None or token in {"squared", "cubed"}:
-            n = int(power) if power is not None else _POWERS[token]
-            if not last or not n:
+        if power is not None:
+            if not reading.raise_to(int(power)):
                 return None
-            dimension, unit_size = _KNOWN[last]
-            extra = last_power * n - last_power
-            powers[dimension] = powers.get(dimension, 0) + extra
-            size *= unit_size**extra
-            continue
-        if token in {"/", "per"}:
-            sign = -1
-            continue
-        if len(token) == 1 and token.isascii() and token.isalpha() and token != "a" and token not in _SINGLE:
+        elif token and not reading.take(token, text[at:]):
             return None
-        name = token if token == "\\Omega" else "one" if token == "a" else token.lower()
-        if name in _POWERS:
-            pending = _POWERS[name]
-            continue
-        name = {"\\mu": "μ", "\\Omega": "ω", "^\\circ": "^\\circ"}.get(name, name)
-        if name.startswith("^\\circ") and name[-1] in "cf" and len(name) > 6 and name != "^\\circ":
-            name = "^\\circ|" + name[-1]
-        if name in _REFUSED:
+    return reading.unit() if at == len(text) else None
+
+
+def _unit(unit: Known | None) -> Unit | None:
+    return None if unit is None else Unit(unit.dimension, unit.size, country=unit.country)
+
+
+@dataclass(slots=True)
+class _Reading:
+    """A text of units and nouns, read token by token. What a unit divides by comes after "/" or "per"; a tail ("of
+    sugar", "in the basket") names nothing that is counted."""
+
+    powers: dict[str, int] = field(default_factory=dict)
+    size: Fraction = Fraction(1)
+    country: str = ""
+    words: set[str] = field(default_factory=set)
+    head: str = ""
+    """The last word of the noun so far."""
+    last: Known | None = None
+    last_power: int = 1
+    pending: int = 1
+    sign: int = 1
+    in_tail: bool = False
+    closed: bool = False
+    """Nothing more may be counted: "5 times"."""
+
+    def take(self, token: str, rest: str) -> bool:
+        """Whether ``token`` may stand here."""
+        if token in {"·", "*", "-", "'", "\\cdot", "\\times"}:
+            return True
+        word = token.lower()
+        if token == "/" or token in EACH:
+            self.sign, self.in_tail, self.closed = -1, False, False
+            return True
+        if word in {"squared", "cubed"}:
+            return self.raise_to(_POWERS[word])
+        if word in _POWERS:
+            self.pending = _POWERS[word]
+            return True
+        if word in TAIL and (word != "in" or self._named() or rest.lstrip()[:1].isalpha()):
+            self.in_tail, self.closed = True, False
+            return True
+        if word == "times":
+            self.closed = True
+            return not self._named()
+        if word in SILENT:
+            self.pending = 1
+            return True
+        if word in CHANGES:
+            return False
+        unit = known("^\\circ|" + token[-1] if token.startswith("^") and token[-1] in "CF" else token)
+        if unit is None and token[0] == "个":  # 三个小时
+            unit = known(token[1:])
+        if unit is not None and not self.in_tail:
+            self._multiply(unit)
+            return not self.closed
+        return self._noun(word)
+
+    def raise_to(self, power: int) -> bool:
+        """A power after the unit that it belongs to."""
+        if self.last is None or not power or self.in_tail:
+            return False
+        last, factor = self.last, self.last_power * (power - 1)
+        self._multiply(last, factor)
+        self.last = None
+        return True
+
+    def _multiply(self, unit: Known, power: int | None = None) -> None:
+        exponent = self.sign * self.pending if power is None else power
+        for base, n in unit.dimension:
+            self.powers[base] = self.powers.get(base, 0) + n * exponent
+        self.size *= unit.size**exponent
+        self.country = unit.country or self.country
+        self.last, self.last_power, self.pending = unit, exponent, 1
+
+    def _noun(self, word: str) -> bool:
+        if not word.isascii():
+            noun = chinese_noun(word)
+            self.words |= noun or frozenset()
+            return noun is not None
+        if word in DETERMINERS:
+            return self.in_tail or self.sign < 0
+        if len(word) < 3 or self.closed:
+            return False
+        if not self.in_tail and self.sign > 0:
+            self.words.add(singular(word))
+            self.head = word
+        self.pending = 1
+        return True
+
+    def _named(self) -> bool:
+        return bool(self.powers or self.words)
+
+    def unit(self) -> Unit | None:
+        """None when a power stands alone: ``5 cubed``."""
+        if self.pending != 1:
             return None
-        known = _KNOWN.get(name)
-        if known is None and name[0] == "个" and name[1:] in _KNOWN:  # 三个小时
-            name = name[1:]
-            known = _KNOWN[name]
-        if known is None and not name.isascii():
-            if name[0] in "和或与及到至不又":
-                return None
-            split = _split_counter(name)
-            if split is None:
-                return None
-            words |= split
-            continue
-        if known is None:
-            if name in _NOTHING:
-                continue
-            if len(name) < 3:
-                return None
-            words.add(_singular(name))
-            continue
-        dimension, unit_size = known
-        last, last_power = name, sign * pending
-        powers[dimension] = powers.get(dimension, 0) + last_power
-        size *= unit_size**last_power
-        pending = 1
-    if at != len(text):
-        return None
-    dimension_key = tuple(sorted((d, p) for d, p in powers.items() if p))
-    return Unit(dimension_key, size, frozenset(words))
+        dimension = tuple(sorted((base, n) for base, n in self.powers.items() if n))
+        one = bool(self.head) and not dimension and not is_plural(self.head)
+        return Unit(dimension, self.size, frozenset(self.words), self.country, one)
 
 
 def same_unit(gold: Unit | None, answer: Unit | None) -> Fraction | None:
@@ -241,48 +188,42 @@ def same_unit(gold: Unit | None, answer: Unit | None) -> Fraction | None:
         return Fraction(1)
     if not (gold.dimension or gold.words) or not (answer.dimension or answer.words):
         return Fraction(1)  # one of them says nothing ("units", 个)
+    if gold.country and answer.country and gold.country != answer.country:
+        return None
     if not gold.dimension or not answer.dimension:
         shared = gold.words and answer.words and (gold.words <= answer.words or answer.words <= gold.words)
         return Fraction(1) if shared else None
     if gold.dimension == answer.dimension:
         return answer.size / gold.size
-    return (
-        Fraction(1)
-        if (gold.dimension, answer.dimension) in _ALIKE or (answer.dimension, gold.dimension) in _ALIKE
-        else None
-    )
+    return Fraction(1) if frozenset((gold.dimension, answer.dimension)) in _ALIKE else None
 
 
-def _one(name: str) -> tuple[tuple[str, int], ...]:
-    return ((name, 1),)
+def priced(money: Unit, other: Unit | None) -> Unit | None:
+    """The unit of a figure with a currency sign and what follows it: "$5 USD", "$18 every day"; None when the two
+    contradict each other."""
+    if other is None or not other.dimension:
+        return money
+    if same_unit(money, other) is not None:
+        return other
+    if any(power > 0 for _, power in other.dimension):
+        return None
+    return Unit(tuple(sorted(money.dimension + other.dimension)), money.size * other.size, country=money.country)
 
 
+def _alike(one: str, other: str) -> frozenset[Dimension]:
+    a, b = known(one), known(other)
+    assert a is not None  # both are names of the table
+    assert b is not None
+    return frozenset((a.dimension, b.dimension))
+
+
+# Spellings that may mean either: "25 C", "5 pounds" of money, a bare "90 degrees" of temperature.
 _ALIKE = {
-    (_one("angle"), _one("celsius")),
-    (_one("angle"), _one("fahrenheit")),
-    (_one("celsius"), _one("charge")),  # "25 C"
-    (_one("yuan or yen"), _one("yuan")),
-    (_one("yuan or yen"), _one("yen")),
-    (_one("pound sterling"), _one("mass")),  # "5 pounds" may be money
-    (_one("fahrenheit"), _one("farad")),
+    _alike("degree", "celsius"),
+    _alike("degree", "fahrenheit"),
+    _alike("celsius", "C"),
+    _alike("fahrenheit", "F"),
+    _alike("¥", "yuan"),
+    _alike("¥", "yen"),
+    _alike("gbp", "pound"),
 }
-
-
-def _split_counter(name: str) -> frozenset[str] | None:
-    """Chinese: a counter and a noun ("个苹果"), a counter, or a noun."""
-    for cut in (2, 1):
-        head, tail = name[:cut], name[cut:]
-        if head in _NOTHING or (tail and head in _KNOWN):
-            return frozenset({tail}) if tail and tail not in _NOTHING else frozenset()
-    return frozenset({name}) if len(name) <= 12 else None
-
-
-def _singular(word: str) -> str:
-    word = _SAME.get(word, word)
-    if word.endswith("ies") and len(word) > 4:
-        return word[:-3] + "y"
-    if word.endswith(("ches", "shes", "xes", "sses", "oes")):
-        return word[:-2]
-    if word.endswith("s") and not word.endswith(("ss", "us")):
-        return word[:-1]
-    return word

@@ -30,10 +30,16 @@ SCALES = {
     "百万": 10**6,
     "千万": 10**7,
 }
-_PARTS = {"half": 2, "halves": 2, "quarter": 4, "quarters": 4} | {
-    f"{name}{s}": n for n, name in enumerate(_ORDINALS.split(), 3) for s in ("", "s")
+_SMALL_PARTS = {"twentieth": 20, "hundredth": 100, "thousandth": 1000, "millionth": 10**6}
+PARTS = {"half": 2, "halves": 2, "quarter": 4, "quarters": 4} | {
+    f"{name}{s}": n
+    for name, n in (*((name, n) for n, name in enumerate(_ORDINALS.split(), 3)), *_SMALL_PARTS.items())
+    for s in ("", "s")
 }
-NUMBER_WORDS = frozenset(_SMALL) | {"hundred", "thousand", "million", "billion", "half", "dozen"}
+"""Names of fractions: ``fifths`` -> 5."""
+NUMBER_WORDS = frozenset(
+    (*PARTS, "sixes", *(word + s for word in (*_SMALL, *SCALES) if word.isascii() for s in ("", "s")))
+)
 _WORD = re.compile(r"[a-z]+")
 
 
@@ -51,14 +57,14 @@ def english(text: str) -> tuple[Fraction, str] | None:
     if not words or not lower.startswith(words[0][0]):
         return None
     total, current, end, i, seen = Fraction(0), Fraction(0), 0, 0, False
-    if words[0][0] in {"a", "an"} and len(words) > 1 and (words[1][0] in SCALES or words[1][0] in _PARTS):
+    if words[0][0] in {"a", "an"} and len(words) > 1 and (words[1][0] in SCALES or words[1][0] in PARTS):
         current, i, end = Fraction(1), 1, words[0][1]
     while i < len(words):
         word, stop = words[i]
         if lower[end : stop - len(word)].strip(" -") and i:
             break  # something other than spaces and hyphens lies between: the number ends here
         if word in _SMALL:
-            if seen and (current % 10 or not current) and _SMALL[word] < 100 and current % 100:
+            if seen and not _follows(_SMALL[word], current, words[i - 1][0]):
                 break
             current += _SMALL[word]
         elif word in SCALES and (seen or current):
@@ -66,16 +72,16 @@ def english(text: str) -> tuple[Fraction, str] | None:
                 current *= SCALES[word]
             else:
                 total, current = total + current * SCALES[word], Fraction(0)
-        elif word in _PARTS and (seen or current or word == "half"):
-            current = (current or 1) * Fraction(1, _PARTS[word])
+        elif word in PARTS and (seen or current or word == "half"):
+            current = (current or 1) * Fraction(1, PARTS[word])
             return sign * (total + current), text[stop:].strip()
         elif word == "and" and seen and i + 1 < len(words):
             following = [w for w, _ in words[i + 1 : i + 4]]
             tail = following[1:] if following[0] in {"a", "one"} else following
-            if tail and tail[0] in _PARTS and following[0] != tail[0]:
-                return sign * (total + current + Fraction(1, _PARTS[tail[0]])), text[words[i + 2][1] :].strip()
-            if len(following) > 1 and following[0] in _SMALL and following[1] in _PARTS:
-                part = Fraction(_SMALL[following[0]], _PARTS[following[1]])
+            if tail and tail[0] in PARTS and following[0] != tail[0]:
+                return sign * (total + current + Fraction(1, PARTS[tail[0]])), text[words[i + 2][1] :].strip()
+            if len(following) > 1 and following[0] in _SMALL and following[1] in PARTS:
+                part = Fraction(_SMALL[following[0]], PARTS[following[1]])
                 return sign * (total + current + part), text[words[i + 2][1] :].strip()
             if following[0] not in _SMALL or not (current % 100 == 0 and (current or total)):
                 break
@@ -86,6 +92,13 @@ def english(text: str) -> tuple[Fraction, str] | None:
             break
         seen, end, i = True, stop, i + 1
     return (sign * (total + current), text[end:].strip(" -")) if seen else None
+
+
+def _follows(n: int, current: Fraction, before: str) -> bool:
+    """Whether the word for ``n`` goes on with a number: "twenty one", "hundred twenty", but not "seven eight"."""
+    if before in SCALES or before == "and":
+        return n > 0
+    return 0 < n < 10 and current % 100 >= 20 and current % 10 == 0
 
 
 _DIGITS = {

@@ -1,0 +1,90 @@
+"""Sentences that state one value: "There are 42 apples in total", 面积为36平方厘米.
+
+Approved frames only: a subject, a verb that states ("is", "has", "costs") or a colon, then the value and nothing that
+could not follow it by itself. A subject that negates, bounds, hedges or computes ("half of it is 7") states another
+value. Nothing is picked out of the middle of a text.
+"""
+
+from __future__ import annotations
+
+import re
+
+from rewards.answers.words import NUMBER_WORDS
+
+_MAX_CHARS = 300
+_VERBS = """
+    is are was were be equals equal has have had contains contain holds hold see sees saw count counts counted get gets
+    got need needs needed cost costs make makes made give gives gave take takes took pay pays paid earn earns earned
+    sell sells sold buy buys bought eat eats ate find finds found use uses used spend spends spent save saves saved
+    weigh weighs weighed measure measures measured receive receives received read reads run runs ran walk walks walked
+    drive drives drove travel travels traveled travelled score scores scored win wins won collect collects collected
+    keep keeps kept become becomes became totals yields shows
+"""
+_STATES = frozenset(_VERBS.split())
+_NEAR = "a about approximately around roughly exactly only just total of in all now to"
+_ABOUT = frozenset(_NEAR.split())
+_DENIES = """
+    no not nor never none nobody nothing neither cannot without except but or either if unless whether when suppose
+    assume assuming let given maybe perhaps possibly probably could may might would should than less more fewer least
+    most minus plus times divided twice thrice half double triple quadruple
+"""
+_DENIED = frozenset(_DENIES.split())
+_RESULTS = "square squared cube cubed root reciprocal opposite inverse negative power multiple factor"
+_COMPUTES = frozenset(_RESULTS.split())
+"""Only as what is stated ("the square root is 4"), not as a part of it ("the square of it is 4")."""
+_VALUE = re.compile(
+    r"(?<![A-Za-z\\])[-+]?\s*(?:[$€£¥₹]\s*)?(?:\.?\d|\\(?:frac|sqrt|pi|infty)(?![a-zA-Z]))"
+    rf"|\b(?:{'|'.join(sorted(NUMBER_WORDS))})\b",
+    re.IGNORECASE,
+)
+_TOKEN = re.compile(r"[A-Za-z]+(?:['-][A-Za-z]+)*|[,:()]|\s+")
+_AFTER = re.compile(
+    r"\s+(?:is|are)\s+(?:the\s+|my\s+)?(?:(?:final|correct|right)\s+)?(?:answer|result|solution|correct|right)"
+    r"|是(?:最终|正确)?(?:答案|结果)|是正确的"
+)
+_ZH = re.compile(
+    r"([A-Za-z,()\u4e00-\u9fff]{1,40}?)(?:等于|约为|约是|为|是|有|共|得|约|:)\s*"
+    r"(?=[-+]?[$¥]?\s*[\d\\(零一二两三四五六七八九十百千万亿负])"
+)
+_ZH_DENIES = re.compile(
+    r"[不非没未无若半]|如果|假[如设]|或|可能|也许|除|[小大少多低高短长]于|超过|至[少多]|最[少多](?!值)|[平立]方|倍|倒数|相反数"
+    r"|之[间前后]|以[上下内外]"
+)
+
+
+def stated(s: str) -> str | None:
+    """The part of a sentence that is the value which it states; None when it is no such sentence."""
+    if len(s) > _MAX_CHARS:
+        return None
+    after = _AFTER.search(s)
+    if after is not None and after.end() == len(s):
+        return s[: after.start()]
+    if not s[0].isascii() or not s.isascii():
+        chinese = _ZH.match(s)
+        if chinese is not None and not chinese.group(1).isascii():
+            return None if _ZH_DENIES.search(chinese.group(1)) else s[chinese.end() :]
+    value = _VALUE.search(s)
+    if value is None or not value.start() or not _states(s[: value.start()]):
+        return None
+    return s[value.start() :]
+
+
+def _states(before: str) -> bool:
+    """Whether the words before a value say that it is the value of something."""
+    tokens, at = [], 0
+    for match in _TOKEN.finditer(before):
+        if match.start() != at:
+            return False
+        at = match.end()
+        if not match.group().isspace():
+            tokens.append(match.group().lower())
+    if at != len(before) or not tokens:
+        return False
+    while len(tokens) > 1 and tokens[-1] in _ABOUT:
+        tokens.pop()
+    verb = tokens.pop()
+    if (verb not in _STATES and verb != ":") or any(t in _DENIED or t.endswith("n't") for t in tokens):
+        return False
+    while tokens and tokens[-1] in _COMPUTES:
+        tokens.pop()
+    return not _COMPUTES.intersection(tokens)
