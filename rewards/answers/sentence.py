@@ -54,7 +54,7 @@ _ZH_DENIES = re.compile(
 
 def stated(s: str) -> str | None:
     """The part of a sentence that is the value which it states; None when it is no such sentence."""
-    if len(s) > _MAX_CHARS:
+    if not s or len(s) > _MAX_CHARS:
         return None
     after = _AFTER.search(s)
     if after is not None and after.end() == len(s):
