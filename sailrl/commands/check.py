@@ -9,6 +9,7 @@ from pathlib import Path
 from rich.console import Console
 
 from sailrl.commands.check_memory import Machines, print_memory
+from sailrl.commands.tensors import tensor_problems
 from sailrl.config.base import Section
 from sailrl.config.checks import preflight_problems, validate, warnings
 from sailrl.config.evaluation import EvaluateConfig
@@ -67,7 +68,7 @@ def check_job(
         say(console, describe_fuse(config))
     for warning in warnings(config, loaded.where):
         say(console, f"warning: {warning}")
-    problems = preflight_problems(config, loaded.where)
+    problems = preflight_problems(config, loaded.where) + tensor_problems(config, loaded.where)
     rows: dict[str, Sequence[Problem]] = {}
     for name, source, on_bad_row in _sources(config):
         if source.path is not None and not Path(source.path).expanduser().is_file():

@@ -10,6 +10,7 @@ from typing import Any
 
 from sailrl import plugins
 from sailrl.commands.run import run_stage
+from sailrl.commands.tensors import preflight_tensors
 from sailrl.config.checks import preflight, validate
 from sailrl.config.recipe import RecipeConfig
 from sailrl.config.references import resolved
@@ -49,6 +50,7 @@ def start_recipe(config: RecipeConfig, folder: Path) -> None:
             job = kinds[name].model_validate(resolved(written, lookup))
             validate(job)
             preflight(job)
+            preflight_tensors(job)
             began = time.monotonic()
             run_stage(job, folder / name)
             took = time.monotonic() - began

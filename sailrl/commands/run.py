@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+from sailrl.commands.tensors import preflight_tensors
 from sailrl.config.checks import preflight, validate, warnings
 from sailrl.config.load import load, run_dir
 from sailrl.config.schema import JobConfig
@@ -50,6 +51,7 @@ def run_job(path: Path, overrides: Sequence[str], *, verb: str = "run", settings
     for warning in warnings(loaded.config, loaded.where):
         print(f"warning: {warning}", file=sys.stderr)
     preflight(loaded.config, loaded.where)
+    preflight_tensors(loaded.config, loaded.where)
     command = shlex.join(["sailrl", *sys.argv[1:]])
     try:
         run_stage(loaded.config, run_dir(loaded.config, path))

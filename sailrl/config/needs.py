@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import inspect
-import json
 import os
 import re
 from collections.abc import Iterator
@@ -18,12 +17,13 @@ from sailrl.config.complaint import Complaint, Rule, Rules
 from sailrl.config.evaluation import EvaluateConfig
 from sailrl.config.filtering import DecontaminateConfig, FilterConfig
 from sailrl.config.fusing import FuseConfig
+from sailrl.config.model_files import INDEX, SINGLE, read_object, tensor_shapes, weight_files
 from sailrl.config.model_kinds import refusal
 from sailrl.config.rewards import RewardsConfig
 from sailrl.config.schema import ModelConfig, RlvrConfig, SourceConfig
 from sailrl.config.sft import SftConfig
 from sailrl.config.yaml_text import Keys
-from sailrl.errors import ConfigError
+from sailrl.errors import ConfigError, DataError
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _FROM_HERE = "Relative paths start at the folder you run from."
@@ -60,7 +60,7 @@ def local_model(model: ModelConfig) -> Path | None:
 def model_config(model: ModelConfig) -> dict[str, Any]:
     """What the model's config.json holds, in its folder or in the hub's cache; empty where it is not here."""
     folder = config_folder(model)
-    return {} if folder is None else _json(folder / "config.json")
+    return {} if folder is None else read_object(folder / "config.json")
 
 
 def config_folder(model: ModelConfig) -> Path | None:
@@ -98,7 +98,8 @@ def kind_is_supported(config: Job) -> Iterator[Complaint]:
             yield Complaint((*keys, "path"), f"is {model.path!r}, {why}")
 
 
-def _model_is_whole(model: ModelConfig) -> Iterator[Complaint]:
+def model_is_whole(model: ModelConfig) -> Iterator[Complaint]:
+    """Files of a local model folder are there, and none is cut."""
     folder = local_model(model)
     if folder is None:
         return
@@ -110,8 +111,8 @@ def _model_is_whole(model: ModelConfig) -> Iterator[Complaint]:
             f"name of one on the hub, like Qwen/Qwen3-VL-2B-Thinking. {_FROM_HERE}",
         )
         return
-    missing = [] if (folder / "config.json").is_file() else ["config.json"]
-    missing += _missing_weights(folder)
+    weights = weight_files(folder) or [f"{SINGLE} or {INDEX}" if any(folder.glob("*.safetensors")) else "*.safetensors"]
+    missing = [name for name in ("config.json", *weights) if not (folder / name).is_file()]
     if missing:
         old = " It has *.bin weights: save them as safetensors first." if any(folder.glob("*.bin")) else ""
         yield Complaint(
@@ -119,23 +120,12 @@ def _model_is_whole(model: ModelConfig) -> Iterator[Complaint]:
             f"is {model.path!r}, but that folder has no {' and no '.join(missing)}. "
             f"A model folder holds config.json and its weights as *.safetensors.{old}",
         )
-
-
-def _missing_weights(folder: Path) -> list[str]:
-    if not any(folder.glob("*.safetensors")):
-        return ["*.safetensors"]
-    index = _json(folder / "model.safetensors.index.json")
-    shards = sorted(set(index.get("weight_map", {}).values()))
-    return [shard for shard in shards if not (folder / shard).is_file()]
-
-
-def _json(path: Path) -> dict[str, Any]:
-    """The file's object; empty where there is none to read."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return data if isinstance(data, dict) else {}
+        return
+    for name in weights:
+        try:
+            tensor_shapes(folder / name)
+        except (DataError, OSError) as error:
+            yield Complaint(("path",), f"is {model.path!r}, but {error}. Copy or download that file again.")
 
 
 def _positions_suffice(config: RlvrConfig | FilterConfig | EvaluateConfig) -> Iterator[Complaint]:
@@ -224,7 +214,7 @@ def _engines_return_their_experts(config: RlvrConfig) -> Iterator[Complaint]:
 
 
 NEEDS: Rules = [
-    (ModelConfig, _model_is_whole),
+    (ModelConfig, model_is_whole),
     (RlvrConfig, kind_is_supported),
     (SftConfig, kind_is_supported),
     (FilterConfig, kind_is_supported),

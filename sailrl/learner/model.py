@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from sailrl.data.batch import Batch, Sample, collate
 from sailrl.errors import LearnerError
 from sailrl.learner import lora, ranks
 from sailrl.learner.attention import layout, take, use_packed
+from sailrl.learner.inventory import refuse_gaps
 from sailrl.learner.moe import Routers
 from sailrl.learner.vision import Vision
 from sailrl.learner.weights import publish_layout
@@ -36,6 +36,9 @@ class Policy(torch.nn.Module):
         frozen: parts that are not trained, out of ``vision``, ``projector`` and ``language_model``.
         adapter: train this addition to the model instead of the model.
         empty: shapes only, no weights; see ``shard``.
+
+    Raises:
+        ConfigError: the folder lacks tensors of its model.
     """
 
     def __init__(
@@ -61,8 +64,14 @@ class Policy(torch.nn.Module):
         config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
         auto = AutoModelForImageTextToText if hasattr(config, "vision_config") else AutoModelForCausalLM
         options: Any = {"dtype": torch.float32, "trust_remote_code": trust_remote_code}
-        with torch.device("meta") if empty else nullcontext():
-            self.model: Any = auto.from_config(config, **options) if empty else auto.from_pretrained(path, **options)
+        self.model: Any
+        if empty:
+            with torch.device("meta"):
+                self.model = auto.from_config(config, **options)
+        else:
+            loaded: Any = auto.from_pretrained(path, output_loading_info=True, **options)
+            self.model, found = loaded
+            refuse_gaps(path, self.model, found)
         publish_layout(self.model)
         self.model.config.get_text_config().use_cache = False
         if activation_checkpointing:

@@ -49,13 +49,17 @@ def fine(base: Path, *overrides: str) -> None:
     preflight(loaded.config, loaded.where)
 
 
+WHOLE = (2).to_bytes(8, "little") + b"{}"
+"""A safetensors file without tensors."""
+
+
 def model_folder(name: str, config: dict[str, Any] | None, *files: str) -> str:
     folder = Path(name)
     folder.mkdir()
     if config is not None:
         (folder / "config.json").write_text(json.dumps(config))
     for file in files:
-        (folder / file).write_bytes(b"")
+        (folder / file).write_bytes(WHOLE)
     return f"model.path=./{name}"
 
 
@@ -139,6 +143,11 @@ def test_a_model_folder_without_anything_lacks_both(base: Path) -> None:
     assert "has no config.json and no *.safetensors." in missing(base, model_folder("empty", None))
 
 
+def test_weights_that_transformers_would_not_find_are_refused(base: Path) -> None:
+    folder = model_folder("renamed", {}, "weights.safetensors")
+    assert "has no model.safetensors or model.safetensors.index.json." in missing(base, folder)
+
+
 def test_old_weights_are_recognised(base: Path) -> None:
     folder = model_folder("old", {}, "pytorch_model.bin")
     assert missing(base, folder).endswith("It has *.bin weights: save them as safetensors first.")
@@ -149,6 +158,31 @@ def test_a_missing_shard_is_named(base: Path) -> None:
     index = {"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}
     Path("sharded/model.safetensors.index.json").write_text(json.dumps(index))
     assert "that folder has no model-2.safetensors." in missing(base, folder)
+
+
+HEADER = b'{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}'
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (len(HEADER).to_bytes(8, "little") + HEADER + bytes(7), "promises 70 bytes, the file has 69"),
+        (len(HEADER).to_bytes(8, "little") + HEADER + bytes(9), "promises 70 bytes, the file has 71"),
+        (len(HEADER).to_bytes(8, "little") + HEADER[:20], "its header cannot be read"),
+        (b"", "its header cannot be read"),
+        (b"<!DOCTYPE html>", "its header cannot be read"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\nsize 12\n", "its header cannot be read"),
+        ((2).to_bytes(8, "little") + b"[]", "its header cannot be read"),
+    ],
+)
+def test_a_weights_file_that_is_not_whole_is_named(base: Path, content: bytes, said: str) -> None:
+    # 8 bytes for the length of the header, 54 of header, 8 for two numbers of 4 bytes: 70.
+    folder = model_folder("cut", {}, "model.safetensors")
+    fine(base, folder)
+    Path("cut/model.safetensors").write_bytes(content)
+    message = missing(base, folder)
+    assert "cut/model.safetensors is" in message
+    assert said in message
 
 
 @pytest.mark.parametrize("path", ["./nowhere", "/nowhere/model", "runs/rlvr/checkpoints/9"])

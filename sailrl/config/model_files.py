@@ -1,0 +1,51 @@
+"""Which files of a model folder hold its weights, and what their headers say. Read without torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from sailrl.errors import DataError
+
+SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
+
+
+def weight_files(folder: Path) -> list[str]:
+    """Names of the files that transformers loads: the single one, or those that the index names; empty for neither."""
+    if (folder / SINGLE).is_file():
+        return [SINGLE]
+    weight_map = read_object(folder / INDEX).get("weight_map")
+    return sorted(set(weight_map.values())) if isinstance(weight_map, dict) else []
+
+
+def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Shape of every tensor in a safetensors file, from its header.
+
+    Raises:
+        DataError: the header cannot be read, or promises more or fewer bytes than the file has.
+    """
+    size = path.stat().st_size
+    try:
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if length > size:
+                raise ValueError("longer than the file")
+            header = json.loads(file.read(length))
+        header.pop("__metadata__", None)
+        shapes = {str(name): tuple(int(side) for side in tensor["shape"]) for name, tensor in header.items()}
+        promised = 8 + length + max((int(tensor["data_offsets"][1]) for tensor in header.values()), default=0)
+    except (ValueError, KeyError, TypeError, AttributeError, IndexError):
+        raise DataError(f"{path} is no whole safetensors file: its header cannot be read") from None
+    if promised != size:
+        raise DataError(f"{path} is cut or damaged: its header promises {promised:,} bytes, the file has {size:,}")
+    return shapes
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The object in a JSON file; empty where there is none to read."""
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}
