@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from docs.generate.config_page import config_page
+from docs.generate.metrics_page import metrics_page
 from sailrl.commands.schema import schema_text
 from sailrl.config.kinds import KINDS
 
@@ -16,4 +17,6 @@ def pages() -> dict[str, str]:
     """The text of each file, by its path under ``docs/``."""
     schemas = {kind: schema_text(kind) for kind in KINDS}
     files = {f"schema/{kind}.json": text for kind, text in schemas.items()}
-    return files | {"config.md": config_page({kind: json.loads(text) for kind, text in schemas.items()})}
+    files["config.md"] = config_page({kind: json.loads(text) for kind, text in schemas.items()})
+    files["metrics.md"] = metrics_page()
+    return files

@@ -9,42 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from sailrl.data.jsonl import AppendOnlyFile
+from sailrl.report.metric_table import EVAL_METRICS, SFT_METRICS, UPDATE_METRICS, fixed_keys
 from sailrl.report.tensorboard import EventFile
 
 METRICS_FILE = "metrics.jsonl"
 TENSORBOARD_FOLDER = "tensorboard"
 
-RLVR_KEYS = (
-    "step",
-    "episode",
-    "version",
-    "reward/mean",
-    "accuracy",
-    "response_tokens/mean",
-    "clip/low_fraction",
-    "clip/high_fraction",
-    "clip/high",
-    "entropy",
-    "grad_norm",
-    "mismatch/k3",
-    "mismatch/max_abs_dlogp",
-    "staleness/max",
-    "groups/kept",
-    "groups/dropped",
-    "time/step_s",
-    "time/generate_s",
-    "time/learn_s",
-    "time/sync_s",
-    "tokens/trained_per_s",
-)
-"""What every update line of an RL run has, beside ``reward/<name>`` for each reward; scripts rely on these names.
-
-With ``model.dtype: float16`` a line also has ``loss_scale`` and ``skipped``: 1 where gradients overflowed, so that the
-update changed no weight and ``grad_norm`` is null, named under ``nonfinite``; else 0.
-"""
-
-EVAL_KEYS = ("step", "eval/accuracy", "eval/response_tokens")
+RLVR_KEYS = fixed_keys(UPDATE_METRICS)
+"""What every update line of an RL run has, besides ``reward/<name>`` for each reward; scripts rely on these names."""
+EVAL_KEYS = fixed_keys(EVAL_METRICS)
 """What every held-out evaluation line has."""
+SFT_KEYS = fixed_keys(SFT_METRICS)
+"""What every line of a supervised stage has."""
 
 
 class MetricsLog:

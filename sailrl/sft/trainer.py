@@ -34,15 +34,13 @@ from sailrl.errors import CheckpointError, LearnerError
 from sailrl.launch.run_folder import write_file
 from sailrl.learner.model import Policy
 from sailrl.learner.vision import Vision
-from sailrl.report.metrics import MetricsLog
+from sailrl.report.metrics import SFT_KEYS, MetricsLog
 from sailrl.report.progress import Progress
 from sailrl.sft.lr_search import SearchRate
 
 CHECKPOINTS = "checkpoints"
 POSITION = "sailrl.json"
 """Written last into a checkpoint: one that lacks it was cut off while it was written."""
-SFT_KEYS = ("step", "loss", "nll", "learning_rate", "grad_norm", "tokens")
-"""What every line of an SFT run's metrics has."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,333 @@
+"""Every number in ``metrics.jsonl``: what it means, its unit, and the range of a healthy run.
+
+The one declaration of all keys: the log requires those that are fixed, ``docs/metrics.md`` is made from it, and a test
+compares it with what runs log. ``<name>`` in a key stands for any text without a slash.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from functools import lru_cache
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One key, or several of one form."""
+
+    key: str
+    meaning: str
+    unit: str = ""
+    healthy: str = ""
+    """The range or the course in a healthy run; empty where every value is fine."""
+    when: str = ""
+    """What a run needs to log it; empty for a key that is on every line of its kind."""
+    fixed: bool = False
+    """Whether scripts rely on the key: every line has it, and its name does not change."""
+
+
+UPDATE_METRICS = (
+    Metric("step", "Number of the update; 1 is the first.", "updates", fixed=True),
+    Metric("episode", "Number of the episode that the update learns from; 1 is the first.", "episodes", fixed=True),
+    Metric("version", "Version of the weights when the episode began. Version 0 is the start.", "versions", fixed=True),
+    Metric(
+        "reward/mean",
+        "Mean reward of the responses sampled for this episode, in dropped groups too. Responses without a reward are "
+        "left out.",
+        "",
+        "rises",
+        fixed=True,
+    ),
+    Metric("reward/<name>", "Mean score of one reward, over the same responses.", "", "depends on the reward"),
+    Metric(
+        "accuracy",
+        "Mean value of the part that `rewards.accuracy` names, over the same responses: the share of right responses "
+        "where that part is 0 or 1.",
+        "share",
+        "rises; at 0 or 1 all groups are dropped",
+        fixed=True,
+    ),
+    Metric(
+        "response_tokens/mean",
+        "Mean length of the responses, over the same responses.",
+        "tokens",
+        "no sudden change",
+        fixed=True,
+    ),
+    Metric("response_tokens/max", "Longest response.", "tokens", "at most `rollout.max_response_tokens`"),
+    Metric(
+        "truncated_fraction",
+        "Share of responses that were cut at `rollout.max_response_tokens`.",
+        "share",
+        "small; if it rises, responses grow past the limit",
+    ),
+    Metric(
+        "unscored_fraction",
+        "Share of responses without a reward. They leave their group.",
+        "share",
+        "0; the run stops above `rewards.max_unscored_rate`",
+    ),
+    Metric(
+        "staleness/max",
+        "Largest number of versions between the weights that sampled a response's first token and the current ones, in "
+        "kept groups.",
+        "versions",
+        "at most `rollout.max_staleness`",
+        fixed=True,
+    ),
+    Metric("staleness/mean", "Mean of the same number.", "versions", "at most `rollout.max_staleness`"),
+    Metric("groups/kept", "Groups that the episode learns from.", "groups", "the prompts per episode", fixed=True),
+    Metric(
+        "groups/dropped",
+        "Groups that were sampled for the episode and not used.",
+        "groups",
+        "below groups/kept; more means that most problems are too easy or too hard",
+        fixed=True,
+    ),
+    Metric(
+        "groups/dropped_<reason>",
+        "The same by reason. `all_correct`, `all_wrong`, `all_equal`: all responses have the same accuracy. "
+        "`unscored`: fewer than 2 responses have a score. `stale`: older than `rollout.max_staleness`. `surplus`: the "
+        "episode was full already.",
+        "groups",
+        "`unscored` 0",
+        "a group was dropped for this reason",
+    ),
+    Metric(
+        "groups/waves", "Waves of prompts that the episode needed; 0 where generation goes on all the time.", "waves"
+    ),
+    Metric("workers/alive", "Rollout workers that are ready.", "workers", "`rollout.workers`"),
+    Metric("workers/restarts", "Rollout workers that were replaced since the start.", "workers", "0"),
+    Metric("loss", "The loss. Its value says little in RL; its gradient is what counts.", "", "near 0"),
+    Metric(
+        "entropy",
+        "Mean entropy of the policy at the tokens of the responses.",
+        "nats per token",
+        "falls slowly; near 0 the policy has stopped exploring",
+        fixed=True,
+    ),
+    Metric(
+        "grad_norm",
+        "Global norm of the gradient before it is clipped to `learner.grad_clip`; null where it is not finite.",
+        "",
+        "no sudden jump",
+        fixed=True,
+    ),
+    Metric("learning_rate", "Learning rate of the update.", ""),
+    Metric(
+        "approx_kl",
+        "KL from the policy at the start of the episode, estimated by r - 1 - log r.",
+        "nats",
+        "small; grows over the updates of an episode",
+    ),
+    Metric("ratio/mean", "Mean ratio of the policy to that at the start of the episode.", "", "near 1"),
+    Metric("ratio/max", "Largest such ratio. GSPO: of a sequence; others: of a token.", ""),
+    Metric(
+        "clip/low",
+        "The lower clip bound: ratios are clipped below at 1 - this; null without a clip.",
+        "",
+        "`algorithm.clip.low`",
+    ),
+    Metric(
+        "clip/high",
+        "The upper clip bound: ratios are clipped above at 1 + this; null without a clip.",
+        "",
+        "between `algorithm.clip.low` and `algorithm.clip.high` in a mode that moves it",
+        fixed=True,
+    ),
+    Metric(
+        "clip/low_fraction",
+        "Share of tokens (GSPO: of sequences) whose gradient the lower bound removed; null without a clip.",
+        "share",
+        "about 0.002 is common; GSPO clips far more",
+        fixed=True,
+    ),
+    Metric(
+        "clip/high_fraction",
+        "Share of tokens (GSPO: of sequences) whose gradient the upper bound removed; null without a clip.",
+        "share",
+        "about 0.002 is common; GSPO clips far more",
+        fixed=True,
+    ),
+    Metric(
+        "clip/dual_fraction",
+        "Share of tokens whose loss `dual_clip` bounded.",
+        "share",
+        "near 0",
+        "`algorithm.dual_clip` is set",
+    ),
+    Metric(
+        "mismatch/k3",
+        "KL from the engine's distribution to the learner's, before the update, estimated by k - 1 - log k.",
+        "nats per token",
+        "bfloat16: below 1e-3 for dense models, a few 1e-3 for experts",
+        fixed=True,
+    ),
+    Metric(
+        "mismatch/mean_abs_dlogp",
+        "Mean distance between the engine's and the learner's log-probability of a sampled token.",
+        "nats",
+        "in the first update at most `sync.probe_tolerance`, or the run stops",
+    ),
+    Metric(
+        "mismatch/max_abs_dlogp",
+        "Largest such distance.",
+        "nats",
+        "float32 on a CPU, no staleness: about 1e-5",
+        fixed=True,
+    ),
+    Metric("mismatch/p50_abs_dlogp", "Median of the same distance (upper edge of its bin).", "nats"),
+    Metric("mismatch/p99_abs_dlogp", "99th percentile of the same distance (upper edge of its bin).", "nats"),
+    Metric("mismatch/outside_fraction", "Share of tokens with k_t outside [0.5, 2].", "share", "near 0"),
+    Metric("mismatch/k_mean", "Mean of k_t, the learner's probability divided by the engine's.", "", "near 1"),
+    Metric("mismatch/k_square_mean", "Mean of k_t squared.", "", "near 1"),
+    Metric("mismatch/ess", "Effective sample size: (mean of k_t)^2 / mean of k_t^2.", "share", "near 1"),
+    Metric(
+        "mismatch/images/<name>",
+        "The same numbers (`k3`, `mean_abs_dlogp`, ...) over responses to prompts with images alone.",
+        "as above",
+        "like those of all responses; much more points to the image path",
+        "the update has prompts with images",
+    ),
+    Metric(
+        "mismatch/weight_mean",
+        "Mean importance weight of the correction.",
+        "",
+        "near 1",
+        "`mismatch.correction` or `mismatch.veto_below` is on",
+    ),
+    Metric(
+        "mismatch/capped_fraction",
+        "Share of tokens whose weight the correction lowered.",
+        "share",
+        "near 0",
+        "`mismatch.correction` or `mismatch.veto_below` is on",
+    ),
+    Metric(
+        "mismatch/dropped_fraction",
+        "Share of tokens that the correction left out.",
+        "share",
+        "near 0",
+        "`mismatch.correction` or `mismatch.veto_below` is on",
+    ),
+    Metric(
+        "sync/max_abs_dlogp",
+        "Largest difference between engine and learner on the probe's prompts, after the publish.",
+        "nats",
+        "at most `sync.probe_tolerance`; the run stops above it",
+        "the last update of an episode",
+    ),
+    Metric(
+        "loss_scale",
+        "Factor that the loss is multiplied by before the backward pass.",
+        "",
+        "no long fall",
+        "`model.dtype: float16`",
+    ),
+    Metric(
+        "skipped",
+        "1 where gradients overflowed and the update changed no weight, else 0.",
+        "",
+        "mostly 0 after the first updates",
+        "`model.dtype: float16`",
+    ),
+    Metric(
+        "router/load_entropy/<layer>",
+        "Entropy of the experts' load in a layer (`layer_0`, ...) and its mean over layers, divided by its maximum.",
+        "share",
+        "near 1 is even; a fall means that fewer experts work",
+        "a mixture of experts",
+    ),
+    Metric(
+        "router/dead_experts",
+        "Experts that got no token in the update, over all layers.",
+        "experts",
+        "0",
+        "a mixture of experts",
+    ),
+    Metric(
+        "router/changed_fraction",
+        "Share of the router's choices that replay replaced.",
+        "share",
+        "small",
+        "`learner.routing_replay` is on",
+    ),
+    Metric(
+        "router/balance_loss", "The load-balancing loss.", "", "near 1 is even", "`learner.router_aux_coef` above 0"
+    ),
+    Metric(
+        "router/probe/load_entropy/<layer>",
+        "The same entropy on a fixed set of prompts without images.",
+        "share",
+        "no fall",
+        "a mixture of experts; the last update of an episode",
+    ),
+    Metric(
+        "router/probe/dead_experts",
+        "Experts that got no token of that set.",
+        "experts",
+        "no rise",
+        "a mixture of experts; the last update of an episode",
+    ),
+    Metric("time/step_s", "Wall time since the line before: the sum of the six below.", "seconds", fixed=True),
+    Metric(
+        "time/generate_s",
+        "Waiting for responses and their scores; in the first line of an episode.",
+        "seconds",
+        fixed=True,
+    ),
+    Metric("time/learn_s", "Old log-probabilities, gradients and the step.", "seconds", fixed=True),
+    Metric(
+        "time/sync_s", "Publishing the weights and the probe; in the last line of an episode.", "seconds", fixed=True
+    ),
+    Metric("time/eval_s", "Evaluating held-out problems; in the line after the evaluation.", "seconds"),
+    Metric("time/checkpoint_s", "Writing a checkpoint; in the line after it.", "seconds"),
+    Metric("time/other_s", "Everything else.", "seconds", "small"),
+    Metric(
+        "tokens/trained_per_s",
+        "Response tokens of the update per second of time/step_s.",
+        "tokens per second",
+        fixed=True,
+    ),
+)
+"""Lines of ``kind: rlvr``, one per update."""
+
+EVAL_METRICS = (
+    Metric("step", "Updates before the evaluation; 0 before the first.", "updates", fixed=True),
+    Metric(
+        "eval/accuracy",
+        "Mean value of the accuracy part over all responses with a score.",
+        "share",
+        "rises",
+        fixed=True,
+    ),
+    Metric("eval/response_tokens", "Mean length of the responses.", "tokens", fixed=True),
+    Metric("eval/unscored", "Responses without a score; they are left out of the accuracy.", "responses", "0"),
+)
+"""Lines of ``kind: rlvr``, one per evaluation on held-out problems."""
+
+SFT_METRICS = (
+    Metric("step", "Number of the optimizer step; 1 is the first.", "steps", fixed=True),
+    Metric("loss", "The loss as `training.loss_reduction` defines it.", "nats", "falls", fixed=True),
+    Metric("nll", "Mean negative log-likelihood of a response token.", "nats per token", "falls", fixed=True),
+    Metric("learning_rate", "Learning rate of the step.", "", fixed=True),
+    Metric("grad_norm", "Global norm of the gradient before it is clipped.", "", "steady", fixed=True),
+    Metric("tokens", "Response tokens in the step.", "tokens", fixed=True),
+)
+"""Lines of ``kind: sft``, one per optimizer step."""
+
+
+def fixed_keys(metrics: tuple[Metric, ...]) -> tuple[str, ...]:
+    """The keys that every line has and that scripts rely on."""
+    return tuple(metric.key for metric in metrics if metric.fixed)
+
+
+@lru_cache
+def _pattern(key: str) -> re.Pattern[str]:
+    return re.compile(re.sub("<[^>]+>", "[^/]+", key))
+
+
+def described_by(key: str, metrics: tuple[Metric, ...]) -> Metric | None:
+    """What describes a logged key: the entry of that name, else one whose form it has; None for an unknown key."""
+    by_form = (metric for metric in metrics if _pattern(metric.key).fullmatch(key))
+    return next((metric for metric in metrics if metric.key == key), next(by_form, None))
