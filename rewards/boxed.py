@@ -6,7 +6,8 @@ The rule is what a careful human says. Decision order, cheapest first, each step
 2. ``exact``, then the rule of the task: ``choice``, ``yes_no``, ``text`` (OCR), ``iou``;
 3. ``normalised`` text, ``number``, ``percent``, ``unit``, ``list``, ``set``, ``tuple``, ``interval``, ``matrix``,
    ``expression`` (values at fixed points), ``equation``, ``label``, ``literal`` (dates, times, codes), ``text``;
-4. ``symbolic``: math-verify and sympy in a killable process, for what nothing above could read.
+4. ``symbolic``: math-verify and sympy in a killable process, for what nothing above could compute. What holds a symbol
+   that is no known mathematics is ``unread``, and wrong: no number is picked out of it.
 
 A wrong value with a rule's name was found different by that rule. The model's faults score 0; a reference answer that
 no rule can use is ``unscorable``.
@@ -27,8 +28,9 @@ from rewards.answers.compare import Outcome, compare
 from rewards.answers.cost import MAX_CHARS, MAX_DEPTH, affordable, depth
 from rewards.answers.extract import extract
 from rewards.answers.gold import Gold, UnusableGold, gold_of
-from rewards.answers.normalize import text_key
+from rewards.answers.normalize import clean, text_key
 from rewards.answers.structure import read
+from rewards.answers.tokens import known
 from rewards.answers.units import parse_unit
 from sailrl import killable
 from sailrl.types import Problem, Score
@@ -115,6 +117,8 @@ class BoxedAnswer:
         if outcome.equal is None:
             if not (affordable(content) and affordable(gold.text)):
                 return _said(False, "too_large")
+            if not (known(clean(content)) and known(clean(gold.text))):
+                return _said(False, "unread")
             return gold.text, content
         return _said(outcome.equal, outcome.rule)
 

@@ -16,19 +16,19 @@ from typing import Any
 from rewards.answers.latex import MAX_DIGITS, Node, Number, TooLarge, Unreadable
 
 _MAX_BITS = int(MAX_DIGITS * 3.33)
-_POINTS = (0.731, 1.213, -0.577)
 
 
-def assign(names: frozenset[str], point: int) -> dict[str, Number]:
-    """Fixed values for the unknowns: two points with positive values, one with negative ones. They depend on the name
-    only (not on the hash seed), so both sides of a comparison see the same."""
-    return {name: _POINTS[point] * (1 + zlib.crc32(name.encode("utf-8", "replace")) % 9973 / 9973) for name in names}
+class Point(dict[str, Number]):
+    """Values of the unknowns, and how many leading digits the sums computed with them have cancelled."""
+
+    lost = 1.0
+    """The largest ratio of a floating-point term to the sum it stood in."""
 
 
-def evaluate(node: Node, values: dict[str, Number] | None = None) -> Number:
+def evaluate(node: Node, point: Point | None = None) -> Number:
     """The value of ``node``. Raises Unreadable where it has none and TooLarge where it costs too much."""
     try:
-        result = _value(node, values or {})
+        result = _value(node, Point() if point is None else point)
     except (ArithmeticError, ValueError, TypeError, RecursionError) as error:  # TypeError: sin(3, 4)
         raise Unreadable from error
     if isinstance(result, complex):
@@ -41,7 +41,7 @@ def evaluate(node: Node, values: dict[str, Number] | None = None) -> Number:
     return result
 
 
-def _value(node: Node, values: dict[str, Number]) -> Number:
+def _value(node: Node, values: Point) -> Number:
     kind = node[0]
     if kind == "num":
         return node[1]
@@ -51,13 +51,21 @@ def _value(node: Node, values: dict[str, Number]) -> Number:
         return {"pi": math.pi, "e": math.e, "i": 1j}[node[1]]
     if kind == "sum":
         total = _value(node[1][0], values)
-        for term in node[1][1:]:
-            total = _small(total + _value(term, values))
+        for child in node[1][1:]:
+            term = _value(child, values)
+            before, total = total, _small(total + term)
+            if not isinstance(total, Fraction):
+                largest, left = max(abs(_inexact(before)), abs(_inexact(term))), abs(total)
+                if largest > values.lost * left:
+                    values.lost = largest / left if left else math.inf
         return total
     if kind == "neg":
         return -_value(node[1], values)
     if kind == "call":
-        return _CALLS[node[1]](*(_value(arg, values) for arg in node[2])) if node[1] in _CALLS else _refuse()
+        args = [_value(arg, values) for arg in node[2]]
+        if node[1][0] == "@":
+            return _unknown(node[1], args)
+        return _CALLS[node[1]](*args) if node[1] in _CALLS else _refuse()
     a, b = _value(node[1], values), _value(node[2], values)
     if kind == "mul":
         return _small(a * b)
@@ -68,6 +76,15 @@ def _value(node: Node, values: dict[str, Number]) -> Number:
 
 def _refuse() -> Number:
     raise Unreadable
+
+
+def _unknown(name: str, args: list[Number]) -> Number:
+    """One value per name and arguments, for a function of which nothing is known: smooth, one-to-one in each argument,
+    and true to no identity (not linear, not symmetric)."""
+    total: float | complex = 1 + zlib.crc32(name.encode("utf-8", "replace")) % 9973 / 9973
+    for i, arg in enumerate(args):
+        total += (0.7390851 + 0.4142136 * i) * cmath.asinh(complex(_inexact(arg)) * (total.real + 0.2718282))
+    return total.real if total.imag == 0 else total
 
 
 def _small(x: Number) -> Number:
@@ -143,6 +160,16 @@ def _binomial(n: Number, k: Number) -> Number:
     return Fraction(math.comb(n.numerator, k.numerator))
 
 
+def _permutations(n: Number, k: Number) -> Number:
+    return _binomial(n, k) * _factorial(k)
+
+
+def _sign(x: Number) -> Number:
+    if isinstance(x, complex):
+        raise Unreadable
+    return Fraction((x > 0) - (x < 0))
+
+
 def _log(x: Number, base: Number = Fraction(10)) -> Number:
     if isinstance(x, Fraction) and isinstance(base, Fraction) and x > 0 and base > 1:
         guess = round(_ln(x) / _ln(base))
@@ -173,6 +200,15 @@ def _integers(combine: Callable[..., int]) -> Callable[..., Number]:
     return call
 
 
+def _ordered(choose: Callable[..., Any]) -> Callable[..., Number]:
+    def call(*xs: Number) -> Number:
+        if any(isinstance(x, complex) for x in xs):
+            raise Unreadable
+        return choose(*xs) if len(xs) > 1 else xs[0]
+
+    return call
+
+
 def _real(function: Callable[[Any], Any]) -> Callable[..., Number]:
     def call(x: Number) -> Number:
         if isinstance(x, complex):
@@ -193,6 +229,10 @@ def _float(function: Callable[[complex], complex]) -> Callable[[Number], Number]
 _CALLS: dict[str, Callable[..., Number]] = {
     "factorial": _factorial,
     "binomial": _binomial,
+    "permutations": _permutations,
+    "sgn": _sign,
+    "max": _ordered(max),
+    "min": _ordered(min),
     "root": _root,
     "abs": abs,
     "floor": _real(math.floor),

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 
-from rewards.answers import arithmetic, latex
+from rewards.answers.expressions import by_points, proportional
+from rewards.answers.latex import Node
 from rewards.answers.normalize import key, text_key
 from rewards.answers.quantity import Kind, Parsed, glued
 from rewards.answers.structure import comma_parts, read_clean
-from rewards.answers.values import Outcome, by_points, decimal_comma, inexact, near, numbers_equal
+from rewards.answers.values import Outcome, decimal_comma, numbers_equal
 
 _ORDERED: frozenset[Kind] = frozenset(("tuple", "interval"))
 _GROUPS: frozenset[Kind] = frozenset(("list", "set", "tuple", "bracket", "interval", "union", "matrix"))
@@ -23,6 +24,7 @@ _MONTH = re.compile(r"\b(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*"
 _ORDINAL = re.compile(r"(?<=\d)(?:st|nd|rd|th)()")
 _CLOCK = re.compile(r"0\d:\d\d")
 _NO_SCRIPTS = str.maketrans("", "", "_{} ")
+_NAME = re.compile(r"[A-Z]{2,}")
 _WORDED = re.compile(r"(?<![A-Za-z])or(?![A-Za-z])|或")
 
 
@@ -36,6 +38,8 @@ def compare(gold: Parsed, answer: Parsed, precision: int | None = None) -> Outco
         return Outcome(True, "normalised")
     if gold.text.isalpha() and len(gold.text) > 1 and gold.text.casefold() == answer.text.casefold():
         return Outcome(True, "text")
+    if _NAME.fullmatch(gold.text) and not gold.label and not gold.unit:
+        return Outcome(False, "text")  # AB and BA, IV and VI: capital letters side by side are a name
     if gold.kind == "yes_no":
         return Outcome(answer.kind == "yes_no" and answer.ends == gold.ends, "yes_no")
     if gold.kind == "number":
@@ -279,20 +283,11 @@ def _relations(g: Parsed, a: Parsed) -> Outcome:
     if any(node is None for node in nodes):
         return Outcome(None, "equation")
     gl, gr, al, ar = (node for node in nodes if node is not None)
-    # The same equation up to a factor: (left - right) of one is a constant times (left - right) of the other.
-    names = frozenset().union(*(latex.symbols(node) for node in (gl, gr, al, ar)))
-    ratios = []
-    for point in range(3):
-        values = arithmetic.assign(names, point)
-        try:
-            dg = inexact(arithmetic.evaluate(gl, values)) - inexact(arithmetic.evaluate(gr, values))
-            da = inexact(arithmetic.evaluate(al, values)) - inexact(arithmetic.evaluate(ar, values))
-        except latex.Unreadable:
-            return Outcome(None, "equation")
-        if not dg or not da:
-            return Outcome(None if dg == da else False, "equation")
-        ratios.append(da / dg)
-    return Outcome(all(near(ratios[0], r) for r in ratios[1:]), "equation")
+    return Outcome(proportional(_difference(gl, gr), _difference(al, ar)), "equation")
+
+
+def _difference(left: Node, right: Node) -> Node:
+    return ("sum", (left, ("neg", right)))
 
 
 def _half_relation(g: Parsed, a: Parsed) -> Outcome:

@@ -11,39 +11,28 @@ from fractions import Fraction
 from functools import lru_cache
 from typing import Any, TypeAlias
 
+from rewards.answers.applied import in_tokens, past_inverse
+from rewards.answers.tokens import CONSTANTS, FUNCTIONS, GREEK, OPAQUE, Token, tokenize
+from rewards.answers.tokens import Unreadable as Unreadable
+
 Number: TypeAlias = Fraction | float | complex
 Node: TypeAlias = tuple[Any, ...]
 """``("num", Fraction)``, ``("sym", name)``, ``("const", name)``, ``("sum", nodes)``, ``("mul" | "div" | "pow", a, b)``,
-``("neg", a)`` or ``("call", function name, nodes)``."""
+``("neg", a)`` or ``("call", function name, nodes)``; the name of a function of unknown values starts with "@"."""
 
+UNIT_VECTORS = ("\\ivec", "\\jvec", "\\kvec")
+_SCRIPTS = re.compile(r"_(s|\{s([+-]s)?\})\^(s|\{s([+-]s)?\})|\^(s|\{s([+-]s)?\})_(s|\{s([+-]s)?\})")
+"""Two short scripts, by the kinds of their tokens."""
+_COUNTS = {"C": "binomial", "P": "permutations", "A": "permutations"}
 MAX_DEPTH = 60
 MAX_DIGITS = 10_000
 """Digits of any exact number: a power, factorial or binomial beyond it is not computed."""
-
-
-class Unreadable(Exception):
-    """The text is not in this calculator's language, or has no finite value here."""
 
 
 class TooLarge(Exception):
     """Reading or computing it would cost too much."""
 
 
-_LEX = re.compile(
-    r"(?P<num>(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d+(?![A-Za-z0-9]))?)|(?P<cmd>\\[A-Za-z]+|\\.)|(?P<word>[A-Za-z]+)"
-    r"|(?P<op>\*\*|[-+*/^_(){}\[\]|!%=,:'])|(?P<space>\s+)"
-)
-_FUNCTIONS = {
-    "sin", "cos", "tan", "cot", "sec", "csc", "arcsin", "arccos", "arctan", "asin", "acos", "atan", "sinh", "cosh",
-    "tanh", "exp", "ln", "log", "lg", "abs", "sqrt", "floor", "ceil", "gcd", "lcm", "max", "min", "arccot",
-}  # fmt: skip
-_CONSTANTS = {"pi", "e", "i"}
-_GREEK_NAMES = """
-    alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon phi chi psi omega
-    Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega ell
-"""
-_GREEK = _GREEK_NAMES.split()
-_WORDS = {name: name for name in (*_FUNCTIONS, "pi", *_GREEK)} | {"cdot": "*", "times": "*"}
 _OPEN = {"(": ")", "[": "]", "{": "}", r"\{": r"\}", r"\lfloor": r"\rfloor", r"\lceil": r"\rceil"}
 _MIXED = re.compile(
     r"(?<![\d.^_}A-Za-z)\]!])(?<!\\sqrt )(\d+)\s*\\frac\s*(?:\{\s*(\d+)\s*\}|(\d))\s*(?:\{\s*(\d+)\s*\}|(\d))"
@@ -58,20 +47,24 @@ _SHORT_WORDS = frozenset(
 )  # fmt: skip
 
 
-def plain_products(words: str) -> bool:
-    """Whether a run of letters reads as a product of variables (``xy``, ``abc``) rather than as a word."""
-    return len(words) <= 2 or (len(words) == 3 and list(words) == sorted(words) and not set(words) & set("eiou"))
+_CHOICES = re.compile(r"(?:\{\})?[_^]\{?(\d+|[a-z])\}?([CP])_\{?(\d+|[a-z])\}?|(?<![\w.])(\d+)([CP])(\d+)(?![\w.])")
 
 
 @lru_cache(maxsize=4096)
-def parse(text: str) -> Node:
-    """The tree of a cleaned expression. Raises Unreadable or TooLarge."""
+def parse(text: str, functions: frozenset[str] = frozenset()) -> Node:
+    """The tree of a cleaned expression. A letter of ``functions`` before a bracket is applied to what is in it; any
+    other letter is multiplied with it. Raises Unreadable or TooLarge."""
     if len(text) > 2000:
         raise TooLarge
     if text.lower() in _SHORT_WORDS:
         raise Unreadable
     text = _CROSS.sub(r"\\times ", _MIXED.sub(_mixed, text))
-    parser = _Parser(_tokens(text))
+    if "C" in text or "P" in text:
+        text = _CHOICES.sub(_prefixed, text)
+    tokens = tokenize(text)
+    if "," in text:
+        functions |= in_tokens(tokens).listed
+    parser = _Parser(tokens, functions)
     try:
         node = parser.sum(0)
     except RecursionError:
@@ -88,40 +81,10 @@ def _mixed(match: re.Match[str]) -> str:
     return f"({whole2}+{top2}/{bottom2})"
 
 
-def _tokens(text: str) -> list[tuple[str, str]]:
-    out: list[tuple[str, str]] = []
-    at = 0
-    for match in _LEX.finditer(text):
-        if match.start() != at:
-            raise Unreadable
-        at = match.end()
-        kind, value = match.lastgroup or "", match.group()
-        if kind == "word":
-            out += _letters(value)
-        elif kind == "cmd" and value[1:] in _FUNCTIONS:
-            out.append(("fn", value[1:]))
-        elif kind != "space":
-            out.append((kind, "^" if value == "**" else value))
-    if at != len(text):
-        raise Unreadable
-    return out
-
-
-def _letters(word: str) -> list[tuple[str, str]]:
-    lower = word if word in _WORDS else word.lower()
-    if lower in _FUNCTIONS:
-        return [("fn", lower)]
-    if lower in _WORDS and (len(word) > 2 or lower == "pi"):
-        return [("cmd", "\\" + lower)]
-    if len(word) > 2:
-        for name in ("sqrt", "pi", "theta", "sin", "cos", "tan", "ln", "log"):
-            if name in word and len(word) - len(name) <= 1:
-                head, _, tail = word.partition(name)
-                token = ("fn", name) if name in _FUNCTIONS else ("cmd", "\\" + name)
-                return [*(("var", c) for c in head), token, *(("var", c) for c in tail)]
-    if not plain_products(word):
-        raise Unreadable
-    return [("var", c) for c in word]
+def _prefixed(match: re.Match[str]) -> str:
+    """``{}_7C_3`` and ``7C3`` as ``C(7,3)``."""
+    n, name, k, n2, name2, k2 = match.groups()
+    return f"{name or name2}({n or n2},{k or k2})"
 
 
 _DEGREE: Node = ("div", ("const", "pi"), ("num", Fraction(180)))
@@ -131,12 +94,14 @@ class _Parser:
     """sum := product (± product)*; product := unary (operator unary | unary)*; unary := -unary | power;
     power := postfix (^ unary)?; postfix := atom (! | % | ' | ^\\circ)*."""
 
-    def __init__(self, tokens: list[tuple[str, str]]) -> None:
+    def __init__(self, tokens: list[Token], functions: frozenset[str] = frozenset()) -> None:
         self.tokens = tokens
+        self.functions = functions
         self.at = 0
         self.in_function = 0
+        self.in_bars = False
 
-    def peek(self) -> tuple[str, str] | None:
+    def peek(self) -> Token | None:
         return self.tokens[self.at] if self.at < len(self.tokens) else None
 
     def value(self) -> str:
@@ -173,8 +138,9 @@ class _Parser:
                 self.at += 1
                 left = ("div", left, self.unary(depth))
             elif self._starts_atom():
-                if self.tokens[self.at][0] == "num" and self.tokens[self.at - 1][0] in {"num", "var"}:
-                    raise Unreadable  # "2 3" and "H2O" are no products
+                before = self.tokens[self.at - 1]
+                if self.tokens[self.at][0] == "num" and (before[0] in {"num", "var"} or before[1] == ")"):
+                    raise Unreadable  # "2 3", "H2O" and "(a) 7" are no products
                 left = ("mul", left, self.power(depth))
             else:
                 return left
@@ -188,7 +154,7 @@ class _Parser:
             return True
         if kind == "cmd":
             return value not in {r"\}", r"\rfloor", r"\rceil", r"\cdot", r"\times", r"\div"}
-        return value in {"(", "[", "{"}
+        return value in {"(", "[", "{"} or (value == "|" and not self.in_bars)
 
     def unary(self, depth: int) -> Node:
         if depth > MAX_DEPTH:
@@ -243,39 +209,80 @@ class _Parser:
         if kind == "num":
             return ("num", decimal(value))
         if kind == "var":
-            return self._symbol(value)
+            return self._symbol(value, depth)
         if kind == "fn":
             return self._call(value, depth)
         if value in _OPEN and value != r"\{":
-            node = self.sum(depth + 1)
-            self.need(_OPEN[value])
+            node = self._group(_OPEN[value], depth)
             if value in {r"\lfloor", r"\lceil"}:
                 return ("call", "floor" if value == r"\lfloor" else "ceil", (node,))
             return node
         if value == "|":
-            node = self.sum(depth + 1)
-            self.need("|")
-            return ("call", "abs", (node,))
+            return ("call", "abs", (self._group("|", depth),))
         if value == r"\frac":
             top = self._argument(depth)
             return ("div", top, self._argument(depth))
         if value in {r"\binom", r"\dbinom", r"\tbinom"}:
             top = self._argument(depth)
             return ("call", "binomial", (top, self._argument(depth)))
-        if kind == "cmd" and value[1:] in _CONSTANTS:
+        if kind == "cmd" and value[1:] in CONSTANTS:
             return ("const", value[1:])
-        if kind == "cmd" and value[1:] in _GREEK:
-            return self._symbol(value)
+        if kind == "cmd" and (value[1:] in GREEK or value in UNIT_VECTORS):
+            return self._symbol(value, depth)
         raise Unreadable
 
-    def _symbol(self, name: str) -> Node:
+    def _group(self, closing: str, depth: int) -> Node:
+        outer, self.in_bars = self.in_bars, closing == "|"
+        node = self.sum(depth + 1)
+        self.need(closing)
+        self.in_bars = outer
+        return node
+
+    def _arguments(self, depth: int) -> tuple[Node, ...]:
+        """What stands in the bracket that opens here, cut at its commas."""
+        closing = _OPEN[self.value()]
+        self.at += 1
+        outer, self.in_bars = self.in_bars, False
+        args = [self.sum(depth + 1)]
+        while self.take(","):
+            args.append(self.sum(depth + 1))
+        self.need(closing)
+        self.in_bars = outer
+        return tuple(args)
+
+    def _symbol(self, name: str, depth: int) -> Node:
+        if name in {"C", "A", "P"} and (counted := self._counted(name, depth)) is not None:
+            return counted
         if self.take("_"):
             name += "_" + self._subscript()
         while self.take("'"):
             name += "'"
             if self.at < len(self.tokens) and self.tokens[self.at][0] == "var":
                 raise Unreadable  # "it's"
-        return ("const", name) if name in _CONSTANTS else ("sym", name)
+        if name + "^-1" in self.functions and (after := past_inverse(self.tokens, self.at)) > self.at:
+            name, self.at = name + "^-1", after
+        if name in self.functions and self.value() == "(":
+            args = self._arguments(depth)
+            if name in _COUNTS and len(args) == 2:
+                return ("call", _COUNTS[name], args)
+            return ("call", "@" + name, args)
+        return ("const", name) if name in CONSTANTS else ("sym", name)
+
+    def _counted(self, name: str, depth: int) -> Node | None:
+        """``C_7^3``, ``C^3_7`` and ``A_5^2``: combinations and permutations. ``C_1^2`` is a constant's square."""
+        ahead = self.tokens[self.at : self.at + 14]
+        if _SCRIPTS.match("".join("s" if kind in {"num", "var"} else value for kind, value in ahead)) is None:
+            return None
+        start = self.at
+        scripts: dict[str, Node] = {}
+        for _ in range(2):
+            self.at += 1
+            scripts[self.tokens[self.at - 1][1]] = self._script(depth)
+        low, high = scripts["_"], scripts["^"]
+        if low[0] != "num" or high[0] != "num" or low[1] >= high[1]:
+            return ("call", _COUNTS[name], (low, high))
+        self.at = start
+        return None
 
     def _subscript(self) -> str:
         if not self.take("{"):
@@ -325,23 +332,18 @@ class _Parser:
                 self.at += 1
                 exponent = self._script(depth)
         self.in_function += 1
-        if self.value() in {"(", "["}:
-            closing = _OPEN[self.value()]
-            self.at += 1
-            args = [self.sum(depth + 1)]
-            while self.take(","):
-                args.append(self.sum(depth + 1))
-            self.need(closing)
+        if self.value() in {"(", "[", r"\{"}:
+            args = list(self._arguments(depth))
         else:
             args = [self._bare(depth)]
         self.in_function -= 1
-        if exponent == ("neg", ("num", Fraction(1))) and "arc" + name in _FUNCTIONS:
+        if exponent == ("neg", ("num", Fraction(1))) and "arc" + name in FUNCTIONS:
             return ("call", "arc" + name, tuple(args))
         if base is not None:
             if name != "log":
                 raise Unreadable
             args.append(base)
-        node = ("call", name, tuple(args))
+        node = ("call", "@" + name if name in OPAQUE else name, tuple(args))
         return node if exponent is None else ("pow", node, exponent)
 
     def _bare(self, depth: int) -> Node:

@@ -47,6 +47,21 @@ _CHARS = {
     "∩": "\\cap ",
     "∈": "\\in ",
     "∅": "\\emptyset ",
+    "∧": "\\land ",
+    "∨": "\\lor ",
+    "¬": "\\lnot ",
+    "⊕": "\\oplus ",
+    **dict.fromkeys("→⇒", "\\to "),
+    **dict.fromkeys("↔⇔", "\\iff "),
+    "∖": "\\setminus ",
+    "⌊": "\\lfloor ",
+    "⌋": "\\rfloor ",
+    "⌈": "\\lceil ",
+    "⌉": "\\rceil ",
+    "⟨": "\\langle ",
+    "⟩": "\\rangle ",
+    "î": "\\ivec ",
+    "ĵ": "\\jvec ",
     "°": "^\\circ ",
     "º": "^\\circ ",
     "√": "\\sqrt ",
@@ -82,6 +97,11 @@ FONTS = (
 _FONT = re.compile(rf"\\(?:{FONTS})\*?\s*\{{([^{{}}]*)\}}")
 _FONT_NAME = re.compile(rf"\\(?:{FONTS})\*?\s*(?=\{{)")
 _OVER_LETTERS = re.compile(r"\\(?:overline|bar|widehat|hat)\s*\{\s*([A-Za-z]+)\s*\}|\\(?:tri)?angle(?![a-zA-Z])\s*()")
+_BOLD = r"\\(?:mathbf|boldsymbol|bm|vec|hat|widehat|overrightarrow)"
+_UNIT_VECTOR = re.compile(
+    rf"{_BOLD}\s*\{{\s*(?:{_BOLD}\s*)?(?:\{{\s*(?:\\([ij])math|([ijk]))\s*\}}|\\([ij])math|([ijk]))\s*\}}"
+    rf"|{_BOLD}\s+([ijk])(?![A-Za-z])|{_BOLD}\s*\\([ij])math"
+)
 _COLOUR = re.compile(r"\\(?:textcolor|color|colorbox)\s*\{[a-zA-Z]+\}")
 _DROP = re.compile(
     r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|rm|bf|it|sf|tt|mathstrut|strut|noindent|centering|"
@@ -111,8 +131,9 @@ _SYNONYMS = {
     r"\mid": "|",
     r"\lbrack": "[",
     r"\rbrack": "]",
-    r"\land": r"\text{and}",
-    r"\lor": r"\text{or}",
+    r"\wedge": r"\land",
+    r"\vee": r"\lor",
+    r"\neg": r"\lnot",
     r"\colon": ":",
     r"\varphi": r"\phi",
     r"\varepsilon": r"\epsilon",
@@ -244,6 +265,7 @@ def _latex(s: str) -> str:
     s = s.replace("\\\\%", "\\%").replace("\\!", "")
     s = _THIN_IN_NUMBER.sub("", s)
     s = _SYNONYM.sub(lambda m: _SYNONYMS[m.group()], s)
+    s = _UNIT_VECTOR.sub(lambda m: f"\\{next(filter(None, m.groups()))}vec ", s)
     s = _DROP.sub("", s)
     s = _FRAC.sub(r"\\frac", s)
     s = _COLOUR.sub("", s)

@@ -13,8 +13,8 @@ from rewards.answers import arithmetic, latex, words
 from rewards.answers.units import Unit, parse_unit, priced
 
 Kind = Literal[
-    "number", "expr", "list", "set", "tuple", "bracket", "interval", "union", "matrix", "relation", "literal", "yes_no",
-    "text",
+    "number", "expr", "list", "set", "tuple", "bracket", "interval", "union", "meet", "minus", "matrix", "relation",
+    "parts", "piecewise", "formula", "literal", "yes_no", "text",
 ]  # fmt: skip
 
 
@@ -41,6 +41,10 @@ class Parsed:
     label: str = ""
     """What stood before the equals sign of a labelled answer (``x`` in ``x = 5``)."""
     shape: tuple[int, int] = field(default=(0, 0))
+    condition: str = ""
+    """What was said of its unknowns after it: ``n \\ge 1``."""
+    integers: frozenset[str] = frozenset()
+    """The unknowns that the condition declares to be integers."""
 
 
 _DECIMAL = re.compile(
@@ -302,15 +306,24 @@ def _constant(s: str) -> Parsed | None:
 def read_expression(s: str) -> Parsed | None:
     if not s or len(s) > 2000:
         return None
-    body = _SPACED.sub(lambda m: m.group().replace(" ", ""), GROUPED.sub(lambda m: m.group().replace(",", ""), s))
     try:
-        node = latex.parse(body)
+        node = expression_node(s)
     except latex.Unreadable:
         return None
-    if latex.symbols(node):
-        return Parsed("expr", s, node)
-    try:
-        value = arithmetic.evaluate(node)
-    except latex.Unreadable:
-        return Parsed("expr", s, node)
-    return Parsed("number", s, node, value)
+    return from_node(node, s)
+
+
+def from_node(node: latex.Node, text: str = "") -> Parsed:
+    """A tree as a number, or as an expression when it has unknowns or no value."""
+    if not latex.symbols(node):
+        try:
+            return Parsed("number", text or repr(node), node, arithmetic.evaluate(node))
+        except latex.Unreadable:
+            pass
+    return Parsed("expr", text or repr(node), node)
+
+
+def expression_node(s: str, functions: frozenset[str] = frozenset()) -> latex.Node:
+    """The tree of an expression, its letters in ``functions`` applied. Raises Unreadable or TooLarge."""
+    body = _SPACED.sub(lambda m: m.group().replace(" ", ""), GROUPED.sub(lambda m: m.group().replace(",", ""), s))
+    return latex.parse(body, functions)

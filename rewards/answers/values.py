@@ -13,7 +13,7 @@ import math
 from fractions import Fraction
 from typing import NamedTuple
 
-from rewards.answers import arithmetic, latex
+from rewards.answers import latex
 from rewards.answers.quantity import Parsed
 from rewards.answers.units import same_unit
 
@@ -58,30 +58,6 @@ def numbers_equal(gold: Parsed, answer: Parsed, precision: int | None = None) ->
 
 def _measured(number: Parsed) -> bool:
     return number.unit is not None and bool(number.unit.dimension or number.unit.words)
-
-
-def by_points(gold: Parsed, answer: Parsed) -> Outcome:
-    """Two expressions by their values at three fixed points (two with positive unknowns, one with negative ones)."""
-    if gold.node is None or answer.node is None:
-        return Outcome(None, "expression")
-    names = latex.symbols(gold.node)
-    others = latex.symbols(answer.node)
-    same: list[bool | None] = []
-    for point in range(3):
-        values = arithmetic.assign(names | others, point)
-        try:
-            g, a = arithmetic.evaluate(gold.node, values), arithmetic.evaluate(answer.node, values)
-        except latex.Unreadable:
-            same.append(None)
-            continue
-        verdict = near(inexact(g), inexact(a))
-        if verdict is False and point < 2:
-            return Outcome(False, "expression")
-        same.append(verdict)
-    if None in same[:2]:
-        return Outcome(None, "expression")
-    # Equal for positive unknowns only: a matter of branches (sqrt(x^2) and x), which sympy may judge.
-    return Outcome(True if same[2] is not False else None, "expression")
 
 
 def decimal_comma(gold: Parsed, answer: Parsed) -> bool:

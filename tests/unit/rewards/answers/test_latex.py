@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rewards.answers.arithmetic import assign, evaluate
+from rewards.answers.arithmetic import Point, evaluate
 from rewards.answers.latex import TooLarge, Unreadable, parse, symbols
+from rewards.answers.points import features, points
 
 
 @pytest.mark.parametrize(
@@ -86,14 +87,15 @@ def test_what_costs_too_much_is_refused_at_once(text: str) -> None:
 
 def test_unknowns_take_the_same_values_in_every_process() -> None:
     assert symbols(parse("a x_1 + \\theta")) == {"a", "x_1", "\\theta"}
-    # 0.731 * (1 + crc32("x") % 9973 / 9973), a formula that no hash seed enters
-    assert assign(frozenset("x"), 0)["x"] == assign(frozenset("xy"), 0)["x"]
+    # 3/4 * (64 + crc32("x") % 61) / 64, a formula that no hash seed enters: crc32("x") = 2363233923 = 61 * n + 44
+    first = next(points(features([parse("x + y")])))
+    assert first["x"] == Fraction(3, 4) * Fraction(64 + 2363233923 % 61, 64)
 
 
 @given(st.text(alphabet="0123456789+-*/^(){}[]!|.,xyeip \\_%", max_size=40))
 def test_no_text_breaks_it(text: str) -> None:
     try:
         node = parse(text)
-        evaluate(node, assign(symbols(node), 0))
+        evaluate(node, Point(dict.fromkeys(symbols(node), 0.7)))
     except (Unreadable, TooLarge):
         pass
