@@ -8,32 +8,41 @@ codes are text. Single values are the business of ``values``.
 from __future__ import annotations
 
 import re
+from functools import partial
 
 from rewards.answers.expressions import by_points, proportional
+from rewards.answers.groups import GROUPS, in_groups, in_order, unordered
+from rewards.answers.labels import same_label
 from rewards.answers.latex import Node
+from rewards.answers.logic import formula, same_form
 from rewards.answers.normalize import key, text_key
-from rewards.answers.quantity import Kind, Parsed, glued
+from rewards.answers.piecewise import same_pieces
+from rewards.answers.quantity import Kind, Parsed, glued, read_expression
+from rewards.answers.realset import intersection, real_set
+from rewards.answers.separators import split_top
 from rewards.answers.structure import comma_parts, read_clean
 from rewards.answers.values import Outcome, decimal_comma, numbers_equal
+from rewards.answers.vectors import components, marked
 
-_ORDERED: frozenset[Kind] = frozenset(("tuple", "interval"))
-_GROUPS: frozenset[Kind] = frozenset(("list", "set", "tuple", "bracket", "interval", "union", "matrix"))
 _VALUES: frozenset[Kind] = frozenset(("number", "expr"))
-_MAX_ITEMS = 60
+_COUNTED = frozenset("CPA")
 _MONTH = re.compile(r"\b(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*")
 _ORDINAL = re.compile(r"(?<=\d)(?:st|nd|rd|th)()")
 _CLOCK = re.compile(r"0\d:\d\d")
 _NO_SCRIPTS = str.maketrans("", "", "_{} ")
 _NAME = re.compile(r"[A-Z]{2,}")
-_WORDED = re.compile(r"(?<![A-Za-z])or(?![A-Za-z])|或")
 
 
 def compare(gold: Parsed, answer: Parsed, precision: int | None = None) -> Outcome:
     """Whether ``answer`` says what ``gold`` says."""
-    if gold.label and answer.label and not _same_label(gold.label, answer.label):
+    if gold.kind == "tuple" and gold.label in _COUNTED and answer.kind == "number":
+        gold = _counted(gold) or gold
+    if gold.label and answer.label and not same_label(gold.label, answer.label):
         if gold.kind == "expr" and answer.kind == "expr":  # "y = x" and "x = y" are one line
             return _lines(gold, answer)
         return Outcome(False, "label")
+    if gold.condition and answer.condition and _exclude(gold.condition, answer.condition):
+        return Outcome(False, "condition")
     if gold.kind == answer.kind and key(gold.text) == key(answer.text) and gold.ends == answer.ends:
         return Outcome(True, "normalised")
     if gold.text.isalpha() and len(gold.text) > 1 and gold.text.casefold() == answer.text.casefold():
@@ -46,14 +55,20 @@ def compare(gold: Parsed, answer: Parsed, precision: int | None = None) -> Outco
         return _against_number(gold, answer, precision)
     if gold.kind in {"text", "literal"} or answer.kind == "text":
         return _as_text(gold, answer, precision)
+    if gold.kind == "formula" or answer.kind == "formula":
+        return Outcome(gold.kind == answer.kind and _same_formula(gold.text, answer.text, precision), "formula")
+    if gold.kind == "piecewise" or answer.kind == "piecewise":
+        return _in_pieces(gold, answer, precision)
     if gold.kind == "expr" and answer.kind in _VALUES:
         if gold.node is None or answer.node is None:
             return Outcome(False, "kind")  # infinity, the empty set
         if answer.unit is not None and (measured := glued(gold)) is not None:
             return numbers_equal(measured, answer, precision)
+        if marked(gold) or marked(answer):
+            return _vectors(gold, answer, precision)
         return by_points(gold, answer)
-    if gold.kind in _GROUPS or answer.kind in _GROUPS:
-        return _groups(gold, answer, precision)
+    if gold.kind in GROUPS or answer.kind in GROUPS:
+        return in_groups(gold, answer, partial(compare, precision=precision))
     if gold.kind == "relation" and answer.kind == "relation":
         return _relations(gold, answer)
     if gold.kind == "relation" or answer.kind == "relation":
@@ -84,17 +99,24 @@ def _against_number(gold: Parsed, answer: Parsed, precision: int | None) -> Outc
         # The same value twice is one answer; "3,14" for 3.14 is a decimal comma; "1,2" may be written for 1,2-lists.
         if decimal_comma(gold, answer):
             return Outcome(True, "number")
+        if answer.label in _COUNTED and (counted := _counted(answer)) is not None:
+            return compare(gold, counted, precision)
         if answer.items and all(compare(gold, item, precision).equal for item in answer.items):
             return Outcome(answer.kind == "list", "number")
         parts = comma_parts(gold)
         if parts and answer.kind != "tuple":
-            return _unordered(parts, answer.items, precision, "list")
+            return unordered(parts, answer.items, partial(compare, precision=precision), "list")
         return Outcome(False, "number")
     if answer.text.startswith(("<", ">", "\\le", "\\ge", "\\ne")) or answer.text.endswith("+"):
         return Outcome(False, "interval")  # "at least 5" is not 5
     if answer.kind == "text" and _mathematical(answer.text):
         return Outcome(None, "number")
     return Outcome(False, "number")
+
+
+def _counted(point: Parsed) -> Parsed | None:
+    """``C(7, 3)``, which is a point beside other points, as the number of combinations."""
+    return read_expression(point.label + point.text)
 
 
 def _stated_sum(gold: Parsed, answer: Parsed, precision: int | None) -> Outcome:
@@ -139,146 +161,57 @@ def _mathematical(s: str) -> bool:
     return "\\" in s or any(c in s for c in "^=+*/") or (any(c.isdigit() for c in s) and "(" in s)
 
 
-def _groups(gold: Parsed, answer: Parsed, precision: int | None) -> Outcome:
-    g, a = gold, answer
-    if len(g.items) > _MAX_ITEMS or len(a.items) > _MAX_ITEMS:
-        return Outcome(None if len(g.items) == len(a.items) else False, g.kind)
-    if g.kind == "matrix" or a.kind == "matrix":
-        return _matrices(g, a, precision)
-    if g.kind == "union" or a.kind == "union":
-        return (
-            _unordered(g.items or (g,), a.items or (a,), precision, "interval")
-            if g.kind == a.kind
-            else Outcome(False, "interval")
-        )
-    if g.kind == "interval" or a.kind == "interval":
-        # "(1, 2)" is a pair or an open interval: the other side says which.
-        if {g.kind, a.kind} <= {"interval", "tuple"} or {g.kind, a.kind} == {"interval", "bracket"}:
-            if g.ends != a.ends:
-                return Outcome(False, "interval")
-            return _in_order(g.items, a.items, precision, "interval")
-        if g.kind == "interval" and g.ends == "[]" and a.kind in {"list", "set"} and not g.label:
-            return _unordered(g.items, a.items, precision, "list")
-        if a.kind == "interval" and a.ends == "[]" and g.kind in {"list", "set"} and not a.label:
-            return _unordered(g.items, a.items, precision, "list")
-        return Outcome(False, "interval")
-    if a.kind == "number" and g.items:
-        parts = comma_parts(a)
-        if parts and len(parts) == len(g.items):
-            return (_in_order if g.kind in _ORDERED else _unordered)(g.items, parts, precision, g.kind)
-        if len(g.items) == 1 or g.kind in {"list", "set"}:
-            same = [compare(item, a, precision).equal for item in g.items]
-            return Outcome(all(same), g.kind) if len(same) == 1 else Outcome(False, g.kind)
-        return Outcome(False, g.kind)
-    if not g.items or not a.items:
-        if len(g.items) == 1:
-            return compare(g.items[0], a, precision)
-        return compare(g, a.items[0], precision) if len(a.items) == 1 else Outcome(False, g.kind if g.items else a.kind)
-    if _labelled(g) and _labelled(a):
-        return _by_label(g, a, precision)
-    if _labelled(g) or _labelled(a):
-        return _in_order(_sorted_by_label(g), _sorted_by_label(a), precision, "tuple")
-    if g.kind == "tuple" or a.kind == "tuple":
-        other = a if g.kind == "tuple" else g
-        if other.kind == "set" or any(item.label for item in other.items) or _WORDED.search(other.text):
-            return Outcome(False, "tuple")  # a choice of values is no ordered pair
-        return _in_order(g.items, a.items, precision, "tuple")
-    return _unordered(g.items, a.items, precision, "set" if g.kind == "set" else "list")
+def _same_formula(gold: str, answer: str, precision: int | None) -> bool:
+    g, a = formula(gold, split_top), formula(answer, split_top)
+    if g is None or a is None:
+        return False
+    return same_form(g, a, lambda x, y: bool(compare(read_clean(x), read_clean(y), precision).equal))
 
 
-def _labelled(group: Parsed) -> bool:
-    """Whether every item names its own unknown: ``x = 1, y = 2``."""
-    labels = [item.label for item in group.items]
-    return all(labels) and len({label.split("_")[0] for label in labels}) == len(labels)
+def _in_pieces(gold: Parsed, answer: Parsed, precision: int | None) -> Outcome:
+    verdict = same_pieces(gold, answer)
+    if verdict is None:  # several unknowns, or ends that are no numbers: piece by piece
+        if gold.kind != answer.kind or len(gold.items) != len(answer.items):
+            return Outcome(False, "piecewise")
+        g, a = _pairs(gold), _pairs(answer)
+        return unordered(g, a, partial(compare, precision=precision), "piecewise")
+    return Outcome(verdict, "piecewise")
 
 
-def _sorted_by_label(group: Parsed) -> tuple[Parsed, ...]:
-    return tuple(sorted(group.items, key=lambda item: item.label)) if _labelled(group) else group.items
+def _pairs(pieces: Parsed) -> tuple[Parsed, ...]:
+    items = pieces.items
+    return tuple(
+        Parsed("tuple", f"{value.text} if {condition.text}", items=(value, condition), ends="()")
+        for value, condition in zip(items[::2], items[1::2], strict=True)
+    )
 
 
-def _by_label(g: Parsed, a: Parsed, precision: int | None) -> Outcome:
-    left, right = ({item.label: item for item in group.items} for group in (g, a))
-    if left.keys() != right.keys():
-        return Outcome(False, "label")
-    return _all([compare(left[label], right[label], precision) for label in left], "list")
+def _vectors(gold: Parsed, answer: Parsed, precision: int | None) -> Outcome:
+    g, a = components(gold), components(answer)
+    if g is None or a is None:
+        return Outcome(False, "tuple")
+    length = max(len(g), len(a))
+    left, right = components(gold, length) or (), components(answer, length) or ()
+    return in_order(left, right, partial(compare, precision=precision), "tuple")
 
 
-def _in_order(g: tuple[Parsed, ...], a: tuple[Parsed, ...], precision: int | None, rule: str) -> Outcome:
-    if len(g) != len(a):
-        return Outcome(False, rule)
-    return _all([compare(x, y, precision) for x, y in zip(g, a, strict=True)], rule)
+_OPPOSITES = (("even", "odd"), ("positive", "negative"), ("rational", "irrational"), ("正", "负"), ("奇", "偶"))
 
 
-def _all(outcomes: list[Outcome], rule: str) -> Outcome:
-    verdicts = [o.equal for o in outcomes]
-    return Outcome(False if False in verdicts else None if None in verdicts else True, rule)
-
-
-def _unordered(g: tuple[Parsed, ...], a: tuple[Parsed, ...], precision: int | None, rule: str) -> Outcome:
-    """Every item of one side has its own equal on the other. Greedy is exact here: equality of values is (nearly)
-    transitive. A repeated answer counts once."""
-    left = list(a)
-    if len(g) != len(a):
-        left = _distinct(a)
-        g = tuple(_distinct(g))
-        if len(g) != len(left):
-            return Outcome(False, rule)
-    unsure = False
-    for item in g:
-        verdicts = [compare(item, other, precision).equal for other in left]
-        if True in verdicts:
-            del left[verdicts.index(True)]
-        elif None in verdicts:
-            unsure = True
-        else:
-            return Outcome(False, rule)
-    return Outcome(None if unsure else True, rule)
-
-
-def _distinct(items: tuple[Parsed, ...]) -> list[Parsed]:
-    out: list[Parsed] = []
-    for item in items:
-        if not any(compare(other, item).equal for other in out):
-            out.append(item)
-    return out
-
-
-def _matrices(g: Parsed, a: Parsed, precision: int | None) -> Outcome:
-    if g.kind == a.kind == "matrix":
-        if g.shape != a.shape or (g.ends == "det") != (a.ends == "det"):
-            return Outcome(False, "matrix")
-        return _in_order(g.items, a.items, precision, "matrix")
-    vector, other = (g, a) if g.kind == "matrix" else (a, g)
-    if 1 in vector.shape and other.kind in {"tuple", "bracket", "interval"}:  # a column vector written as a tuple
-        return _in_order(g.items, a.items, precision, "matrix")
-    if vector.shape == (1, 1):
-        return compare(g.items[0] if g.kind == "matrix" else g, a.items[0] if a.kind == "matrix" else a, precision)
-    return Outcome(False, "matrix")
-
-
-def _same_label(gold: str, answer: str) -> bool:
-    """``x`` and ``y`` differ; ``f(x)`` and ``y``, ``Area`` and ``A`` may name the same thing."""
-    g, a = _label_key(gold), _label_key(answer)
-    if g == a:
-        return True
-    return not (_short(g) and _short(a))
-
-
-def _label_key(label: str) -> str:
-    label = label.replace("{", "").replace("}", "").replace(" ", "")
-    return "y" if len(label) >= 4 and label[1] == "(" and label[0] in "fgh" else label
-
-
-def _short(label: str) -> bool:
-    """A mathematical name, as opposed to a describing word."""
-    return len(label.partition("_")[0]) <= 2 or label.startswith("\\")
+def _exclude(gold: str, answer: str) -> bool:
+    """Whether two qualifiers cannot both hold: ``x < 0`` and ``x > 0``, "n even" and "n odd"."""
+    for words in (_OPPOSITES, [pair[::-1] for pair in _OPPOSITES]):
+        if any(one in gold and other in answer and one not in answer.replace(other, "") for one, other in words):
+            return True
+    g, a = real_set(read_clean(gold)), real_set(read_clean(answer))
+    return bool(g) and bool(a) and not intersection(g or [], a or [])
 
 
 def _relations(g: Parsed, a: Parsed) -> Outcome:
     if g.ends != a.ends or len(g.items) != 2 or len(a.items) != 2:
         return Outcome(False, "equation")
     if g.ends != "=":
-        return _in_order(g.items, a.items, None, "equation")
+        return in_order(g.items, a.items, compare, "equation")
     nodes = [item.node for item in (*g.items, *a.items)]
     if any(node is None for node in nodes):
         return Outcome(None, "equation")

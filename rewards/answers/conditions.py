@@ -19,8 +19,9 @@ _WORDS = re.compile(
     re.I,
 )
 _WHOLE = re.compile(
-    rf"(?P<names>{_NAMES}) ?(?:(?:\\in(?![a-zA-Z])|∈) ?(?:\\mathbb ?)?\{{? ?[ZN](?![a-zA-Z])|(?:is|are|\\in|∈) (?:an? |any |"
-    rf"the |all |set of )*(?:positive |natural |non-?negative )?integer|(?:为|是)?(?:任意)?整数)"
+    rf"(?P<names>{_NAMES}) ?(?:(?:\\in(?![a-zA-Z])|∈) ?(?:\\mathbb ?)?\{{? ?[ZN](?![a-zA-Z])"
+    r"|(?:is|are|\\in|∈) (?:an? |any |the |all |set of )*(?:positive |natural |non-?negative )?integer"
+    r"|(?:为|是)?(?:任意)?整数)"
     rf"|integers? (?P<after>{_NAMES})(?![a-zA-Z])|整数 ?(?P<chinese>{_NAME})|(?P<listed>{_NAME}) ?= ?-?\d+ ?,.*dots"
 )
 _SYMBOL = re.compile(r"\\[A-Za-z]+|[A-Za-z]")
@@ -32,7 +33,8 @@ _EXCEPT = re.compile(
 _CHINESE_EXCEPT = re.compile(r"除了?(.+?)(?:以|之)?外的?(?:所有|全体|一切|任意)?的?实数")
 _ALL = re.compile(
     r"(?:[A-Za-z] (?:is|can be|may be) )?(?:the set of )?(?:(?:all|any|every|each) )?(?:of )?(?:the )?"
-    r"(?:real numbers?|reals|real values?|values?|real)(?: (?:of )?[A-Za-z])?|R|\\mathbb ?\{?R\}?|[A-Za-z] ?\\in ?\\mathbb ?\{?R\}?",
+    r"(?:real numbers?|reals|real values?|values?|real)(?: (?:of )?[A-Za-z])?"
+    r"|(?:[A-Za-z] ?\\in ?)?(?:\\mathbb ?)?\{?R\}?",
     re.I,
 )
 _RELATES = re.compile(rf"{_SIGN}")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 
-_DISPLAY = r"aligned|align\*?|alignedat|alignat\*?|gathered|gather\*?|split|eqnarray\*?|equation\*?|multline\*?|flalign\*?"
+_DISPLAY = r"aligned|align\*?|gathered|gather\*?|split|eqnarray\*?|equation\*?|multline\*?|flalign\*?"
 _ANY = re.compile(
     rf"(\\\{{|[(\[|])?\s*\\begin\s*\{{({_DISPLAY}|[dr]?cases|array)\}}(?:\s*\{{([^{{}}]*)\}})?(.*)\\end\s*\{{\2\}}"
     r"\s*([)\]|])?",

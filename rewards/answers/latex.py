@@ -277,7 +277,8 @@ class _Parser:
         scripts: dict[str, Node] = {}
         for _ in range(2):
             self.at += 1
-            scripts[self.tokens[self.at - 1][1]] = self._script(depth)
+            sign = self.tokens[self.at - 1][1]
+            scripts[sign] = self._group("}", depth) if self.take("{") else self.atom(depth + 1)
         low, high = scripts["_"], scripts["^"]
         if low[0] != "num" or high[0] != "num" or low[1] >= high[1]:
             return ("call", _COUNTS[name], (low, high))

@@ -6,7 +6,7 @@ import re
 
 LABEL = r"(?:[A-Ha-h]|[ivx]{1,4}|[1-9])"
 _MARK = re.compile(
-    rf"(?:(?<=^)|(?<=[\s,;.})]))(?:parts?\s+)?(?:\(({LABEL})\)|({LABEL})\)|({LABEL})\s?:)\s*:?\s*|\(({LABEL})\)\s*:?\s*",
+    rf"(?:^|(?<=[\s,;.}})]))(?:part )?(?:({LABEL})\)|({LABEL}) ?:) ?:? ?|(?:(?<![A-Za-z])part )?\(({LABEL})\) ?:? ?",
     re.IGNORECASE,
 )
 _MAX_CHARS = 2000

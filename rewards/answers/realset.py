@@ -51,7 +51,9 @@ def real_set(parsed: Parsed) -> RealSet | None:
     if parsed.kind == "union":
         return _joined(parsed, union)
     if parsed.kind == "meet":
-        return _joined(parsed, intersection)
+        both = _joined(parsed, intersection)
+        # "x < 1, x > 5": a comma between conditions that exclude one another stands for "or".
+        return _joined(parsed, union) if both == [] and parsed.ends == "," else both
     if parsed.kind == "relation" and parsed.ends == r"\ne":
         points = _points(parsed.items[1])
         return None if points is None else difference(ALL, points)
@@ -109,8 +111,8 @@ def intersection(g: RealSet, a: RealSet) -> RealSet:
 
 def difference(g: RealSet, a: RealSet) -> RealSet:
     for piece in a:
-        outside = [Piece(None, piece.low, False, not piece.with_low), Piece(piece.high, None, not piece.with_high, False)]
-        kept = [side for side, end in zip(outside, (piece.low, piece.high), strict=True) if end is not None]
+        kept = [] if piece.low is None else [Piece(None, piece.low, False, not piece.with_low)]
+        kept += [] if piece.high is None else [Piece(piece.high, None, not piece.with_high, False)]
         g = intersection(g, kept)
     return g
 

@@ -5,13 +5,15 @@ matrix, an equation, a date, or just words. Reading decides nothing about equali
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from fractions import Fraction
 from functools import lru_cache
 
-from rewards.answers import latex
+from rewards.answers import conditions, environments, latex, logic, parts
 from rewards.answers.normalize import clean, key
-from rewards.answers.quantity import GROUPED, Parsed, read_expression, read_number, read_quantity
+from rewards.answers.quantity import Parsed, read_expression, read_number, read_quantity
 from rewards.answers.sentence import stated
+from rewards.answers.separators import CLOSERS, OPENERS, SEPARATOR, outer, split_top, splits
 
 MAX_CHARS = 2000
 
@@ -68,9 +70,8 @@ _RELATION = re.compile(
 )
 _FLIP = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le"}
 _MATRIX = re.compile(r"\\begin\s*\{([pbvBV]?(?:small)?matrix|array)\}(?:\s*\{[lcr| ]*\})?(.*)\\end\s*\{\1\}", re.DOTALL)
-_SEPARATOR = re.compile(r"[,;]|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])|和|或|与|及", re.IGNORECASE)
+_CHOOSE = re.compile(r"(?<![A-Za-z\d.])(\d+|[a-z]) choose (\d+|[a-z])(?![A-Za-z\d.])")
 _UNION = re.compile(r"\\cup(?![a-zA-Z])|(?<=[)\]])\s*U\s*(?=[(\[])")
-_OPENERS, _CLOSERS = "([{", ")]}"
 
 
 @lru_cache(maxsize=8192)
@@ -97,6 +98,8 @@ def read_clean(s: str) -> Parsed:
     if ratio is not None and float(ratio.group(2)):
         value = Fraction(ratio.group(1)) / Fraction(ratio.group(2))
         return Parsed("number", s, ("num", value), value)
+    if s[:1] == "=" and len(s) > 1 and s[1] not in "=<>":
+        return read_clean(s[1:].strip())
     lead = _LEAD.match(s)
     if lead is not None and lead.end() < len(s):
         return read_clean(clean(s[lead.end() :]))
@@ -109,7 +112,8 @@ def read_clean(s: str) -> Parsed:
         if inner.kind in {"number", "expr"} and inner.value is not None:
             return inner
     return (
-        _relation(s)
+        _composed(s)
+        or _relation(s)
         or _matrix(s)
         or _union(s)
         or _bracketed(s)
@@ -120,6 +124,85 @@ def read_clean(s: str) -> Parsed:
         or read_expression(s)
         or Parsed("text", s)
     )
+
+
+def _composed(s: str) -> Parsed | None:
+    """What is made of other answers: environments, labelled parts, formulas of logic, sets with exceptions, answers
+    with a qualifier."""
+    if r"\begin" in s:
+        return _environment(s)
+    if "choose" in s:
+        chosen = _CHOOSE.sub(r"\\binom{\1}{\2}", s)
+        return read_clean(chosen) if chosen != s else None
+    labelled = parts.parts(s)
+    if labelled is not None:
+        return Parsed("parts", s, items=tuple(_relabel(read_clean(clean(text)), label) for label, text in labelled))
+    if logic.is_formula(s):
+        return _formula(s)
+    if s[:1] == "<" and s[-1:] == ">" and "," in s:
+        return _bracketed(rf"\langle{s[1:-1]}\rangle")
+    taken = conditions.excepted(s)
+    if taken is not None:
+        base, removed = read_clean(taken[0] or r"\mathbb{R}"), read_clean(clean(taken[1]))
+        if base.kind in _SETS or base.text == r"\mathbb{R}":
+            return Parsed("minus", s, items=(base, _without_label(removed)), label=base.label or removed.label)
+    if len(s) > 3 and (found := conditions.qualified(s, outer(s))) is not None:
+        head = read_clean(clean(found[0]))
+        if head.kind != "text":
+            whole = conditions.integers(found[1])
+            items = tuple(replace(item, integers=whole) for item in head.items) if whole else head.items
+            return replace(head, items=items, condition=found[1], integers=whole)
+    return None
+
+
+_SETS = frozenset(("interval", "union", "meet", "minus", "relation"))
+
+
+def _without_label(parsed: Parsed) -> Parsed:
+    items = tuple(replace(item, label="") for item in parsed.items)
+    return replace(parsed, label="", items=items)
+
+
+def _environment(s: str) -> Parsed | None:
+    array = environments.array_in_brackets(s)
+    if array is not None:
+        return _matrix(rf"\begin{{{array[0]}}}{array[1]}\end{{{array[0]}}}")
+    found = environments.unwrap(s)
+    if isinstance(found, str):
+        return read_clean(clean(found))
+    if found is None:
+        return None
+    return Parsed("piecewise", s, items=tuple(read_clean(clean(text)) for piece in found for text in piece))
+
+
+def _formula(s: str) -> Parsed | None:
+    """A formula of logic; conditions on one unknown joined by it are a set or a list of solutions."""
+    joined = logic.connected(s, split_top)
+    if joined is not None:
+        items = tuple(read_clean(clean(piece)) for piece in joined[1])
+        if (found := _described(s, items, joined[0])) is not None:
+            return found
+        if joined[0] == "or" and all(item.label for item in items):
+            return Parsed("list", s, items=items)
+    return Parsed("formula", s)
+
+
+def _described(s: str, items: tuple[Parsed, ...], joined: str) -> Parsed | None:
+    """A set of numbers described by conditions on one unknown, joined by "and", "or" or a comma. A comma between
+    conditions that exclude one another stands for "or"."""
+    names = {item.label for item in items}
+    if len(names) != 1 or not names.copy().pop() or not any(item.kind in _SETS for item in items):
+        return None
+    if not all(item.kind in _SETS or item.value is not None for item in items):
+        return None
+    label = items[0].label
+    if joined != "or" and len(items) == 2 and all(item.kind == "interval" for item in items):
+        below = [item for item in items if item.items[0].text == r"-\infty"]
+        above = [item for item in items if item.items[1].text == r"\infty"]
+        if len(below) == len(above) == 1 and below != above and joined == "and":  # "x > 1 and x < 2"
+            both = (above[0].items[0], below[0].items[1])
+            return Parsed("interval", s, items=both, ends=above[0].ends[0] + below[0].ends[1], label=label)
+    return Parsed("union" if joined == "or" else "meet", s, items=items, ends=joined, label=label)
 
 
 def _stated(s: str) -> Parsed | None:
@@ -144,7 +227,7 @@ def _relation(s: str) -> Parsed | None:
     if signs[0] == r"\in" and len(terms) == 2:
         return _relabel(read_clean(terms[1]), terms[0])
     if all(sign in {"=", r"\approx"} for sign in signs):
-        if len(_splits(s)) > 1:  # "x = 1, y = 2" is a list of answers
+        if len(splits(s)) > 1:  # "x = 1, y = 2" is a list of answers
             return None
         if _is_label(terms[0]):
             inner = read_clean(terms[-1])
@@ -158,7 +241,7 @@ def _relation(s: str) -> Parsed | None:
         if len(items) == 2 and all(item.node is not None for item in items):
             return Parsed("relation", s, items=tuple(items), ends="=")
         return None
-    if len(_splits(s)) > 1:
+    if len(splits(s)) > 1:
         return None
     if len(terms) == 2 and signs[0] in _FLIP:
         if _UNKNOWN.fullmatch(terms[0]):
@@ -173,7 +256,10 @@ def _relation(s: str) -> Parsed | None:
             ends = ("(" if first in "<>" else "[") + (")" if last in "<>" else "]")
             return Parsed("interval", s, items=(read_clean(low), read_clean(high)), ends=ends, label=terms[1])
     items = [read_clean(term) for term in terms]
-    return Parsed("relation", s, items=tuple(items), ends=" ".join(signs)) if len(items) == 2 else None
+    if len(items) != 2:
+        return None
+    apart = signs == [r"\ne"] and _UNKNOWN.fullmatch(terms[0]) is not None
+    return Parsed("relation", s, items=tuple(items), ends=" ".join(signs), label=terms[0] if apart else "")
 
 
 def _sign(operator: str) -> str:
@@ -188,10 +274,7 @@ def _ray(s: str, unknown: str, sign: str, bound: str) -> Parsed:
 
 
 def _relabel(parsed: Parsed, label: str) -> Parsed:
-    return Parsed(
-        parsed.kind, parsed.text, parsed.node, parsed.value, parsed.unit, parsed.percent, parsed.decimals, parsed.plain,
-        parsed.items, parsed.ends, key(label), parsed.shape,
-    )  # fmt: skip
+    return replace(parsed, label=key(label))
 
 
 def _is_label(s: str) -> bool:
@@ -220,12 +303,6 @@ def _grid(s: str, cells: list[list[Parsed]], ends: str) -> Parsed | None:
 
 
 def _union(s: str) -> Parsed | None:
-    if "cup" not in s and "U" not in s:
-        if " or " in s and re.search(r"[<>]|\\[lg]e", s):  # "x < 1 or x > 2"
-            parts = [read_clean(p.strip()) for p in s.split(" or ")]
-            if all(p.kind == "interval" for p in parts):
-                return Parsed("union", s, items=tuple(parts))
-        return None
     pieces = split_top(s, _UNION)
     if len(pieces) < 3:
         return None
@@ -239,17 +316,17 @@ def _bracketed(s: str) -> Parsed | None:
         builder = re.fullmatch(r"([A-Za-z])(?:\s*\\in\s*\\mathbb\s*\{?R\}?)?\s*[|:]\s*(.+)", inner)
         if builder is not None:
             return read_clean(builder.group(2).strip())
-        items = _splits(inner)
+        items = splits(inner)
         return Parsed("set", s, items=tuple(read_clean(item) for item in items)) if all(items) else None
     if s.startswith(r"\langle") and s.endswith(r"\rangle"):
-        items = _splits(s[7:-7].strip())
+        items = splits(s[7:-7].strip())
         return Parsed("tuple", s, items=tuple(read_clean(item) for item in items), ends="()") if all(items) else None
     if len(s) > 4 and s[0].isupper() and s[-1] == ")" and (point := _POINT.fullmatch(s)) is not None:
         inside = _bracketed(point.group(2))  # "P(1, 2)"
         return _relabel(inside, point.group(1)) if inside is not None and inside.kind == "tuple" else None
     if len(s) < 3 or s[0] not in "([]" or s[-1] not in ")][" or not _encloses(s):
         return None
-    items = _splits(s[1:-1].strip(), words_too=False)
+    items = splits(s[1:-1].strip(), words_too=False)
     if len(items) < 2 or not all(items):
         if len(items) == 1 and items[0] and s[0] == "(" and not any(c.isdigit() for c in s):
             inside = read_clean(items[0])
@@ -272,9 +349,9 @@ def _encloses(s: str) -> bool:
     """Whether the first bracket of ``s`` is closed by its last."""
     depth = 0
     for i, c in enumerate(s):
-        if c in _OPENERS or (c == "]" and i == 0):
+        if c in OPENERS or (c == "]" and i == 0):
             depth += 1
-        elif c in _CLOSERS or (c == "[" and i == len(s) - 1):
+        elif c in CLOSERS or (c == "[" and i == len(s) - 1):
             depth -= 1
             if depth == 0 and i < len(s) - 1:
                 return False
@@ -282,7 +359,7 @@ def _encloses(s: str) -> bool:
 
 
 def _plus_minus(s: str) -> Parsed | None:
-    if (r"\pm" not in s and r"\mp" not in s) or len(_splits(s)) > 1:
+    if (r"\pm" not in s and r"\mp" not in s) or len(splits(s)) > 1:
         return None
     both = (s.replace(r"\pm", "+").replace(r"\mp", "-"), s.replace(r"\pm", "-").replace(r"\mp", "+"))
     items = tuple(read_clean(side.strip().removeprefix("+").strip()) for side in both)
@@ -293,26 +370,19 @@ def _listed(s: str) -> Parsed | None:
     mixed = _AND_FRACTION.fullmatch(s)
     if mixed is not None:  # "11 and 5/6"
         return read_expression(f"{mixed.group(1)} {mixed.group(2)}/{mixed.group(3)}")
-    items = _splits(s)
+    items = splits(s)
     if len(items) < 2:
         return None
     parsed = tuple(read_clean(item) for item in items if item)
     if len(parsed) < 2:
         return parsed[0] if parsed else None
-    both = _overlap(s, parsed)
-    return both or Parsed("list", s, items=parsed)
+    return _described(s, parsed, _joint(s)) or Parsed("list", s, items=parsed)
 
 
-def _overlap(s: str, parts: tuple[Parsed, ...]) -> Parsed | None:
-    """``x > 1 and x < 2`` as one interval."""
-    if len(parts) != 2 or any(p.kind != "interval" or not p.label for p in parts) or parts[0].label != parts[1].label:
-        return None
-    below = [p for p in parts if p.items[0].text == r"-\infty"]
-    above = [p for p in parts if p.items[1].text == r"\infty"]
-    if len(below) != 1 or len(above) != 1 or below == above:
-        return None
-    items = (above[0].items[0], below[0].items[1])
-    return Parsed("interval", s, items=items, ends=above[0].ends[0] + below[0].ends[1], label=parts[0].label)
+def _joint(s: str) -> str:
+    """How the conditions of a list are joined: by "and", by "or", or by commas alone."""
+    words = {word.strip().lower() for word in split_top(s, SEPARATOR)[1::2]}
+    return "or" if words & {"or", "或"} else "and" if words - {",", ";"} else ","
 
 
 def comma_parts(parsed: Parsed) -> tuple[Parsed, ...]:
@@ -321,43 +391,5 @@ def comma_parts(parsed: Parsed) -> tuple[Parsed, ...]:
     return tuple(read_clean(part.strip()) for part in parts) if len(parts) > 1 and all(parts) else ()
 
 
-def _splits(s: str, *, words_too: bool = True) -> list[str]:
-    """``s`` cut at its top-level separators (commas, semicolons, "and", "or")."""
-    if not words_too:
-        return [p.strip() for p in split_top(s, _COMMAS)[::2]]
-    if GROUPED.fullmatch(s):
-        return [s]
-    merged = GROUPED.sub(lambda m: m.group().replace(",", ""), s) if ", " in s or ";" in s else s
-    return [p.strip() for p in _nonempty(split_top(merged, _SEPARATOR)[::2])]
-
-
 _POINT = re.compile(r"([A-Z]'?)\s*(\([^()]*,[^()]*\))")
 _AND_FRACTION = re.compile(r"(\d+) and (\d+)/(\d+)")
-_COMMAS = re.compile(r"[,;]")
-
-
-def _nonempty(parts: list[str]) -> list[str]:
-    """Without the gaps that ", and" leaves between two separators."""
-    return [p for p in parts if p.strip()] if len(parts) > 2 else parts
-
-
-def split_top(s: str, separator: re.Pattern[str]) -> list[str]:
-    """``re.split`` with the separators kept, outside of brackets only. An unbalanced text is not split."""
-    if separator.search(s) is None:
-        return [s]
-    depth, depths = 0, []
-    for c in s:
-        if c in _CLOSERS:
-            depth -= 1
-        depths.append(depth)
-        if c in _OPENERS:
-            depth += 1
-    if depth:
-        return [s]
-    out, at = [], 0
-    for match in separator.finditer(s):
-        if depths[match.start()] == 0:
-            out += [s[at : match.start()], match.group()]
-            at = match.end()
-    out.append(s[at:])
-    return out

@@ -1,0 +1,172 @@
+"""Compares answers that hold several values: tuples in order, sets and lists in any order, matrices by element, parts
+by their labels, sets of real numbers by what is in them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from rewards.answers.labels import as_solutions, label_key, labelled, numbered, sorted_by_label
+from rewards.answers.parts import places
+from rewards.answers.quantity import Kind, Parsed
+from rewards.answers.realset import real_set, same_set
+from rewards.answers.structure import comma_parts
+from rewards.answers.values import Outcome
+from rewards.answers.vectors import components
+
+Same = Callable[[Parsed, Parsed], Outcome]
+"""How two of the values are compared."""
+
+GROUPS: frozenset[Kind] = frozenset(
+    ("list", "set", "tuple", "bracket", "interval", "union", "meet", "minus", "matrix", "parts")
+)
+_ORDERED: frozenset[Kind] = frozenset(("tuple", "interval"))
+_POINTS: frozenset[Kind] = frozenset(("tuple", "matrix"))
+_CONDITIONS: frozenset[Kind] = frozenset(("union", "meet", "minus"))
+_MAX_ITEMS = 60
+_WORDED = re.compile(r"(?<![A-Za-z])or(?![A-Za-z])|或")
+
+
+def in_groups(g: Parsed, a: Parsed, same: Same) -> Outcome:
+    """Whether two answers are equal, at least one of which is of a kind in GROUPS."""
+    if len(g.items) > _MAX_ITEMS or len(a.items) > _MAX_ITEMS:
+        return Outcome(None if len(g.items) == len(a.items) else False, g.kind)
+    if g.kind == "parts" or a.kind == "parts":
+        return _in_parts(g, a, same)
+    if g.kind in _CONDITIONS or a.kind in _CONDITIONS or r"\ne" in (g.ends, a.ends):
+        return _sets(g, a, same)
+    if (g.node is not None or a.node is not None) and (g.kind in _POINTS or a.kind in _POINTS):
+        group, single = (g, a) if a.node is not None else (a, g)
+        vector = components(single, len(group.items))
+        if vector is not None:
+            pair = (g.items, vector) if group is g else (vector, a.items)
+            return in_order(*pair, same, "tuple")
+    if g.kind == "matrix" or a.kind == "matrix":
+        return _matrices(g, a, same)
+    if g.kind == "interval" or a.kind == "interval":
+        return _intervals(g, a, same)
+    if a.kind == "number" and g.items:
+        parts = comma_parts(a)
+        if parts and len(parts) == len(g.items):
+            return (in_order if g.kind in _ORDERED else unordered)(g.items, parts, same, g.kind)
+        if len(g.items) == 1 or g.kind in {"list", "set"}:
+            verdicts = [same(item, a).equal for item in g.items]
+            return Outcome(all(verdicts), g.kind) if len(verdicts) == 1 else Outcome(False, g.kind)
+        return Outcome(False, g.kind)
+    if not g.items or not a.items:
+        if len(g.items) == 1:
+            return same(g.items[0], a)
+        return same(g, a.items[0]) if len(a.items) == 1 else Outcome(False, g.kind if g.items else a.kind)
+    return _several(g, a, same)
+
+
+def _several(g: Parsed, a: Parsed, same: Same) -> Outcome:
+    """Lists, sets and tuples."""
+    if labelled(g) and labelled(a):
+        return _by_label(g, a, same)
+    if labelled(g) or labelled(a) or (numbered(g) and a.kind == "tuple") or (numbered(a) and g.kind == "tuple"):
+        if numbered(g) or numbered(a):
+            return _by_label(g, a, same) if labelled(g) and labelled(a) else Outcome(False, "label")
+        return in_order(sorted_by_label(g), sorted_by_label(a), same, "tuple")
+    g, a = as_solutions(g), as_solutions(a)
+    if g.kind == "tuple" or a.kind == "tuple":
+        other = a if g.kind == "tuple" else g
+        if other.kind == "set" or any(item.label for item in other.items) or _WORDED.search(other.text):
+            return Outcome(False, "tuple")  # a choice of values is no ordered pair
+        return in_order(g.items, a.items, same, "tuple")
+    return unordered(g.items, a.items, same, "set" if g.kind == "set" else "list")
+
+
+def _in_parts(g: Parsed, a: Parsed, same: Same) -> Outcome:
+    """Parts by their labels; by their order where one side has none, or labels of another kind."""
+    if not g.items or len(g.items) != len(a.items) or {g.kind, a.kind} - {"parts", "list", "tuple"}:
+        return Outcome(False, "parts")
+    left, right = ({item.label.casefold(): item for item in group.items} for group in (g, a))
+    if len(left) == len(right) == len(g.items) and left.keys() == right.keys():
+        return _all([same(left[label], right[label]) for label in left], "parts")
+    names = [item.label for item in (a if g.kind == "parts" else g).items]
+    if any(names) and places(names) is None:
+        return Outcome(False, "label")
+    return in_order(g.items, a.items, same, "parts")
+
+
+def _sets(g: Parsed, a: Parsed, same: Same) -> Outcome:
+    left, right = real_set(g), real_set(a)
+    if left is not None and right is not None:
+        return Outcome(same_set(left, right, lambda x, y: bool(same(x, y).equal)), "interval")
+    if g.kind == a.kind and g.kind != "relation" and g.ends == a.ends:
+        return unordered(g.items, a.items, same, "interval")
+    return Outcome(False, "interval")
+
+
+def _intervals(g: Parsed, a: Parsed, same: Same) -> Outcome:
+    # "(1, 2)" is a pair or an open interval: the other side says which.
+    if {g.kind, a.kind} <= {"interval", "tuple"} or {g.kind, a.kind} == {"interval", "bracket"}:
+        if g.ends != a.ends:
+            return Outcome(False, "interval")
+        return in_order(g.items, a.items, same, "interval")
+    if g.kind == "interval" and g.ends == "[]" and a.kind in {"list", "set"} and not g.label:
+        return unordered(g.items, a.items, same, "list")
+    if a.kind == "interval" and a.ends == "[]" and g.kind in {"list", "set"} and not a.label:
+        return unordered(g.items, a.items, same, "list")
+    return Outcome(False, "interval")
+
+
+def _by_label(g: Parsed, a: Parsed, same: Same) -> Outcome:
+    left, right = ({label_key(item.label): item for item in group.items} for group in (g, a))
+    if left.keys() != right.keys():
+        return Outcome(False, "label")
+    return _all([same(left[label], right[label]) for label in left], "list")
+
+
+def in_order(g: tuple[Parsed, ...], a: tuple[Parsed, ...], same: Same, rule: str) -> Outcome:
+    if len(g) != len(a):
+        return Outcome(False, rule)
+    return _all([same(x, y) for x, y in zip(g, a, strict=True)], rule)
+
+
+def _all(outcomes: list[Outcome], rule: str) -> Outcome:
+    verdicts = [o.equal for o in outcomes]
+    return Outcome(False if False in verdicts else None if None in verdicts else True, rule)
+
+
+def unordered(g: tuple[Parsed, ...], a: tuple[Parsed, ...], same: Same, rule: str) -> Outcome:
+    """Every item of one side has its own equal on the other. Greedy is exact here: equality of values is (nearly)
+    transitive. A repeated answer counts once."""
+    left = list(a)
+    if len(g) != len(a):
+        left = _distinct(a, same)
+        g = tuple(_distinct(g, same))
+        if len(g) != len(left):
+            return Outcome(False, rule)
+    unsure = False
+    for item in g:
+        verdicts = [same(item, other).equal for other in left]
+        if True in verdicts:
+            del left[verdicts.index(True)]
+        elif None in verdicts:
+            unsure = True
+        else:
+            return Outcome(False, rule)
+    return Outcome(None if unsure else True, rule)
+
+
+def _distinct(items: tuple[Parsed, ...], same: Same) -> list[Parsed]:
+    out: list[Parsed] = []
+    for item in items:
+        if not any(same(other, item).equal for other in out):
+            out.append(item)
+    return out
+
+
+def _matrices(g: Parsed, a: Parsed, same: Same) -> Outcome:
+    if g.kind == a.kind == "matrix":
+        if g.shape != a.shape or (g.ends == "det") != (a.ends == "det"):
+            return Outcome(False, "matrix")
+        return in_order(g.items, a.items, same, "matrix")
+    vector, other = (g, a) if g.kind == "matrix" else (a, g)
+    if 1 in vector.shape and other.kind in {"tuple", "bracket", "interval"}:  # a column vector written as a tuple
+        return in_order(g.items, a.items, same, "matrix")
+    if vector.shape == (1, 1):
+        return same(g.items[0] if g.kind == "matrix" else g, a.items[0] if a.kind == "matrix" else a)
+    return Outcome(False, "matrix")

@@ -1,0 +1,55 @@
+"""Names of quantities: ``x`` in ``x = 5``, ``x_1`` and ``x_2`` for the solutions of one equation."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from rewards.answers.quantity import Parsed
+
+_UNKNOWNS = frozenset("xyztuwrknmspq") | {r"\lambda", r"\theta", r"\alpha", r"\beta"}
+"""Letters whose numbered forms are the solutions of one equation; those of others (a_1, v_1, R_1) are quantities."""
+
+
+def same_label(gold: str, answer: str) -> bool:
+    """``x`` and ``y`` differ; ``f(x)`` and ``y``, ``Area`` and ``A`` may name the same thing."""
+    g, a = label_key(gold), label_key(answer)
+    if g == a:
+        return True
+    return not (_short(g) and _short(a))
+
+
+def label_key(label: str) -> str:
+    label = label.replace("{", "").replace("}", "").replace(" ", "")
+    return "y" if len(label) >= 4 and label[1] == "(" and label[0] in "fgh" else label
+
+
+def _short(label: str) -> bool:
+    """A mathematical name, as opposed to a describing word."""
+    return len(label.partition("_")[0]) <= 2 or label.startswith("\\")
+
+
+def labelled(group: Parsed) -> bool:
+    """Whether every item names its own unknown: ``x = 1, y = 2``."""
+    labels = [label_key(item.label) for item in group.items]
+    return all(labels) and len(set(labels)) == len(labels) and not numbered(group)
+
+
+def numbered(group: Parsed) -> bool:
+    """Whether the items are numbered solutions: ``x_1 = 7, x_2 = -3``."""
+    names = [label_key(item.label).partition("_") for item in group.items]
+    bases = {base for base, _, _ in names}
+    return len(bases) == 1 and bases <= _UNKNOWNS and all(number.isdecimal() for _, _, number in names)
+
+
+def sorted_by_label(group: Parsed) -> tuple[Parsed, ...]:
+    if labelled(group) or numbered(group):
+        return tuple(sorted(group.items, key=lambda item: label_key(item.label)))
+    return group.items
+
+
+def as_solutions(group: Parsed) -> Parsed:
+    """Numbered solutions as solutions for one unknown, whose order does not matter."""
+    if not numbered(group):
+        return group
+    base = label_key(group.items[0].label).partition("_")[0]
+    return replace(group, items=tuple(replace(item, label=base) for item in group.items))

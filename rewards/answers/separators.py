@@ -1,0 +1,60 @@
+"""Cuts a text at its separators outside of brackets. Pure text."""
+
+from __future__ import annotations
+
+import re
+
+from rewards.answers.quantity import GROUPED
+
+OPENERS, CLOSERS = "([{", ")]}"
+SEPARATOR = re.compile(r"[,;]|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])|和|或|与|及", re.IGNORECASE)
+_COMMAS = re.compile(r"[,;]")
+
+
+def _nonempty(parts: list[str]) -> list[str]:
+    """Without the gaps that ", and" leaves between two separators."""
+    return [p for p in parts if p.strip()] if len(parts) > 2 else parts
+
+
+def split_top(s: str, separator: re.Pattern[str]) -> list[str]:
+    """``re.split`` with the separators kept, outside of brackets only. An unbalanced text is not split."""
+    if separator.search(s) is None:
+        return [s]
+    depth, depths = 0, []
+    for c in s:
+        if c in CLOSERS:
+            depth -= 1
+        depths.append(depth)
+        if c in OPENERS:
+            depth += 1
+    if depth:
+        return [s]
+    out, at = [], 0
+    for match in separator.finditer(s):
+        if depths[match.start()] == 0:
+            out += [s[at : match.start()], match.group()]
+            at = match.end()
+    out.append(s[at:])
+    return out
+
+
+def outer(s: str) -> str:
+    """``s`` with everything inside brackets blanked out, character by character."""
+    depth, out = 0, []
+    for c in s:
+        if c in CLOSERS:
+            depth -= 1
+        out.append(c if depth <= 0 else " ")
+        if c in OPENERS:
+            depth += 1
+    return "".join(out)
+
+
+def splits(s: str, *, words_too: bool = True) -> list[str]:
+    """``s`` cut at its top-level separators (commas, semicolons, "and", "or")."""
+    if not words_too:
+        return [p.strip() for p in split_top(s, _COMMAS)[::2]]
+    if GROUPED.fullmatch(s):
+        return [s]
+    merged = GROUPED.sub(lambda m: m.group().replace(",", ""), s) if ", " in s or ";" in s else s
+    return [p.strip() for p in _nonempty(split_top(merged, SEPARATOR)[::2])]
