@@ -1,4 +1,5 @@
-"""Watches Ray's head: when it is lost, Ray ends this process after a minute without a word a person could use."""
+"""Ray's start and Ray's head under deadlines: Ray itself waits for ever for an address that does not answer, and ends
+this process after a minute without a useful message when its head is lost."""
 
 from __future__ import annotations
 
@@ -11,6 +12,36 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 LOOK_S, DEADLINE_S = 5.0, 45.0
+
+
+@contextmanager
+def started(begin: Callable[[], object], deadline_s: float) -> Iterator[None]:
+    """Calls ``begin`` in a thread that lives as long as the block: processes that ``begin`` starts may end with it.
+
+    Raises:
+        TimeoutError: ``begin`` has not returned after ``deadline_s`` seconds; it is left behind.
+        Exception: whatever ``begin`` raised.
+    """
+    began, ended = threading.Event(), threading.Event()
+    failures: list[Exception] = []
+
+    def run() -> None:
+        try:
+            begin()
+        except Exception as error:
+            failures.append(error)
+        began.set()
+        ended.wait()
+
+    threading.Thread(target=run, name="ray-start", daemon=True).start()
+    try:
+        if not began.wait(deadline_s):  # unlike a call of Ray's own, this wait can be interrupted by Ctrl-C
+            raise TimeoutError(f"no answer within {deadline_s:g} s")
+        if failures:
+            raise failures[0]
+        yield
+    finally:
+        ended.set()
 
 
 @contextmanager

@@ -5,40 +5,51 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from sailrl.config.schema import RlvrConfig, SamplingConfig
 from sailrl.errors import ConfigError, RolloutError
-from sailrl.launch.head import watched
+from sailrl.launch.head import started, watched
 from sailrl.plan.layout import layout
 
+START_S = 90.0
+"""How long Ray may take to start, or a cluster to answer."""
 RESERVE_S = 60
 """How long GPUs that are there may take to become free."""
 
 
 @contextmanager
 def cluster() -> Iterator[None]:
-    """A Ray cluster for the time of a run: the one named by RAY_ADDRESS, or one of our own on this machine."""
+    """A Ray cluster for the time of a run: the one named by RAY_ADDRESS, or one of our own on this machine.
+
+    Raises:
+        RolloutError: Ray does not start, or does not answer within ``START_S``.
+    """
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
 
-    try:
-        # Without an address Ray would join whatever cluster somebody else started on this machine.
-        address = os.environ.get("RAY_ADDRESS") or "local"
-        ray.init(address, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
-    except Exception as error:
-        raise RolloutError(
-            f"Ray does not start: {error}. With RAY_ADDRESS set it must name a running cluster; "
-            "without, look at /tmp/ray/session_latest/logs."
-        ) from error
-    try:
-        with watched(ray.get_runtime_context().gcs_address):
-            yield
-    finally:
-        ray.shutdown()
+    named = os.environ.get("RAY_ADDRESS")
+
+    def begin() -> None:
+        # Without an address Ray would join whatever cluster another user started on this machine.
+        ray.init(named or "local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
+
+    with ExitStack() as running:
+        try:
+            running.enter_context(started(begin, START_S))
+        except Exception as error:
+            advice = (
+                f"RAY_ADDRESS is {named!r} and must name a running cluster; unset it to start one on this machine"
+                if named
+                else "Look at /tmp/ray/session_latest/logs"
+            )
+            raise RolloutError(f"Ray does not start: {error}. {advice}.") from error
+        running.callback(ray.shutdown)
+        running.enter_context(watched(ray.get_runtime_context().gcs_address))
+        yield
 
 
 @dataclass(frozen=True, slots=True)

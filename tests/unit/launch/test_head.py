@@ -1,11 +1,52 @@
-"""The loss of Ray's head is said once, after the deadline, and a head that comes back in time is no loss."""
+"""Ray's start has a deadline. The loss of its head is said once, after the deadline, and a head that comes back in time
+is no loss."""
 
 from __future__ import annotations
 
+import ctypes
+import signal
 import socket
+import subprocess
+import sys
+import threading
 import time
 
-from sailrl.launch.head import watched
+import pytest
+
+from sailrl.launch.head import started, watched
+
+
+def test_a_start_that_hangs_ends_at_its_deadline() -> None:
+    with pytest.raises(TimeoutError, match=r"no answer within 0\.05 s"), started(threading.Event().wait, 0.05):
+        raise AssertionError("the block runs after the start only")
+
+
+def test_a_start_that_fails_raises_its_own_error() -> None:
+    def refused() -> None:
+        raise ConnectionError("Failed to connect")
+
+    with pytest.raises(ConnectionError, match="Failed to connect"), started(refused, 5.0):
+        raise AssertionError("the block runs after the start only")
+
+
+def test_an_error_of_the_block_is_not_one_of_the_start() -> None:
+    with pytest.raises(ZeroDivisionError), started(lambda: None, 5.0):
+        raise ZeroDivisionError
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the parent-death signal is Linux's")
+def test_processes_that_die_with_their_thread_live_as_long_as_the_block() -> None:
+    children: list[subprocess.Popen[bytes]] = []
+
+    def begin() -> None:  # as Ray starts its own processes
+        die_with_parent = ctypes.CDLL(None).prctl
+        children.append(
+            subprocess.Popen(["sleep", "30"], preexec_fn=lambda: die_with_parent(1, signal.SIGKILL))
+        )
+
+    with started(begin, 20.0), pytest.raises(subprocess.TimeoutExpired):
+        children[0].wait(timeout=0.5)
+    assert children[0].wait(timeout=20.0) == -signal.SIGKILL
 
 
 def _listen(port: int = 0) -> socket.socket:
