@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from functools import partial
 
+from rewards.answers import notation
 from rewards.answers.expressions import by_points, proportional
 from rewards.answers.groups import GROUPS, in_groups, in_order, unordered
 from rewards.answers.labels import same_label
@@ -26,8 +27,6 @@ from rewards.answers.vectors import components, marked
 
 _VALUES: frozenset[Kind] = frozenset(("number", "expr"))
 _COUNTED = frozenset("CPA")
-_MONTH = re.compile(r"\b(jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec)[a-z]*")
-_ORDINAL = re.compile(r"(?<=\d)(?:st|nd|rd|th)()")
 _CLOCK = re.compile(r"0\d:\d\d")
 _NO_SCRIPTS = str.maketrans("", "", "_{} ")
 _NAME = re.compile(r"[A-Z]{2,}")
@@ -49,6 +48,11 @@ def compare(gold: Parsed, answer: Parsed, precision: int | None = None) -> Outco
         return Outcome(True, "text")
     if _NAME.fullmatch(gold.text) and not gold.label and not gold.unit:
         return Outcome(False, "text")  # AB and BA, IV and VI: capital letters side by side are a name
+    terms, others = notation.ratio(gold.text), notation.ratio(answer.text)
+    if terms is not None and others is not None and not (terms[1] and others[1]):  # two times of day are no ratios
+        return Outcome(terms[0] == others[0], "ratio")
+    if gold.kind == "range" or answer.kind == "range":
+        return _ranges(gold, answer, precision)
     if gold.kind == "yes_no":
         return Outcome(answer.kind == "yes_no" and answer.ends == gold.ends, "yes_no")
     if gold.kind == "number":
@@ -74,6 +78,16 @@ def compare(gold: Parsed, answer: Parsed, precision: int | None = None) -> Outco
     if gold.kind == "relation" or answer.kind == "relation":
         return _half_relation(gold, answer)
     return Outcome(False, "kind")
+
+
+def _ranges(gold: Parsed, answer: Parsed, precision: int | None) -> Outcome:
+    """``3-5`` and ``3 to 5``; ``[3, 5]``, too; "3 to 4" may also be a ratio, which has a value."""
+    spans = [side.kind == "range" or (side.kind == "interval" and side.ends == "[]") for side in (gold, answer)]
+    if all(spans):
+        return in_order(gold.items, answer.items, partial(compare, precision=precision), "range")
+    if "number" in (gold.kind, answer.kind) and gold.value is not None and answer.value is not None:
+        return numbers_equal(gold, answer, precision)
+    return Outcome(False, "range")
 
 
 def _against_number(gold: Parsed, answer: Parsed, precision: int | None) -> Outcome:
@@ -142,12 +156,12 @@ def _as_text(gold: Parsed, answer: Parsed, precision: int | None) -> Outcome:
     return Outcome(False, "text")
 
 
-def _literal_key(s: str) -> str:
-    """Dates, times, phone numbers: spaces around signs and the spelling of a.m./p.m. do not matter."""
+def _literal_key(s: str) -> str | tuple[int, int, int]:
+    """Dates are compared by day, month and year, other literals as text: spaces around signs and the spelling of
+    a.m./p.m. do not matter."""
     k = text_key(s).replace("a.m", "am").replace("p.m", "pm").replace(",", " ").rstrip(".")
-    if _MONTH.search(k):  # "June 5th, 2020" and "5 Jun 2020"
-        words = _ORDINAL.sub(r"\1", _MONTH.sub(r"\1", k)).split()
-        return " ".join(sorted(word.rstrip(".") for word in words))
+    if (day := notation.date(k)) is not None:
+        return day
     k = k.replace(" ", "")
     return k[1:] if _CLOCK.match(k) else k
 

@@ -57,7 +57,7 @@ class Gold:
             return len(self.choice.right) > 1
         if self.boxes:
             return len(self.boxes) > 1
-        return self.parsed is not None and bool(self.parsed.items) and self.parsed.kind != "interval"
+        return self.parsed is not None and bool(self.parsed.items) and self.parsed.kind not in {"interval", "range"}
 
 
 def gold_of(answer: object, task: str | None, choices: Sequence[str]) -> Gold:

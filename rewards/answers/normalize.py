@@ -15,6 +15,12 @@ _SUPER = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿ", "0123456789
 _SUB = str.maketrans("₀₁₂₃₄₅₆₇₈₉₊₋₍₎", "0123456789+-()")
 _SUPER_RUN = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁽⁾ⁿ]+")
 _SUB_RUN = re.compile("[₀₁₂₃₄₅₆₇₈₉₊₋₍₎]+")
+CIRCLED = "①②③④⑤⑥⑦⑧⑨⑩⑪⑫⑬⑭⑮⑯⑰⑱⑲⑳"
+"""Numbers of statements: not digits of one number."""
+_HIDDEN = "".join(chr(0xE000 + i) for i in range(len(CIRCLED)))
+_HIDE, _SHOW = str.maketrans(CIRCLED, _HIDDEN), str.maketrans(_HIDDEN, CIRCLED)
+_BARRED = re.compile("(?:\\d\u0305)+")
+_DOTTED = re.compile("(\\d)\u0307")
 _VULGAR = re.compile(r"(\d?)\s*([¼-¾⅐-⅞])")
 
 # Before NFKC, which would turn some of these into something else, and after it: what is left of the operators.
@@ -242,9 +248,11 @@ def _ascii_forms(raw: str) -> str:
     s = _SUPER_RUN.sub(lambda m: "^{" + m.group().translate(_SUPER) + "}", raw)
     s = _SUB_RUN.sub(lambda m: "_{" + m.group().translate(_SUB) + "}", s)
     s = _VULGAR.sub(_vulgar, s)
+    s = _DOTTED.sub(r"\\dot{\1}", _BARRED.sub(lambda m: f"\\overline{{{m.group()[::2]}}}", s))
+    s = s.replace("根号", "\\sqrt ").translate(_HIDE)
     s = unicodedata.normalize("NFKC", s.translate(_TABLE)).translate(_TABLE)
     if not s.isascii():
-        s = "".join(_digit(c) for c in s)
+        s = "".join(_digit(c) for c in s).translate(_SHOW)
     return s
 
 

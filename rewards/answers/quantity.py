@@ -14,7 +14,7 @@ from rewards.answers.units import Unit, parse_unit, priced
 
 Kind = Literal[
     "number", "expr", "list", "set", "tuple", "bracket", "interval", "union", "meet", "minus", "matrix", "relation",
-    "parts", "piecewise", "formula", "literal", "yes_no", "text",
+    "range", "parts", "piecewise", "formula", "literal", "yes_no", "text",
 ]  # fmt: skip
 
 
@@ -54,8 +54,11 @@ _SCIENTIFIC = re.compile(
     r"([+-]?\d+(?:\.(\d+))?)\s*(?:\*|\\times|\\cdot|[xX])\s*10\s*(?:\^|\*\*)\s*\{?\s*([+-]?\d{1,5})\s*\}?"
 )
 _REPEATING = re.compile(
-    r"([+-]?\d*)\.(\d*)(?:\\(?:overline|bar|dot)\s*\{\s*(\d+)\s*\}|\((\d+)\)|\s*(\.{2,}|\\[lc]?dots))"
+    r"([+-]?\d*)\.(\d*)(?:\{?\\(?:overline|bar)\s*\{\s*(\d+)\s*\}\}?|\((\d+)\)|\s*(\.{2,}|\\[lc]?dots))"
 )
+# Dots over the first and the last digit of the period, or over all of them.
+_DOT = r"\\dot\s*\{?\s*\d\s*\}?"
+_DOTS = re.compile(rf"{_DOT}(?:\d*{_DOT})*+")
 _POWER_OF_TEN = re.compile(r"([+-]?)10\s*\^\s*\{\s*([+-]?\d{1,5})\s*\}")
 GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
 _SPACED = re.compile(r"(?<![\d.,/])\d{1,3}(?: \d{3})+(?![\d/]| \d)")
@@ -106,8 +109,10 @@ def read_number(s: str) -> Parsed | None:
             decimals=plain - int(exponent or 0) if plain or exponent else None,
             plain=plain,
         )
-    if "." in s and len(s) < 60 and (repeated := _REPEATING.fullmatch(s)) is not None:
-        return _repeating(s, *repeated.groups())
+    if "." in s and len(s) < 80:
+        barred = _DOTS.sub(lambda m: "\\overline{" + re.sub(r"\D", "", m.group()) + "}", s) if "\\dot" in s else s
+        if (repeated := _REPEATING.fullmatch(barred)) is not None:
+            return _repeating(s, *repeated.groups())
     if "10" not in s:
         return None
     match = _SCIENTIFIC.fullmatch(s)

@@ -11,6 +11,7 @@ from functools import lru_cache
 
 from rewards.answers import conditions, environments, latex, logic, parts
 from rewards.answers.normalize import clean, key
+from rewards.answers.notation import read_notation
 from rewards.answers.quantity import Parsed, read_expression, read_number, read_quantity
 from rewards.answers.sentence import stated
 from rewards.answers.separators import CLOSERS, OPENERS, SEPARATOR, outer, split_top, splits
@@ -25,7 +26,7 @@ _LITERAL = re.compile(
     r"|\d{1,2}:\d{2}(?::\d{2})?(?: ?[ap]\.? ?m\.?)?|\d{1,2} ?(?:[ap]\.m\.?|[ap]m)"  # times
     r"|(?:\+\d{1,3}[- ]?)?\(?\d{3}\)?[- ]\d{3}[- ]\d{4}|\d{3}-\d{4}|\+\d[\d -]{6,}|\d{3,4}-\d{7,8}"  # phone numbers
     r"|\d+(?:\.\d+){2,}|\d+(?:-\d+){2,}|0\d+|\d+ ?- ?\d+"  # versions, addresses, codes, ranges and scores
-    r"|\d{4}年(?:\d+月)?(?:\d+[日号])?|\d+年\d+月(?:\d+[日号])?|\d+月\d+[日号]|\d+[点时](?:\d+分)?",
+    r"|\d+年\d+月(?:\d+[日号])?|\d+月\d+[日号]|\d+[点时](?:\d+分)?",
     re.IGNORECASE,
 )
 _RATIO = re.compile(r"(\d+(?:\.\d+)?) ?(?::| to ) ?(\d+(?:\.\d+)?)")
@@ -83,7 +84,7 @@ def read(raw: str) -> Parsed:
 
 
 def read_clean(s: str) -> Parsed:
-    fast = read_number(s)
+    fast = read_number(s) or read_notation(s)
     if fast is not None:
         return fast
     if _LITERAL.fullmatch(s):
