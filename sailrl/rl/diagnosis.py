@@ -7,6 +7,7 @@ the engine computed.
 
 from __future__ import annotations
 
+from asyncio import to_thread
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,10 +26,10 @@ async def diagnosed(
 ) -> MismatchError:
     """``error`` with the cause found on ``groups``, once the run is saved where ``mismatch.action`` is to pause."""
     await run.wake_engines()
-    causes = await explain_weights(run) or explain_responses(run, groups)
+    causes = await explain_weights(run) or await explain_responses(run, groups)
     saved = ""
     if config.mismatch.action == "pause":
-        saved = f" The run was saved to {run.checkpoint(run_dir, config.checkpoint.keep)}."
+        saved = f" The run was saved to {await run.checkpoint(run_dir, config.checkpoint.keep)}."
     return MismatchError(f"{error}{saved}\n{diagnosis(causes)}")
 
 
@@ -45,7 +46,7 @@ def diagnosis(causes: Sequence[str]) -> str:
 async def explain_weights(run: Session) -> list[str]:
     """What is wrong with the engines' weights, by the probe prompts; empty when they compute as the learner does."""
     for prompt in run.probe.prompts:
-        mine = run.learners.prompt_logprobs(prompt)
+        mine = await to_thread(run.learners.prompt_logprobs, prompt)
         for worker, theirs in enumerate(await run.pool.prompt_logprobs(prompt)):
             if len(theirs) != len(mine):
                 return [
@@ -54,7 +55,8 @@ async def explain_weights(run: Session) -> list[str]:
                 ]
             if max((abs(a - b) for a, b in zip(mine, theirs, strict=True)), default=0.0) <= run.probe.tolerance:
                 continue
-            found = run.learners.explain_weights(prompt, theirs, *map(_text, (run.sync.current, run.sync.previous)))
+            folders = map(_text, (run.sync.current, run.sync.previous))
+            found = await to_thread(run.learners.explain_weights, prompt, theirs, *folders)
             what = f"rollout worker {worker} computes with other weights"
             return [f"{what}: {', '.join(map(_with_tower, found))}" if found else what]
     return []
@@ -68,9 +70,10 @@ def _with_tower(group: str) -> str:
     return f"{group} (the vision tower was not synced)" if ".visual." in f".{group}" else group
 
 
-def explain_responses(run: Session, groups: Sequence[Group]) -> list[str]:
+async def explain_responses(run: Session, groups: Sequence[Group]) -> list[str]:
     """Why responses have other log-probabilities although the weights are the same; empty when no test says so."""
     cases = [(group.prompt, rollout.completion) for group in groups for rollout in group.rollouts[:2]][:CASES]
     samples = [Sample.of(prompt, completion, 0.0) for prompt, completion in cases]
-    found = run.learners.explain_responses(samples, [list(prompt.engine_ids) for prompt, _ in cases])
+    asked = [list(prompt.engine_ids) for prompt, _ in cases]
+    found = await to_thread(run.learners.explain_responses, samples, asked)
     return [found] if found else []

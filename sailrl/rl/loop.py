@@ -51,14 +51,14 @@ async def train(config: RlvrConfig, plan: BatchPlan, run: Session, run_dir: Path
                 if state.episode % config.eval.every_episodes:
                     await evaluate(config, run, watch, progress)
                 if state.episode % config.checkpoint.every_episodes:
-                    run.checkpoint(run_dir, config.checkpoint.keep)
+                    await run.checkpoint(run_dir, config.checkpoint.keep)
                 break
         if episode is None:
             break
         state.episode += 1
         shared = episode_metrics(episode, state, config.rewards)
         gains = advantages(episode.kept, config.algorithm)
-        run.log_rollouts(episode, gains)
+        await to_thread(run.log_rollouts, episode, gains)
 
         progress.doing("learning")
         samples, updates = _updates(episode.kept, gains, plan)
@@ -92,9 +92,9 @@ async def train(config: RlvrConfig, plan: BatchPlan, run: Session, run_dir: Path
             await evaluate(config, run, watch, progress)
         if last or state.episode % config.checkpoint.every_episodes == 0:
             with watch("checkpoint"):
-                run.checkpoint(run_dir, config.checkpoint.keep)
+                await run.checkpoint(run_dir, config.checkpoint.keep)
     if run.stop.asked and state.episode % config.checkpoint.every_episodes:
-        run.checkpoint(run_dir, config.checkpoint.keep, collector=at_rest)
+        await run.checkpoint(run_dir, config.checkpoint.keep, collector=at_rest)
 
 
 def _updates(groups: list[Group], gains: list[list[float]], plan: BatchPlan) -> tuple[list[Sample], list[list[int]]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import to_thread
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -97,7 +98,7 @@ class Session:
     async def wake(self, stage: Stage) -> None:
         """Gives the engines back the memory of one stage, where GPUs are shared."""
         if self.colocated:
-            self.learners.free_memory()
+            await to_thread(self.learners.free_memory)
             await self.pool.wake(stage)
 
     def log_rollouts(self, episode: Collection, gains: Sequence[Sequence[float]]) -> None:
@@ -108,18 +109,21 @@ class Session:
         for index, (group, reason) in enumerate(episode.dropped, start=len(episode.kept)):
             self.rollouts.log(group, index=index, dropped=reason, **where)
 
-    def checkpoint(self, run_dir: Path, keep: int, *, collector: dict[str, Any] | None = None) -> Path:
-        """Saves the whole run.
+    async def checkpoint(self, run_dir: Path, keep: int, *, collector: dict[str, Any] | None = None) -> Path:
+        """Saves the whole run, in a thread: what engines finish meanwhile is taken in.
 
         Args:
             collector: its state before an episode that was given up; its present one without.
         """
         self.state.collector = self.collector.state_dict() if collector is None else collector
         self.state.clip = self.clip.state_dict()
-        self.state.metrics, self.state.rollouts = self.metrics.position(), self.rollouts.position()
 
         def write(folder: Path) -> None:
             self.learners.save(str(folder))
             self.processor.save(folder / "model")
 
-        return checkpoints.save(run_dir, self.state, write, keep=keep)
+        def save() -> Path:
+            self.state.metrics, self.state.rollouts = self.metrics.position(), self.rollouts.position()
+            return checkpoints.save(run_dir, self.state, write, keep=keep)
+
+        return await to_thread(save)

@@ -29,6 +29,8 @@ def start_rlvr(config: RlvrConfig, folder: Path) -> None:
         prepared = prepare(config, folder, progress)
 
         async def session() -> None:
+            if newest := checkpoints.latest(folder):
+                checkpoints.verify(newest)
             with cluster(), stop.listening():  # again, since Ray takes over SIGTERM whenever it starts
                 async with open_session(config, folder, prepared, progress, stop) as parts:
                     with stop.can_save():

@@ -51,7 +51,7 @@ class Probe:
             for worker, theirs in enumerate(await self._pool.prompt_logprobs(prompt)):
                 difference = _difference(mine, theirs)
                 if not difference <= self.tolerance:  # not "greater": NaN must fail
-                    raise WeightSyncError(self._message(version, worker, difference, prompt, theirs, previous))
+                    raise WeightSyncError(await self._message(version, worker, difference, prompt, theirs, previous))
                 worst = max(worst, difference)
         self._agreed = True
         return worst
@@ -81,7 +81,7 @@ class Probe:
                 )
         return True
 
-    def _message(
+    async def _message(
         self, version: int, worker: int, difference: float, prompt: Prompt, theirs: list[float], previous: Path | None
     ) -> str:
         text = self._difference_text(version, worker, difference)
@@ -94,7 +94,7 @@ class Probe:
             )
         if previous is None:
             return text + "It is the first publish: compare dtype, chat template and model class on both sides."
-        stale = self._learners.explain_stale(prompt, theirs, str(previous))
+        stale = await asyncio.to_thread(self._learners.explain_stale, prompt, theirs, str(previous))
         if stale:
             return text + f"It still has the previous version of: {', '.join(stale)}."
         text += "No group of the previous version explains it: weights are permuted, renamed or altered"

@@ -40,9 +40,7 @@ def test_processes_that_die_with_their_thread_live_as_long_as_the_block() -> Non
 
     def begin() -> None:  # as Ray starts its own processes
         die_with_parent = ctypes.CDLL(None).prctl
-        children.append(
-            subprocess.Popen(["sleep", "30"], preexec_fn=lambda: die_with_parent(1, signal.SIGKILL))
-        )
+        children.append(subprocess.Popen(["sleep", "30"], preexec_fn=lambda: die_with_parent(1, signal.SIGKILL)))
 
     with started(begin, 20.0), pytest.raises(subprocess.TimeoutExpired):
         children[0].wait(timeout=0.5)
