@@ -26,7 +26,7 @@ from rewards.answers.box_iou import read_boxes, same_boxes
 from rewards.answers.choice import answered
 from rewards.answers.compare import Outcome, compare
 from rewards.answers.cost import MAX_CHARS, MAX_DEPTH, affordable, depth
-from rewards.answers.extract import extract
+from rewards.answers.extract import extract, extract_parts
 from rewards.answers.gold import Gold, UnusableGold, gold_of
 from rewards.answers.normalize import clean, text_key
 from rewards.answers.structure import read
@@ -97,11 +97,15 @@ class BoxedAnswer:
             gold = gold_of(problem.answer, problem.task, problem.choices)
         except UnusableGold as fault:
             return Score(None, "unscorable", str(fault))
-        found = extract(response, problem.response_prefix if isinstance(problem.response_prefix, str) else "")
+        prefix = problem.response_prefix if isinstance(problem.response_prefix, str) else ""
+        found = extract(response, prefix)
         if found.status != "ok":
             return _said(False, found.status)
         boxes = found.boxes
         precision = _places(problem.precision)
+        in_parts = gold.parsed is not None and gold.parsed.kind == "parts"
+        if in_parts and (content := extract_parts(response, prefix)) is not None:
+            return _said(self._compare(gold, content, precision).equal is True, "parts")
         if found.rivals or (len(boxes) > 1 and not gold.several and not found.labelled):
             # Several answers: right only when every one of them is.
             offered = list(dict.fromkeys((*found.rivals, *boxes)))

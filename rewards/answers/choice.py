@@ -1,6 +1,7 @@
 """Multiple choice: the letter, the option's text, or both ("B. Paris"), through ``choices`` when they are given.
 
-An answer that names several options, or a letter and the text of another option, is no answer.
+Several right options are a set, named by letters or texts in any order. An answer that names another number of options,
+or a letter with the text of another option, is no answer.
 """
 
 from __future__ import annotations
@@ -21,12 +22,17 @@ _LEAD = re.compile(
     r"|i choose |choose |it is |it's |i think (?:it is |it's )?)",
     re.IGNORECASE,
 )
-_LETTER = re.compile(r"[(\[]?\s*([A-Za-z])\s*(?:[)\]]\s*[.:]?|[.:,)]|\s-(?=\s+\w\w)|(?=\s|$))\s*(.*)", re.DOTALL)
+_LETTER = re.compile(r"[(\[]?\s*([A-Za-z])\s*(?:[)\]]\s*[.:]?|[.:,)]|\s-(?=\s+[\w\\])|(?=\s|$))\s*(.*)", re.DOTALL)
 _TRAIL = re.compile(
-    r"\s*(?:is (?:the )?(?:correct|right)(?: answer| option| choice)?|选?项|\(?correct\)?|option|choice)\s*$",
+    r"\s*(?:(?:is|are) (?:both |all )?(?:the )?(?:correct|right|true)(?: answers?| options?| choices?| ones?)?|选?项|"
+    r"\(?correct\)?|options?|choices?|正确)\s*$",
     re.IGNORECASE,
 )
+_MARKS = re.compile(r"\*\*|__|[$`]|(?<!\w)\*|\*(?!\w)")
 _SEVERAL = re.compile(r"\s*(?:,|;|and|or|&|\+|/|和|或|与|\s|\(|\)|\.)\s*", re.IGNORECASE)
+_BETWEEN = re.compile(r"\s*(?:[,;，；、\n]|(?<![A-Za-z])(?:and|or)(?![A-Za-z])|&|和|与|及)\s*", re.IGNORECASE)
+_MAX_NAMED = 40
+"""Pieces of an answer that names several options."""
 _MORE = re.compile(r"(?:^|\W)(?:or|and|nor|maybe|perhaps|possibly|also)\W+(?:\w+\W+){0,3}?\(?[A-Z](?!\w)")
 _TEXT_THEN_LETTER = re.compile(r"(.+?)\s*\(\s*([A-Za-z])\s*\)")
 
@@ -71,11 +77,15 @@ def gold_choice(gold: str | int, choices: Sequence[str]) -> ChoiceGold | None:
 
 def answered(answer: str, gold: ChoiceGold) -> bool:
     """Whether ``answer`` names exactly the right options."""
-    s = _TRAIL.sub("", clean(answer)) if len(answer) < 200 else clean(answer)
+    s = clean(answer)
+    s = _TRAIL.sub("", clean(_MARKS.sub("", s))) if len(s) < 200 else s
     texts = gold.texts
     exact = [i for i, t in enumerate(texts) if text_key(t) == text_key(answer)]
     if exact:
         return gold.right <= frozenset(exact)
+    several = _each_named(s, texts) if texts else None
+    if several is not None and len(several) > 1:
+        return gold.right == several
     named = _named(s)
     if named is not None:
         index, rest = named
@@ -137,13 +147,48 @@ def _letters(s: str, count: int) -> frozenset[int]:
     body = s[lead.end() :] if lead is not None else s
     parts = [p for p in _SEVERAL.split(body) if p]
     if len(parts) == 1 and parts[0].isupper() and parts[0].isalpha() and parts[0].isascii() and len(parts[0]) <= count:
-        parts = list(parts[0])
-        if parts != sorted(set(parts)):
+        parts = list(dict.fromkeys(parts[0]))
+        if len(parts) < len(body.strip()):
             return frozenset()
     if len(parts) < 2 or not all(len(p) == 1 and p.isascii() and p.isalpha() for p in parts):
         return frozenset()
     found = frozenset(ord(p.upper()) - 65 for p in parts)
     return found if max(found) < count else frozenset()
+
+
+def _each_named(s: str, texts: Sequence[str]) -> frozenset[int] | None:
+    """The options of "iron and gold", "D. gold, A. iron"; None when a part of it names no option. An option's own text
+    may hold a comma or an "and"."""
+    cuts = list(_BETWEEN.finditer(s))
+    if not cuts or len(cuts) > _MAX_NAMED:
+        return None
+    starts, ends = [0, *(cut.end() for cut in cuts)], [*(cut.start() for cut in cuts), len(s)]
+    found: set[int] = set()
+    at = 0
+    while at < len(starts):
+        if starts[at] == ends[at]:  # ", and"
+            at += 1
+            continue
+        for end in range(min(at + 4, len(starts)), at, -1):  # the longest piece that is an option
+            index = _option(s[starts[at] : ends[end - 1]], texts)
+            if index is not None:
+                found.add(index)
+                at = end
+                break
+        else:
+            return None
+    return frozenset(found)
+
+
+def _option(piece: str, texts: Sequence[str]) -> int | None:
+    """The one option that ``piece`` names by its letter, its text or both."""
+    named = _named(piece)
+    if named is not None and named[0] < len(texts):
+        index, rest = named
+        if not rest or index in _matching(rest, texts):
+            return index
+    matching = _matching(piece, texts)
+    return matching[0] if len(matching) == 1 else None
 
 
 def _without_letter(text: str, index: int) -> str:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from rewards.answers.normalize import FONTS
+from rewards.answers.parts import LABEL
 
 ExtractStatus = Literal["ok", "no_box", "unclosed", "empty", "unclosed_think"]
 
@@ -57,6 +58,14 @@ _JOINED = re.compile(rf"(?:{_JOIN_ATOM})*+", re.IGNORECASE)
 # "x = \boxed{1}, y = \boxed{2}": a connector and the name of the next unknown.
 _JOINED_LABEL = re.compile(rf"(?:{_JOIN_ATOM})*+[A-Za-z](?:_\{{?\w\}}?)?\s*=\s*\$?", re.IGNORECASE)
 
+_NAME_BEFORE = re.compile(r"([A-Za-z](?:_\{?\w\}?)?)\s*=\s*\$?\Z")
+# "(b) \boxed{2}" and "Part (b): ... so it is \boxed{2}".
+_PART_BEFORE = re.compile(rf"(?<![A-Za-z])(?:\(({LABEL})\)|({LABEL})\))[\s:*$]*\Z", re.IGNORECASE)
+_PART_LINE = re.compile(
+    rf"^[ \t*#>-]*(?:part[ \t]+)?(?:\(({LABEL})\)|([a-h])\)|(?<=part )({LABEL})(?![A-Za-z\d]))",
+    re.IGNORECASE | re.MULTILINE,
+)
+
 _CORRECTS = re.compile(
     r"\b(?:wait|actually|correct(?:ion|ed|ing)?|mistake\w*|error|wrong|sorry|oops|hmm+|instead|rather|let me|let's|"
     r"re-?check\w*|double[- ]check\w*|re-?examin\w*|re-?calculat\w*|reconsider\w*|apolog\w*|revis\w*|updated?|"
@@ -92,7 +101,8 @@ class Extraction:
     boxes: tuple[str, ...] = ()
     rivals: tuple[str, ...] = ()
     labelled: bool = False
-    """The run is joined by connectors and names of unknowns (``x = \\boxed{1}, y = \\boxed{2}``)."""
+    """The run is joined by connectors and names of unknowns (``x = \\boxed{1}, y = \\boxed{2}``); they are in
+    ``boxes`` where each box has its own."""
 
 
 def answer_part(response: str, prefix: str = "") -> tuple[str, int] | None:
@@ -140,7 +150,33 @@ def extract(response: str, prefix: str = "") -> Extraction:
             labelled = True
         run -= 1
     first = _rivals_from(text, filled, run)
-    return Extraction("ok", tuple(contents[run:]), tuple(contents[first:run]), labelled)
+    boxes = contents[run:]
+    if labelled:
+        names = [_NAME_BEFORE.search(text[max(0, start - 20) : start]) for start, _, _ in filled[run:]]
+        if all(names) and not any("=" in box for box in boxes):
+            boxes = [f"{name.group(1)}={box}" for name, box in zip(names, boxes, strict=True) if name]
+    return Extraction("ok", tuple(boxes), tuple(contents[first:run]), labelled)
+
+
+def extract_parts(response: str, prefix: str = "") -> str | None:
+    """The boxes of an answer in parts with their labels, ``(a) 7; (b) 2``, the last box of each label. A label stands
+    right before its box, or begins a line between the box and the one before it. None without two labels."""
+    part = answer_part(response, prefix)
+    if part is None:
+        return None
+    text = part[0]
+    found: dict[str, str] = {}
+    label, last = "", part[1]
+    for start, inner, end in _boxes(text)[0][-_MANY:]:
+        if start >= last and not is_blank(text[inner : end - 1]):
+            gap = text[last:start]
+            mark = _PART_BEFORE.search(gap[-20:]) or next(iter(list(_PART_LINE.finditer(gap))[-1:]), None)
+            label = "" if mark is None else next(filter(None, mark.groups()))
+            found[label] = _unnest(text[inner : end - 1])
+            last = end
+    if not label or len(found.keys() - {""}) < 2:
+        return None
+    return "; ".join(f"({name}) {box}" for name, box in found.items() if name)
 
 
 def is_blank(content: str) -> bool:

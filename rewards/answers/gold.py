@@ -19,6 +19,7 @@ from rewards.answers.box_iou import Box, read_boxes
 from rewards.answers.choice import ChoiceGold, gold_choice
 from rewards.answers.extract import last_box
 from rewards.answers.normalize import clean, text_key
+from rewards.answers.parts import parts
 from rewards.answers.quantity import Parsed
 from rewards.answers.structure import read
 
@@ -164,12 +165,14 @@ def _read(text: str) -> Parsed:
 
 
 _LETTERED = re.compile(r"\(?[A-H](?:\)|[.:](?=\s))\s*\S.*", re.DOTALL)
+_INITIAL = re.compile(r"[A-H]\. ?[^\W\d]+(?:[ .'-]+[^\W\d]+)*\.?")
 
 
 def _is_letter(text: str) -> bool:
-    """``B``, ``(B)``, ``B.``, ``B. Paris``: an option rather than an unknown."""
+    """``B``, ``(B)``, ``B.``, ``B. 12 cm``: an option rather than an unknown, a name with an initial (``E. coli``) or
+    an answer in parts (``A: 7, B: 2``)."""
     if _LETTERED.fullmatch(text):
-        return True
+        return _INITIAL.fullmatch(clean(text)) is None and parts(clean(text)) is None
     bare = clean(text)
     return (
         len(bare) <= 3
