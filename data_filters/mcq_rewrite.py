@@ -57,7 +57,7 @@ class RewriteMcq:
     the answer nor marks of its own, and ``solve`` finds the answer without having seen the options. Everything else
     stays as the rules left it. Reasons beside those of :class:`~data_filters.mcq.McqToFree`: ``rewritten``,
     ``rewrite_refused``, ``rewrite_changed_answer``, ``rewrite_needs_options``, ``rewrite_has_marks`` (of images or of
-    a chat template), ``rewrite_gives_answer``, ``rewrite_not_derivable``, ``rewrite_unanswered`` (nobody was there).
+    a chat template), ``rewrite_gives_answer``, ``rewrite_not_derivable``, ``rewrite_unanswered`` (no answer came).
     """
 
     rewrite: Rewrite

@@ -15,8 +15,8 @@ from sailrl.types import Problem, Score
 class RuleOrJudge:
     """``BoxedAnswer`` for rows that it can verify, ``Judge`` for all others, so that a mixed data set has one accuracy.
 
-    A row goes to the judge when its ``task`` is one of ``judged_tasks``, or when its reference answer is nothing that a
-    rule could compare (none at all, an object). A wrong answer by rule stays wrong: the judge is not an appeal.
+    A row goes to the judge when its ``task`` is one of ``judged_tasks``, or when its reference answer is missing or
+    nothing that a rule can compare (an object). An answer that is wrong by rule stays wrong: the judge does not get it.
     """
 
     def __init__(

@@ -13,7 +13,7 @@ from sailrl.types import Problem, Score
 
 
 class Judge(JudgedReward):
-    """1 when the final answer agrees with the reference answer, else 0; unscored when the judge could not be had.
+    """1 when the final answer agrees with the reference answer, else 0; unscored when the judge gives no verdict.
 
     The judge sees the images, the question, the choices, the reference answer, and of the response only what follows
     the thinking: the answer is what is being judged, and a chain of thought is both long and persuasive. A response

@@ -22,8 +22,8 @@ class Thinking(JudgedReward):
     * answer consistency: does the answer follow from it? Seen from thinking and answer alone, so that a wrong but
       faithful chain passes and a right answer out of nowhere does not.
 
-    One that cannot be had makes the score unscored. A response that never ended its thinking gets 0 without a call, and
-    one that thinks but gives no answer has no third point.
+    A judgment that fails leaves the score without a value. A response that never ended its thinking gets 0 without a
+    call, and one that thinks but gives no answer has no third point.
     """
 
     def __init__(self, base_url: str, model: str, *, empty_value: float = 1.0, **settings: Any) -> None:

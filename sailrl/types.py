@@ -61,6 +61,7 @@ class Problem:
     response_prefix: str = ""
     """What the chat template had already written of the response, e.g. ``<think>\\n``."""
     images: Sequence[ImageSource] = ()
+    """In the order in which the prompt shows them."""
     videos: Sequence[Video] = ()
     """A model sees each as some of its frames, which are images with their times (see ``sailrl.data.videos``)."""
     choices: Sequence[str] = ()
@@ -70,6 +71,7 @@ class Problem:
     task: str | None = None
     """Kind of answer, e.g. math, choice, count, ocr, box, yes_no, open; None lets the reward find out."""
     meta: Mapping[str, Any] = field(default_factory=dict)
+    """Anything else about the problem; it is kept, and some rewards read keys of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +83,9 @@ class Score:
     """
 
     value: float | None
+    """The score; None when there is none."""
     status: Status = "scored"
+    """How scoring ended: ``scored``, ``unscorable``, ``failed`` or ``timed_out``."""
     reason: str = ""
     """The rule that decided, in a few fixed words (they become metric names): ``exact``, ``no_box``, ``too_large``."""
 
@@ -99,7 +103,9 @@ class Verdict:
     """What a filter says of one problem or rollout: keep it or not, and why. Reasons are metrics: few fixed words."""
 
     keep: bool
+    """Whether the row stays."""
     reason: str
+    """The rule that decided, in a few fixed words."""
     evidence: Mapping[str, Any] = field(default_factory=dict)
     """The numbers behind the decision, stored with the row (e.g. ``{"n": 4, "c": 2}``)."""
 

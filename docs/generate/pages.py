@@ -7,6 +7,8 @@ from pathlib import Path
 
 from docs.generate.config_page import config_page
 from docs.generate.metrics_page import metrics_page
+from docs.generate.python_page import python_page
+from docs.generate.rewards_page import rewards_page
 from sailrl.commands.schema import schema_text
 from sailrl.config.kinds import KINDS
 
@@ -19,4 +21,6 @@ def pages() -> dict[str, str]:
     files = {f"schema/{kind}.json": text for kind, text in schemas.items()}
     files["config.md"] = config_page({kind: json.loads(text) for kind, text in schemas.items()})
     files["metrics.md"] = metrics_page()
+    files["rewards.md"] = rewards_page()
+    files["python.md"] = python_page()
     return files

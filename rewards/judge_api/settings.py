@@ -25,7 +25,7 @@ class JudgeSettings:
     model: str
     """Name of the model, as the endpoint knows it."""
     api_key_env: str | None = None
-    """Environment variable with the API key; None for endpoints that want none (a vLLM server of one's own)."""
+    """Environment variable with the API key; None for an endpoint without a key, such as your own vLLM server."""
     timeout_s: float = 60.0
     """Longest wait for one HTTP request."""
     deadline_s: float = 180.0
@@ -38,7 +38,7 @@ class JudgeSettings:
     """Wait before the first retry. It doubles with each one and is shortened by up to half at random, so that
     calls that failed together do not come back together. A longer ``Retry-After`` of the server wins."""
     max_backoff_s: float = 20.0
-    """Longest wait that doubling leads to."""
+    """Longest wait before a retry."""
     breaker_failures: int = 10
     """Calls in a row that failed for good before the endpoint counts as down."""
     breaker_cooldown_s: float = 30.0
@@ -46,6 +46,7 @@ class JudgeSettings:
     cache_dir: str | None = None
     """Folder for verdicts, shared by any number of processes and runs; None keeps them in memory."""
     temperature: float = 0.0
+    """Sampling temperature of the judge."""
     max_verdict_tokens: int = 1024
     """Room for the judge's reply, its own reasoning included."""
     max_response_chars: int = 20_000

@@ -31,7 +31,11 @@ class Loaded:
 
 
 def load_config(path: str | Path, overrides: Sequence[str] = ()) -> JobConfig:
-    """Reads a configuration; see ``load``."""
+    """Reads the YAML file ``path`` with ``overrides`` (``section.key=value``) on top.
+
+    Raises:
+        ConfigError: everything that is wrong, one paragraph each.
+    """
     return load(path, overrides).config
 
 
