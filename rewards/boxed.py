@@ -25,7 +25,7 @@ from rewards.answers import latex
 from rewards.answers.box_iou import read_boxes, same_boxes
 from rewards.answers.choice import answered
 from rewards.answers.compare import Outcome, compare
-from rewards.answers.cost import MAX_CHARS, MAX_DEPTH, affordable, depth
+from rewards.answers.cost import MAX_CHARS, MAX_DEPTH, MAX_TEXT, affordable, depth
 from rewards.answers.extract import extract, extract_parts
 from rewards.answers.gold import Gold, UnusableGold, gold_of
 from rewards.answers.normalize import clean, text_key
@@ -36,7 +36,7 @@ from sailrl import killable
 from sailrl.types import Problem, Score
 
 _MAX_OFFERS = 50
-"""Different boxes beside one another; more are a spray, whatever they hold."""
+"""Different boxes beside one another; more, or ``MAX_CHARS`` characters of them, are a spray, whatever they hold."""
 _SYMBOLIC = "rewards.answers.symbolic:equal"
 _shared: killable.Killable | None = None
 _shared_lock = threading.Lock()
@@ -109,7 +109,7 @@ class BoxedAnswer:
         if found.rivals or (len(boxes) > 1 and not gold.several and not found.labelled):
             # Several answers: right only when every one of them is.
             offered = list(dict.fromkeys((*found.rivals, *boxes)))
-            if len(offered) > _MAX_OFFERS:
+            if len(offered) > _MAX_OFFERS or sum(map(len, offered)) > MAX_CHARS:
                 return _said(False, "multiple_conflicting")
             if all(self._compare(gold, box, precision).equal for box in offered):
                 return _said(True, self._compare(gold, boxes[-1], precision).rule)
@@ -143,23 +143,27 @@ _UNREADABLE = Score(None, "unscorable", "response_not_text")
 @lru_cache(maxsize=16384)
 def _decide(gold: Gold, content: str, precision: int | None, iou: float) -> Outcome:
     """The cheap rules on one extracted answer; remembered, since a group of responses repeats its answers."""
+    if len(content) > MAX_TEXT:
+        return Outcome(False, "too_large")
     if gold.mode == "box":
         boxes = read_boxes(content)
         return Outcome(bool(boxes) and same_boxes(list(gold.boxes), boxes or [], iou), "iou")
     if gold.mode == "ocr":
         return Outcome(text_key(content) in gold.texts, "text")
-    if len(content) > MAX_CHARS or depth(content) > MAX_DEPTH:
-        return Outcome(True, "text") if text_key(content) == text_key(gold.text) else Outcome(False, "too_large")
     try:
+        if len(content) > MAX_CHARS or depth(content) > MAX_DEPTH:
+            raise latex.TooLarge
         if gold.choice is not None:
             return Outcome(answered(content, gold.choice), "choice")
-        assert gold.parsed is not None  # every other mode has one
-        answer = read(content)
-        outcome = compare(gold.parsed, answer, precision)
+        return _by_meaning(gold, content, precision)
     except latex.TooLarge:
-        return Outcome(False, "too_large")
-    except RecursionError:
-        return Outcome(False, "too_large")
+        return Outcome(True, "text") if text_key(content) == text_key(gold.text) else Outcome(False, "too_large")
+
+
+def _by_meaning(gold: Gold, content: str, precision: int | None) -> Outcome:
+    assert gold.parsed is not None  # only boxes, texts and options have none
+    answer = read(content)
+    outcome = compare(gold.parsed, answer, precision)
     if outcome.equal is True:
         return outcome
     if gold.mode == "yes_no":
@@ -202,7 +206,7 @@ _SUBJECTS = frozenset(["it", "they", "he", "she", "the", "this", "that", "there"
 def _kind(content: str) -> str:
     try:
         return read(content).kind
-    except (latex.TooLarge, RecursionError):
+    except latex.TooLarge:
         return "too large"
 
 

@@ -7,6 +7,7 @@ import re
 from sailrl.errors import ConfigError
 from sailrl.types import Problem, Score
 
+_INLINE_CHARS = 20_000
 # Han, kana and their extensions are written without spaces, so each character is a word of its own.
 _NO_SPACES = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _WORD = re.compile(rf"[{_NO_SPACES}]|[^\s{_NO_SPACES}]+")
@@ -29,10 +30,6 @@ class Repetition:
         self.n = n
 
     def __call__(self, response: str, problem: Problem) -> Score:
-        return self.fast(response, problem)
-
-    def fast(self, response: str, problem: Problem) -> Score:
-        """The same score: counting is cheap enough to run wherever the caller is."""
         if not isinstance(response, str):
             return Score(None, "unscorable", "response_not_text")
         words = _WORD.findall(response.lower())
@@ -43,3 +40,7 @@ class Repetition:
         if unique == total:
             return Score(0.0, reason="no_repetition")
         return Score(unique / total - 1.0, reason="repetition")
+
+    def fast(self, response: str, problem: Problem) -> Score | None:
+        """The same score for responses of ordinary length. A word costs about a microsecond: None for longer ones."""
+        return None if isinstance(response, str) and len(response) > _INLINE_CHARS else self(response, problem)

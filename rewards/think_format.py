@@ -12,11 +12,12 @@ from __future__ import annotations
 
 import re
 
-from rewards.answers.extract import CLOSE, OPEN, end_of_turn, has_filled_box
+from rewards.answers.extract import CLOSE, OPEN, can_be_seen, end_of_turn, has_filled_box
 from sailrl.types import Problem, Score
 
 _JUDGE, _JUDGED = "<judge>", "</judge>"
-_ZERO_WIDTH = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff"))
+_JUDGMENT_CHARS = 2000
+"""A judgment is a sentence; more of it is not searched."""
 _NO_THINKING = re.compile(
     r"\b(?:not|n't|no|without|unnecessary|skip)\b[^.]{0,60}?\b(?:think\w*|reason\w*|needed|required|necessary)\b"
     r"|\b(?:think\w*|reason\w*)\b[^.]{0,40}?\b(?:unnecessary|not|n't)\b|answer(?:ed)? directly"
@@ -53,9 +54,9 @@ class ThinkFormat:
             judgment, closed, text = rest.partition(_JUDGED)
             if not closed:
                 return "judge_tags"
-            if not _blank(before):
+            if can_be_seen(before):
                 return "text_before_judge"
-            if _blank(judgment):
+            if not can_be_seen(judgment):
                 return "blank_judgment"
         opened, closes = text.count(OPEN), text.count(CLOSE)
         if not opened or not closes:
@@ -66,9 +67,9 @@ class ThinkFormat:
         thinking, closed, answer = rest.partition(CLOSE)
         if not closed:
             return "close_before_open"
-        if not _blank(before):
+        if can_be_seen(before):
             return "text_before_think"
-        if _blank(thinking) and not _NO_THINKING.search(judgment):
+        if not can_be_seen(thinking) and not _NO_THINKING.search(judgment[:_JUDGMENT_CHARS]):
             return "blank_thinking"
         if not has_filled_box(answer):
             return "no_box"
@@ -82,7 +83,3 @@ def _whole(response: str, prefix: str, judge_form: bool) -> str:
         return text
     opened = prefix.find(_JUDGE if judge_form else OPEN)
     return text if opened < 0 else prefix[opened:] + text
-
-
-def _blank(text: str) -> bool:
-    return not text.strip() or not text.translate(_ZERO_WIDTH).strip()

@@ -29,7 +29,7 @@ def evaluate(node: Node, point: Point | None = None) -> Number:
     """The value of ``node``. Raises Unreadable where it has none and TooLarge where it costs too much."""
     try:
         result = _value(node, Point() if point is None else point)
-    except (ArithmeticError, ValueError, TypeError, RecursionError) as error:  # TypeError: sin(3, 4)
+    except (ArithmeticError, ValueError, TypeError) as error:  # TypeError: sin(3, 4)
         raise Unreadable from error
     if isinstance(result, complex):
         if not (math.isfinite(result.real) and math.isfinite(result.imag)):

@@ -205,7 +205,7 @@ def _matching(text: str, texts: Sequence[str]) -> list[int]:
         return exact
     try:
         parsed = read(text)
-    except (latex.TooLarge, RecursionError):
+    except latex.TooLarge:
         return []
     return [i for i, t in enumerate(texts) if _says(t, parsed)]
 
@@ -213,5 +213,5 @@ def _matching(text: str, texts: Sequence[str]) -> list[int]:
 def _says(option: str, answer: Parsed) -> bool:
     try:
         return bool(compare(read(option), answer).equal)
-    except (latex.TooLarge, RecursionError):
+    except latex.TooLarge:
         return False

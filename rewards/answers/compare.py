@@ -11,6 +11,7 @@ import re
 from functools import partial
 
 from rewards.answers import notation
+from rewards.answers.cost import metered
 from rewards.answers.expressions import by_points, proportional
 from rewards.answers.groups import GROUPS, in_groups, in_order, unordered
 from rewards.answers.labels import same_label
@@ -32,6 +33,11 @@ _NO_SCRIPTS = str.maketrans("", "", "_{} ")
 _NAME = re.compile(r"[A-Z]{2,}")
 
 
+def _size(gold: Parsed, answer: Parsed, precision: int | None = None) -> int:
+    return 1 if gold.kind == answer.kind == "number" else len(gold.text) + len(answer.text)
+
+
+@metered(_size)
 def compare(gold: Parsed, answer: Parsed, precision: int | None = None) -> Outcome:
     """Whether ``answer`` says what ``gold`` says."""
     if gold.kind == "tuple" and gold.label in _COUNTED and answer.kind == "number":

@@ -1,10 +1,26 @@
-"""The gate before anything expensive: what a text would cost to compute, judged from its characters alone."""
+"""What an answer may cost. ``affordable`` is the gate before anything expensive, judged from the characters alone;
+``metered`` bounds how much text one reading or one comparison goes over, however the answer is nested."""
 
 from __future__ import annotations
 
+import functools
 import re
+import threading
+from collections.abc import Callable
+from typing import ParamSpec, TypeVar
+
+from rewards.answers.latex import TooLarge
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 MAX_CHARS = 2000
+MAX_TEXT = 20_000
+"""The longest answer that is compared as text. (``MAX_CHARS`` is the longest that is read as mathematics.)"""
+MAX_WORK = 20_000
+"""Characters that one reading, or one comparison, may go over in all: ten times the longest answer."""
+MAX_LEVELS = 25
+"""Readings inside readings: the parts of a list, the answer after "the answer is"."""
 MAX_DEPTH = 100
 MAX_DIGITS = 10_000
 _MAX_TERMS = 1000
@@ -37,6 +53,43 @@ def affordable(text: str) -> bool:
 
 def _above(digits: str, limit: int) -> bool:
     return len(digits) > 9 or int(digits) > limit
+
+
+class _Meter(threading.local):
+    work = 0
+    levels = 0
+
+
+_meter = _Meter()
+
+
+def work_done() -> int:
+    """Characters gone over by the last metered call of this thread (for tests)."""
+    return _meter.work
+
+
+def metered(size: Callable[..., int]) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """For functions that read parts of their own text. The outermost call and all calls inside it share one account
+    of ``MAX_WORK`` characters, of which each takes ``size(*args)``; beyond it, or ``MAX_LEVELS`` deep, a call raises
+    TooLarge. The account depends on the arguments alone, so the same answer always ends in the same way."""
+
+    def wrap(function: Callable[P, T]) -> Callable[P, T]:
+        @functools.wraps(function)
+        def call(*args: P.args, **kwargs: P.kwargs) -> T:
+            if not _meter.levels:
+                _meter.work = 0
+            _meter.work += size(*args, **kwargs)
+            if _meter.work > MAX_WORK or _meter.levels >= MAX_LEVELS:
+                raise TooLarge
+            _meter.levels += 1
+            try:
+                return function(*args, **kwargs)
+            finally:
+                _meter.levels -= 1
+
+        return call
+
+    return wrap
 
 
 def depth(text: str) -> int:

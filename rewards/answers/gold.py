@@ -160,7 +160,7 @@ def _box_gold(raw: object) -> Gold:
 def _read(text: str) -> Parsed:
     try:
         return read(text)
-    except (latex.TooLarge, RecursionError):
+    except latex.TooLarge:
         return Parsed("text", text)
 
 

@@ -141,13 +141,17 @@ def unordered(g: tuple[Parsed, ...], a: tuple[Parsed, ...], same: Same, rule: st
             return Outcome(False, rule)
     unsure = False
     for item in g:
-        verdicts = [same(item, other).equal for other in left]
-        if True in verdicts:
-            del left[verdicts.index(True)]
-        elif None in verdicts:
-            unsure = True
+        maybe = False
+        for index, other in enumerate(left):
+            verdict = same(item, other).equal
+            if verdict:
+                del left[index]
+                break
+            maybe = maybe or verdict is None
         else:
-            return Outcome(False, rule)
+            if not maybe:
+                return Outcome(False, rule)
+            unsure = True
     return Outcome(None if unsure else True, rule)
 
 

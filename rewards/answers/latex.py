@@ -7,6 +7,7 @@ what would cost too much with ``TooLarge``. ``arithmetic`` computes the tree.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from fractions import Fraction
 from functools import lru_cache
 from typing import Any, TypeAlias
@@ -25,6 +26,8 @@ _SCRIPTS = re.compile(r"_(s|\{s([+-]s)?\})\^(s|\{s([+-]s)?\})|\^(s|\{s([+-]s)?\}
 """Two short scripts, by the kinds of their tokens."""
 _COUNTS = {"C": "binomial", "P": "permutations", "A": "permutations"}
 MAX_DEPTH = 60
+MAX_HEIGHT = 150
+"""Of a tree: a product of n factors is n high. ``arithmetic`` walks it by recursion."""
 MAX_DIGITS = 10_000
 """Digits of any exact number: a power, factorial or binomial beyond it is not computed."""
 
@@ -65,11 +68,8 @@ def parse(text: str, functions: frozenset[str] = frozenset()) -> Node:
     if "," in text:
         functions |= in_tokens(tokens).listed
     parser = _Parser(tokens, functions)
-    try:
-        node = parser.sum(0)
-    except RecursionError:
-        raise Unreadable from None
-    if parser.peek() is not None:
+    node = parser.sum(0)
+    if parser.peek() is not None or _height(node) > MAX_HEIGHT:
         raise Unreadable
     return node
 
@@ -365,10 +365,24 @@ def decimal(text: str) -> Fraction:
 
 def symbols(node: Node) -> frozenset[str]:
     """Names of the unknowns in ``node``."""
+    names, todo = set[str](), [node]
+    while todo:
+        node = todo.pop()
+        if node[0] == "sym":
+            names.add(node[1])
+        todo += _children(node)
+    return frozenset(names)
+
+
+def _height(node: Node) -> int:
+    height, level = 0, [node]
+    while level and height <= MAX_HEIGHT:
+        height, level = height + 1, [child for above in level for child in _children(above)]
+    return height
+
+
+def _children(node: Node) -> Sequence[Node]:
     kind = node[0]
-    if kind == "sym":
-        return frozenset((node[1],))
-    if kind in {"num", "const"}:
-        return frozenset()
-    children = node[1] if kind == "sum" else node[2] if kind == "call" else node[1:]
-    return frozenset().union(*(symbols(child) for child in children))
+    if kind in {"num", "sym", "const"}:
+        return ()
+    return node[1] if kind == "sum" else node[2] if kind == "call" else node[1:]

@@ -10,7 +10,8 @@ from fractions import Fraction
 from typing import Literal
 
 from rewards.answers import arithmetic, latex, words
-from rewards.answers.units import Unit, parse_unit, priced
+from rewards.answers.cost import MAX_CHARS, metered
+from rewards.answers.units import MAX_UNIT, Unit, parse_unit, priced
 
 Kind = Literal[
     "number", "expr", "list", "set", "tuple", "bracket", "interval", "union", "meet", "minus", "matrix", "relation",
@@ -68,7 +69,7 @@ _CURRENCY = re.compile(
 )
 _GLUED = re.compile(r"(.*\d)([A-Za-z])")
 _NOTED = re.compile(r"([^()]*[^()\s])\s*\(\s*([^()]+?)\s*\)")
-_PART = re.compile(r"(\d+(?:\.\d+)?)\s*([A-Za-z\u4e00-\u9fff]+)")
+_PART = re.compile(r"(\d++(?:\.\d++)?+)\s*+([A-Za-z\u4e00-\u9fff]+)")
 _COMPOUND = re.compile(rf"{_PART.pattern}(?:\s*(?:and\s*)?{_PART.pattern})++")
 _MONEY = {"K": "thousand", "M": "million", "B": "billion"}
 _TRIG = re.compile(r"sin|cos|tan|cot|sec|csc")
@@ -78,6 +79,7 @@ _SCALES = {word: Fraction(n) for word, n in words.SCALES.items() if word.isascii
     word: Fraction(1, n) for word, n in words.PARTS.items()
 }
 _SCALE = re.compile(rf"(.*[\d)}}])\s*-?({'|'.join(_SCALES)})\b\s*(.*)", re.IGNORECASE | re.DOTALL)
+_HAS_DIGIT = re.compile(r"\d")
 _UNIT_START = re.compile(
     r"(?<=[\d)}\]!i])\s*(?=[A-Za-z\u4e00-\u9fffμΩ°'$€£¥¢₩₹]|\^\\circ|\\mu|\\Omega|/\s*[A-Za-z]|\\frac\s*\{\s*[a-z]+\s*\}\s*\{\s*[a-z])|\s+(?=[A-Za-z\u4e00-\u9fff])"
 )
@@ -170,6 +172,7 @@ def _at_most_one(value: latex.Number | None) -> bool:
     return isinstance(value, Fraction) and abs(value) <= 1
 
 
+@metered(len)
 def _quantity(s: str) -> Parsed | None:
     unit: Unit | None = None
     body = s
@@ -207,11 +210,9 @@ def _quantity(s: str) -> Parsed | None:
         value = figure.value * _SCALES[scale.group(2).lower()]
         return Parsed("number", s, ("num", value), value, trailing or unit)
     if unit is None:
-        for match in _UNIT_START.finditer(body):
+        for match in _UNIT_START.finditer(body, max(0, len(body) - MAX_UNIT)):
             head, tail = body[: match.start()].strip(), body[match.end() :].strip()
-            if not any(c.isdigit() for c in head) or (
-                len(tail) == 1 and tail.isascii() and body[match.start()] == tail
-            ):
+            if not _HAS_DIGIT.search(head) or (len(tail) == 1 and tail.isascii() and body[match.start()] == tail):
                 continue  # "5m" may be a product: see ``glued``
             if tail.startswith("(") and tail.endswith(")"):
                 tail = tail[1:-1]
@@ -247,9 +248,9 @@ def _noted(body: str, s: str) -> Parsed | None:
 
 def _compound(s: str) -> Parsed | None:
     """``2 hours and 30 minutes``, ``5 ft 6 in``: parts of one quantity, in ever smaller units of one kind."""
-    parts = _PART.findall(s)
-    if len(parts) < 2 or _COMPOUND.fullmatch(s) is None:
+    if _COMPOUND.fullmatch(s) is None:
         return None
+    parts = _PART.findall(s)
     units = [parse_unit(name) for _, name in parts]
     first = units[0]
     if first is None or not first.dimension:
@@ -308,8 +309,9 @@ def _constant(s: str) -> Parsed | None:
     return parsed if parsed is not None and parsed.value is not None else None
 
 
+@metered(len)
 def read_expression(s: str) -> Parsed | None:
-    if not s or len(s) > 2000:
+    if not s or len(s) > MAX_CHARS:
         return None
     try:
         node = expression_node(s)

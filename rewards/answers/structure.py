@@ -10,13 +10,12 @@ from fractions import Fraction
 from functools import lru_cache
 
 from rewards.answers import conditions, environments, latex, logic, parts
+from rewards.answers.cost import MAX_CHARS, metered
 from rewards.answers.normalize import clean, key
 from rewards.answers.notation import read_notation
 from rewards.answers.quantity import Parsed, read_expression, read_number, read_quantity
 from rewards.answers.sentence import stated
 from rewards.answers.separators import CLOSERS, OPENERS, SEPARATOR, outer, split_top, splits
-
-MAX_CHARS = 2000
 
 _MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sept?|oct|nov|dec)[a-z]*\.?"
 _LITERAL = re.compile(
@@ -78,11 +77,13 @@ _UNION = re.compile(r"\\cup(?![a-zA-Z])|(?<=[)\]])\s*U\s*(?=[(\[])")
 @lru_cache(maxsize=8192)
 def read(raw: str) -> Parsed:
     """What ``raw`` (the content of a box, or a reference answer) is. Linear up to small factors; raises TooLarge."""
-    if len(raw) > MAX_CHARS:
+    cleaned = clean(raw) if len(raw) <= MAX_CHARS else raw
+    if len(cleaned) > MAX_CHARS:  # one character such as the sign of infinity may stand for several
         raise latex.TooLarge
-    return read_clean(clean(raw))
+    return read_clean(cleaned)
 
 
+@metered(len)
 def read_clean(s: str) -> Parsed:
     fast = read_number(s) or read_notation(s)
     if fast is not None:

@@ -29,7 +29,8 @@ class Unit:
     """The noun is singular ("apple"): it can count at most one thing."""
 
 
-_MAX_CHARS = 120
+MAX_UNIT = 120
+"""Characters of the longest unit."""
 _POWERS = {"square": 2, "sq": 2, "squared": 2, "cubic": 3, "cubed": 3, "平方": 2, "立方": 3}
 _FRACTION = re.compile(r"\\frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
 _GREEK = re.compile(r"\\mu\s*(?=[A-Za-z])|(?<![A-Za-z])([mkMG]?)\s*(?:\\Omega|Ω)")
@@ -55,7 +56,7 @@ _TOKEN = re.compile(
 def parse_unit(text: str) -> Unit | None:
     """The unit that ``text`` names, e.g. ``cm^{2}``, ``miles per hour``, ``red apples in the basket``; None when it
     names none. Words that say nothing (个, "in total") give an empty Unit."""
-    if len(text) > _MAX_CHARS:
+    if len(text) > MAX_UNIT:
         return None
     text = text.strip()
     if text == "'":

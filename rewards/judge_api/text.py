@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from rewards.answers.extract import CLOSE, OPEN, end_of_turn
+from rewards.answers.extract import CLOSE, OPEN, can_be_seen, end_of_turn
 from sailrl.types import Problem
 
 # Servers turn these strings into control tokens wherever they stand, so a response that writes them could open a turn
@@ -19,7 +19,6 @@ _CONTROL = re.compile(
     r"<(?=/?(?:s|bos|eos|pad|unk|img|image|video|IMG_CONTEXT|start_of_turn|end_of_turn|start_of_image|end_of_image)>)|"
     r"\[(?=/?(?:INST|SYSTEM_PROMPT|IMG|IMG_BREAK|IMG_END)\])|<(?=</?SYS>>)"
 )
-_ZERO_WIDTH = dict.fromkeys(map(ord, "\u200b\u200c\u200d\u2060\ufeff"))
 UNPRINTABLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\ud800-\udfff]")
 
 
@@ -58,7 +57,7 @@ def split_response(response: str, problem: Problem) -> ResponseParts:
 def _trimmed(text: str) -> str:
     """Without white space around it; empty when nothing in it can be seen, or zero-width characters would count as
     thinking."""
-    return text.strip() if text.translate(_ZERO_WIDTH).strip() else ""
+    return text.strip() if can_be_seen(text) else ""
 
 
 def question_text(problem: Problem) -> str:
