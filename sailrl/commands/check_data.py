@@ -119,6 +119,8 @@ def check_data(config: RlvrConfig, sources: dict[str, Sequence[Problem]], consol
             viewers = _viewers(config, model, processor, console)
         except (OSError, ValueError) as error:  # how transformers says that files are missing or not what they should
             return [f"model {model}: its tokenizer and processor cannot be loaded: {error}"]
+        if processor.note:
+            say(console, processor.note)
         for name, problems in sources.items():
             report = DataReport()
             rows = check_problems(

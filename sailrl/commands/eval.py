@@ -15,7 +15,7 @@ from sailrl.config.schema import ModelConfig
 from sailrl.data.images import FOLDER, ImageStore
 from sailrl.data.jsonl import AppendOnlyFile
 from sailrl.data.problems import load_problems
-from sailrl.data.processor import load_processor
+from sailrl.data.processor import Processor, load_processor
 from sailrl.data.template import Template
 from sailrl.launch.engines import EngineSpec, open_pool, score_rollout
 from sailrl.launch.fingerprint import digest, model_digest
@@ -67,7 +67,10 @@ async def _try_all(
             for (name, asked), what in todo.items():
                 pool = await engines.holding(config.models[name])
                 progress.doing(f"{name}, {asked}")
-                groups = await _sample(config, folder, problems, name, asked, pool, scorer)
+                processor = load_processor(config.models[name], config.data, config.models[name].path or "")
+                if processor.note:
+                    progress.message(f"{name}: {processor.note}")
+                groups = await _sample(config, folder, problems, processor, asked, pool, scorer)
                 check_unscored(groups, config.rewards.max_unscored_rate)
                 result = what | _numbers(groups, config.rewards.accuracy_part)
                 responses.append(*_rows(groups, name, asked))
@@ -131,18 +134,15 @@ async def _sample(
     config: EvaluateConfig,
     folder: Path,
     problems: list[Problem],
-    name: str,
+    processor: Processor,
     asked: str,
     pool: RolloutPool,
     scorer: Scorer,
 ) -> list[Group]:
-    model = config.models[name]
-    assert model.path is not None
-    processor = load_processor(model, config.data, model.path)
     data = config.data.model_copy(update={"instruction": config.instructions[asked]})
     images = config.rollout.engine.images_per_prompt
     template = Template(processor, ImageStore(folder / FOLDER), data, images_per_prompt=images)
-    sampling = Sampling.of(config.rollout, config.samples, processor.banned_ids, temperature=config.temperature)
+    sampling = Sampling.of(config.rollout, config.samples, processor, temperature=config.temperature)
     seed = wave_seed(config.run.seed, "eval", 0, 0) if config.run.deterministic else None
     prompts = template.render_all(problems).prompts
     return await sample_groups(pool, partial(score_rollout, scorer), prompts, sampling, seed)

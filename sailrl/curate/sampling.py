@@ -45,6 +45,8 @@ async def sample_missing(
     assert config.data is not None
     assert config.rewards is not None
     processor = load_processor(config.model, config.data, weights)
+    if processor.note:
+        progress.message(processor.note)
     engine = config.rollout.engine
     store = folder / FOLDER
     template = Template(processor, ImageStore(store), config.data, images_per_prompt=engine.images_per_prompt)
@@ -62,7 +64,7 @@ async def sample_missing(
                 pool,
                 partial(score_rollout, scorer),
                 template.admit,
-                Sampling.of(config.rollout, config.samples, processor.banned_ids),
+                Sampling.of(config.rollout, config.samples, processor),
                 log,
                 Meter(progress, config.rewards.accuracy_part),
                 shard=max(1, config.rollout.workers * engine.max_concurrent // config.samples),

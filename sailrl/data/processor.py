@@ -49,6 +49,18 @@ def _limit(image_processor: Any, limits: dict[str, int]) -> None:
         )
 
 
+def _own_ends(path: str | Path, config: Any, tokenizer: Any) -> set[int]:
+    """Ids that end a text by the model's own files: of its tokenizer, and of generation_config.json or config.json."""
+    from transformers import GenerationConfig
+
+    try:
+        given: Any = GenerationConfig.from_pretrained(path).eos_token_id
+    except (OSError, ValueError):  # there is none, or none that can be read
+        given = getattr(config.get_text_config(), "eos_token_id", None)
+    several = given if isinstance(given, list) else [given]
+    return {end for end in (*several, tokenizer.eos_token_id) if end is not None}
+
+
 class Processor:
     """Tokens and pixels of one model folder; text-only models have no image part.
 
@@ -83,11 +95,44 @@ class Processor:
         """Ids that may never be sampled: they stand for pixels. The marks around an image may."""
         self.placeholders: list[str] = list(self.tokenizer.convert_ids_to_tokens(self.banned_ids))
         """Their text: a problem that contains one would smuggle an image into its prompt."""
+        own = _own_ends(path, config, self.tokenizer)
+        turn_end = self._turn_end()
+        self.end_id: int | None = self.tokenizer.eos_token_id if turn_end is None else turn_end
+        """What ends a response that is imitated: as the chat template ends a turn, or as the tokenizer ends a text."""
+        self.stop_ids: list[int] = sorted(own | ({turn_end} - {None}))
+        """Ids that end a response."""
+        self.note = self._note(own, turn_end)
+        """What to tell about the end of turns, in one line; None where template and model agree."""
 
     def render(self, messages: Sequence[Any]) -> str:
         """The chat as text, up to where the model goes on; one placeholder per image."""
         owner = self.full or self.tokenizer
         return str(owner.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True))
+
+    def _turn_end(self) -> int | None:
+        """The special token with which the chat template ends a turn of the assistant; None where it has none."""
+        said = "sailrl"
+        chat = [{"role": "user", "content": "?"}, {"role": "assistant", "content": said}]
+        try:
+            text = str((self.full or self.tokenizer).apply_chat_template(chat, tokenize=False))
+        except Exception:  # a template is code of others; that it renders no problem is said with the first problem
+            return None
+        special = {i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special}
+        return next((i for i in self.encode(text.rpartition(said)[2]) if i in special), None)
+
+    def _note(self, own: set[int], turn_end: int | None) -> str | None:
+        if turn_end is None and not own:
+            return (
+                "nothing ends a response: the tokenizer has no eos_token, the model's files no eos_token_id, and the "
+                "chat template no special token after a turn; every response goes on to its limit"
+            )
+        if turn_end is None or turn_end in own:
+            return None
+        names = ", ".join(self.tokenizer.convert_ids_to_tokens(sorted(own))) or "nothing"
+        return (
+            f"the chat template ends turns with {self.tokenizer.convert_ids_to_tokens(turn_end)}, the model's own files "
+            f"with {names} only: responses end at either, imitated ones with the template's"
+        )
 
     def encode(self, text: str) -> list[int]:
         """Token ids of rendered text, nothing added."""

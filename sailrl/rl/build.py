@@ -97,7 +97,7 @@ async def _open(
     sync = build_sync(config, learners, pool)
     ending.callback(sync.close)
     await pool.start()
-    sampling = Sampling.of(config.rollout, config.batch.group_size, prepared.processor.banned_ids)
+    sampling = Sampling.of(config.rollout, config.batch.group_size, prepared.processor)
     collector = build_collector(config, prompts, pool, partial(score_rollout, scorer), sampling)
     ending.push_async_callback(collector.stop)
     clip = clip_controller(config.algorithm, state.clip)

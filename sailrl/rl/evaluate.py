@@ -20,9 +20,7 @@ async def evaluate(config: RlvrConfig, run: Session, watch: Stopwatch, progress:
     if not run.eval_prompts:
         return
     progress.doing("evaluating")
-    sampling = Sampling.of(
-        config.rollout, config.eval.samples, run.processor.banned_ids, temperature=config.eval.temperature
-    )
+    sampling = Sampling.of(config.rollout, config.eval.samples, run.processor, temperature=config.eval.temperature)
     seed = wave_seed(config.run.seed, "eval", run.state.version, 0) if config.run.deterministic else None
     with watch("eval"):
         groups = await run.collector.sample(run.eval_prompts, sampling, seed)

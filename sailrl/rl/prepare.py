@@ -58,6 +58,8 @@ def prepare(config: RlvrConfig, run_dir: Path, progress: Progress) -> Prepared:
     held_out = problems(config.data.eval) if config.data.eval else []
     model = model_folder(config.model, run_dir, progress)
     processor = load_processor(config.model, config.data, model, trained=True)
+    if processor.note:
+        progress.message(processor.note)
     store = ImageStore(run_dir / FOLDER)
     template = Template(processor, store, config.data, images_per_prompt=config.rollout.engine.images_per_prompt)
     train_prompts = prompts(train)

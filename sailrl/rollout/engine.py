@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from sailrl.config.schema import SamplingConfig
 from sailrl.types import Completion, Prompt
+
+if TYPE_CHECKING:
+    from sailrl.data.processor import Processor  # loads torch
 
 Stage = Literal["weights", "kv_cache"]
 """The two steps of waking up, in this order. Between them there is room for the learner to hand over new weights."""
@@ -27,10 +30,12 @@ class Sampling:
     top_k: int | None = None
     banned_ids: Sequence[int] = ()
     """Ids that may never be sampled (image and video placeholders)."""
+    stop_ids: Sequence[int] = ()
+    """Ids that end a response and are its last token, beside those that the engine takes from the model's own files."""
 
     @classmethod
     def of(
-        cls, config: SamplingConfig, samples: int, banned_ids: Sequence[int], *, temperature: float | None = None
+        cls, config: SamplingConfig, samples: int, processor: Processor, *, temperature: float | None = None
     ) -> Sampling:
         """As configured, with a temperature of its own for an evaluation."""
         return cls(
@@ -39,7 +44,8 @@ class Sampling:
             max_tokens=config.max_response_tokens,
             top_p=config.top_p,
             top_k=config.top_k,
-            banned_ids=banned_ids,
+            banned_ids=processor.banned_ids,
+            stop_ids=processor.stop_ids,
         )
 
 

@@ -71,6 +71,7 @@ class VllmEngine:
                 model=self._model,
                 max_model_len=self._max_tokens,
                 logprobs_mode="processed_logprobs",
+                generation_config="vllm",  # how is sampled, the run says; the model's file adds ends of a text alone
                 worker_extension_cls=self._worker_extension,
                 enable_log_requests=False,
                 disable_log_stats=True,
@@ -205,6 +206,7 @@ class VllmEngine:
             top_p=sampling.top_p,
             top_k=sampling.top_k or 0,
             max_tokens=sampling.max_tokens,
+            stop_token_ids=list(sampling.stop_ids),
             logprobs=0,  # the sampled token's only
             flat_logprobs=True,
             detokenize=False,  # decoded here once, not token by token there

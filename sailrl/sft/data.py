@@ -128,7 +128,9 @@ def prompt_sample(prompt: Prompt, response: str, processor: Processor) -> Sample
                 f"starts with {response[:20]!r}. Use a template that leaves it to the model whether to think"
             )
         response = response.removeprefix(prefix) if response.startswith(prefix) else response[len(prefix.strip()) :]
-    answer = [*processor.encode(response), processor.tokenizer.eos_token_id]
+    if processor.end_id is None:
+        raise DataError(f"problem {prompt.problem.id}: {processor.note}, so none can be imitated to its end")
+    answer = [*processor.encode(response), processor.end_id]
     if processor.image_id is not None:
         fault = check_placeholders([], answer, processor.image_id, [])
         if fault is not None:

@@ -33,6 +33,8 @@ def start_sft(config: SftConfig, folder: Path) -> None:
     with open_progress(folder.name, training.steps or 0) as progress:
         model = model_folder(config.model, folder / START, progress)
         processor, store = load_processor(config.model, config.data, model, trained=True), ImageStore(folder / FOLDER)
+        if processor.note:
+            progress.message(processor.note)
         progress.stage(f"reading {len(rows.rows):,} rows")
         prepared = prepare_samples(rows.rows, Template(processor, store, config.data), processor, config.data)
         _say_what_was_left_out(rows, prepared, folder, progress)

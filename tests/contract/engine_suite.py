@@ -113,6 +113,15 @@ class EngineContract:
             assert len(ids) == 6 or ids[-1] == end
             assert completion.text == tokenizer.decode(ids, skip_special_tokens=True)
 
+    def test_a_further_id_ends_a_response_as_the_models_own_end_does(self, bench: Bench) -> None:
+        tokenizer = AutoTokenizer.from_pretrained(bench.folder)
+        ends = {tokenizer.eos_token_id, 45}
+        banned = [i for i in range(len(tokenizer)) if i not in (*ends, *range(40, 49))]
+        sampling = Sampling(samples=8, temperature=1.0, max_tokens=20, banned_ids=banned, stop_ids=[45])
+        completions = [c for _, cs in bench.wave(_requests(4), sampling) for c in cs]
+        assert {c.token_ids[-1] for c in completions if c.finish_reason == "stop"} == ends
+        assert all(not ends & set(c.token_ids[:-1]) for c in completions)
+
     def test_banned_ids_are_never_sampled(self, bench: Bench) -> None:
         banned = list(range(0, 277, 2))
         sampling = Sampling(samples=8, temperature=1.0, max_tokens=12, banned_ids=banned)

@@ -72,20 +72,23 @@ class LocalEngine:
             logp = (logits / (sampling.temperature or 1.0)).log_softmax(-1)
             chosen = torch.multinomial(logp.exp(), 1, generator=draw) if sampling.temperature else logp.argmax(-1, True)
             ids, logprobs = torch.cat([ids, chosen], 1), torch.cat([logprobs, logp.gather(1, chosen)], 1)
-            ended |= chosen[:, 0] == self.tokenizer.eos_token_id
+            ended |= torch.isin(chosen[:, 0], torch.tensor(self._ends(sampling)))
             if ended.all():
                 break
         new = ids[:, len(request.token_ids) :].tolist()
-        return [self._completion(row, logp) for row, logp in zip(new, logprobs.tolist(), strict=True)]
+        ends = self._ends(sampling)
+        return [self._completion(row, logp, ends) for row, logp in zip(new, logprobs.tolist(), strict=True)]
 
-    def _completion(self, ids: list[int], logprobs: list[float]) -> Completion:
-        end = self.tokenizer.eos_token_id
-        length = ids.index(end) + 1 if end in ids else len(ids)
+    def _ends(self, sampling: Sampling) -> list[int]:
+        return [self.tokenizer.eos_token_id, *sampling.stop_ids]
+
+    def _completion(self, ids: list[int], logprobs: list[float], ends: list[int]) -> Completion:
+        length = next((place for place, i in enumerate(ids, start=1) if i in ends), len(ids))
         return Completion(
             token_ids=ids[:length],
             logprobs=logprobs[:length],
             text=self.tokenizer.decode(ids[:length], skip_special_tokens=True),
-            finish_reason="stop" if end in ids else "length",
+            finish_reason="stop" if ids[length - 1] in ends else "length",
             version=self.version,
         )
 

@@ -140,6 +140,10 @@ def vllm_bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
     """One real vLLM engine for all tests that need no run: experts and tied embeddings, where reloading goes wrong."""
     folder = tmp_path_factory.mktemp("engine") / "model"
     tiny_text.build(folder, hidden_size=64, layers=2, experts=4, tie_embeddings=True)
+    # Ways to sample that a model's own file proposes, as Qwen's do: none of them may change anything.
+    proposed = {"do_sample": True, "temperature": 0.1, "top_k": 2, "top_p": 0.5, "repetition_penalty": 2.0}
+    file = folder / "generation_config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | proposed))
     engine = VllmEngine(
         str(folder),
         max_tokens=128,

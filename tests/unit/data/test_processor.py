@@ -142,3 +142,53 @@ def test_a_saved_processor_is_the_same_processor(processor: Processor, tmp_path:
         processor.encode(text), [(300, 100)], "p"
     )
     assert copy.pixels([_picture((300, 100))])[0][0].equal(processor.pixels([_picture((300, 100))])[0][0])
+
+
+def _copy(folder: Path, out: Path, *, template: str | None = None, **changed: dict[str, Any]) -> Processor:
+    """A copy of a model folder without weights, in which keys of JSON files (by stem) and the template are others."""
+    out.mkdir()
+    for file in folder.iterdir():
+        if file.suffix == ".json":
+            (out / file.name).write_text(json.dumps(json.loads(file.read_text()) | changed.get(file.stem, {})))
+        elif file.suffix == ".jinja":
+            (out / file.name).write_text(template or file.read_text())
+    return Processor(out)
+
+
+def test_the_templates_end_of_turn_ends_a_response_although_the_models_files_do_not_know_it(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    text = "<|endoftext|>"
+    # As Qwen's base models: id 0 is <|endoftext|>, 2 is <|im_end|>.
+    base = {"config": {"eos_token_id": 0}, "generation_config": {"eos_token_id": 0}}
+    processor = _copy(tiny_folder, tmp_path / "base", tokenizer_config={"eos_token": text}, **base)
+    assert (processor.stop_ids, processor.end_id) == ([0, 2], 2)
+    assert processor.note == (
+        "the chat template ends turns with <|im_end|>, the model's own files with <|endoftext|> only: responses end at "
+        "either, imitated ones with the template's"
+    )
+
+
+def test_where_template_and_model_agree_nothing_is_said(tiny_folder: Path, vlm_folder: Path, tmp_path: Path) -> None:
+    for folder in (tiny_folder, vlm_folder):
+        processor = Processor(folder)
+        assert (processor.stop_ids, processor.end_id, processor.note) == ([2], 2, None)
+    several = _copy(tiny_folder, tmp_path / "several", generation_config={"eos_token_id": [0, 2]})
+    assert (several.stop_ids, several.end_id, several.note) == ([0, 2], 2, None)
+
+
+def test_a_template_without_an_end_of_turn_leaves_the_models_own(tiny_folder: Path, tmp_path: Path) -> None:
+    plain = "{% for message in messages %}{{ message.content }}\n{% endfor %}"
+    processor = _copy(tiny_folder, tmp_path / "plain", template=plain)
+    assert (processor.stop_ids, processor.end_id, processor.note) == ([2], 2, None)
+    refusing = _copy(tiny_folder, tmp_path / "refusing", template="{{ raise_exception('users only') }}")
+    assert (refusing.stop_ids, refusing.end_id, refusing.note) == ([2], 2, None)
+
+
+def test_a_model_in_which_nothing_ends_a_response_is_told_of(tiny_folder: Path, tmp_path: Path) -> None:
+    endless: dict[str, Any] = {"config": {"eos_token_id": None}, "generation_config": {"eos_token_id": None}}
+    endless["tokenizer_config"] = {"eos_token": None}
+    processor = _copy(tiny_folder, tmp_path / "endless", template="{{ messages[0].content }}", **endless)
+    assert (processor.stop_ids, processor.end_id) == ([], None)
+    assert processor.note is not None
+    assert processor.note.startswith("nothing ends a response: the tokenizer has no eos_token")

@@ -103,6 +103,14 @@ def test_loss_falls_on_thought_answer_and_end_of_turn_and_on_nothing_before(tiny
     assert decode(direct.prompt_ids) == "<|im_start|>user\n4+4=?<|im_end|>\n<|im_start|>assistant\n"
 
 
+def test_a_response_is_imitated_up_to_the_end_of_turn_of_the_template(tiny_folder: Path) -> None:
+    """Also where the tokenizer ends a text otherwise, as those of base models do."""
+    processor = Processor(tiny_folder)
+    processor.tokenizer.eos_token = "<|endoftext|>"
+    ids = prompt_sample(Prompt(Problem(id="7"), [1, 2], [1, 2]), "\\boxed{8}", processor).response_ids
+    assert processor.tokenizer.decode(ids) == "\\boxed{8}<|im_end|>"
+
+
 def test_what_the_template_has_already_written_is_not_written_again(tiny_folder: Path) -> None:
     processor = Processor(tiny_folder)
     prompt = Prompt(Problem(id="7", response_prefix="<think>\n"), [1, 2], [1, 2])
