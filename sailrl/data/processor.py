@@ -130,8 +130,8 @@ class Processor:
             return None
         names = ", ".join(self.tokenizer.convert_ids_to_tokens(sorted(own))) or "nothing"
         return (
-            f"the chat template ends turns with {self.tokenizer.convert_ids_to_tokens(turn_end)}, the model's own files "
-            f"with {names} only: responses end at either, imitated ones with the template's"
+            f"the chat template ends turns with {self.tokenizer.convert_ids_to_tokens(turn_end)}, the model's own "
+            f"files with {names} only: responses end at either, imitated ones with the template's"
         )
 
     def encode(self, text: str) -> list[int]:
