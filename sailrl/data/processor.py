@@ -99,7 +99,7 @@ class Processor:
         turn_end = self._turn_end()
         self.end_id: int | None = self.tokenizer.eos_token_id if turn_end is None else turn_end
         """What ends a response that is imitated: as the chat template ends a turn, or as the tokenizer ends a text."""
-        self.stop_ids: list[int] = sorted(own | ({turn_end} - {None}))
+        self.stop_ids: list[int] = sorted(own if turn_end is None else own | {turn_end})
         """Ids that end a response."""
         self.note = self._note(own, turn_end)
         """What to tell about the end of turns, in one line; None where template and model agree."""
