@@ -81,7 +81,7 @@ class Deaf(LocalEngine):
 class Biased(LocalEngine):
     """Says other log-probabilities of its responses than it samples with."""
 
-    def _completion(self, ids: list[int], logprobs: list[float]) -> Any:
+    def _completion(self, ids: list[int], logprobs: list[float], ends: list[int]) -> Any:
         return super()._completion(ids, [value - 1.0 for value in logprobs])
 
 
