@@ -82,7 +82,7 @@ class Biased(LocalEngine):
     """Says other log-probabilities of its responses than it samples with."""
 
     def _completion(self, ids: list[int], logprobs: list[float], ends: list[int]) -> Any:
-        return super()._completion(ids, [value - 1.0 for value in logprobs])
+        return super()._completion(ids, [value - 1.0 for value in logprobs], ends)
 
 
 def test_checkpoints_and_the_probe_leave_the_event_loop_free(tiny_folder: Path, tmp_path: Path) -> None:
