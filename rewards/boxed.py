@@ -19,7 +19,6 @@ import importlib
 import re
 import threading
 from functools import lru_cache
-from typing import Literal
 
 from rewards.answers import latex
 from rewards.answers.box_iou import read_boxes, same_boxes
@@ -29,6 +28,7 @@ from rewards.answers.cost import MAX_CHARS, MAX_DEPTH, MAX_TEXT, affordable, dep
 from rewards.answers.extract import extract, extract_parts
 from rewards.answers.gold import Gold, UnusableGold, gold_of
 from rewards.answers.normalize import clean, text_key
+from rewards.answers.phrases import verdict
 from rewards.answers.structure import read
 from rewards.answers.tokens import known
 from rewards.answers.units import parse_unit
@@ -167,7 +167,7 @@ def _by_meaning(gold: Gold, content: str, precision: int | None) -> Outcome:
     if outcome.equal is True:
         return outcome
     if gold.mode == "yes_no":
-        return Outcome(_verdict_of(content) == gold.parsed.ends, "yes_no")
+        return Outcome(verdict(content) == gold.parsed.ends, "yes_no")
     if gold.mode == "count" and answer.kind == "text" and _says_none(content):
         return compare(gold.parsed, read("0"), precision)
     return outcome
@@ -180,27 +180,6 @@ def _says_none(content: str) -> bool:
 
 
 _NONE = re.compile(r"(?:there (?:is|are) |i (?:can )?see )?(?:none|nothing|no|没有|无)(?![a-z])\s*")
-
-
-def _verdict_of(content: str) -> Literal["yes", "no", ""]:
-    """The side a sentence takes by its first word: "Yes, it is"; nothing when both sides are in it."""
-    key = text_key(content)
-    parts = re.split(r"[\s,.;:!]+", key)
-    if key in _LETTERS_SAY:
-        return _LETTERS_SAY[key]
-    first = read(parts[0]) if parts[0] else None
-    if first is None or first.kind != "yes_no":
-        return ""
-    if key[len(parts[0]) :][:1] == " " and parts[1] not in _SUBJECTS:
-        return ""  # "no solution", "correct to two places"
-    other = {"yes": "no", "no": "yes"}[first.ends]
-    if any(part in {other, "or", "maybe"} for part in parts[1:]):
-        return ""
-    return "yes" if first.ends == "yes" else "no"
-
-
-_LETTERS_SAY: dict[str, Literal["yes", "no"]] = {"y": "yes", "t": "yes", "n": "no", "f": "no"}
-_SUBJECTS = frozenset(["it", "they", "he", "she", "the", "this", "that", "there", "because", "since", "we", "you", "i"])
 
 
 def _kind(content: str) -> str:

@@ -8,6 +8,7 @@ codes are text. Single values are the business of ``values``.
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from functools import partial
 
 from rewards.answers import notation
@@ -21,6 +22,7 @@ from rewards.answers.normalize import key, text_key
 from rewards.answers.piecewise import same_pieces
 from rewards.answers.quantity import Kind, Parsed, glued, read_expression
 from rewards.answers.realset import intersection, real_set
+from rewards.answers.sentence import names
 from rewards.answers.separators import split_top
 from rewards.answers.structure import comma_parts, read_clean
 from rewards.answers.values import Outcome, decimal_comma, numbers_equal
@@ -40,6 +42,9 @@ def _size(gold: Parsed, answer: Parsed, precision: int | None = None) -> int:
 @metered(_size)
 def compare(gold: Parsed, answer: Parsed, precision: int | None = None) -> Outcome:
     """Whether ``answer`` says what ``gold`` says."""
+    if gold.rounded is not None:
+        exact = compare(replace(gold, rounded=None), answer, precision)
+        return exact if exact.equal else compare(replace(gold.rounded, label=gold.label), answer, precision)
     if gold.kind == "tuple" and gold.label in _COUNTED and answer.kind == "number":
         gold = _counted(gold) or gold
     if gold.label and answer.label and not same_label(gold.label, answer.label):
@@ -143,7 +148,7 @@ def _stated_sum(gold: Parsed, answer: Parsed, precision: int | None) -> Outcome:
     """``m + n = 7`` states the value of what has no figures of its own; ``2m = 7`` does not."""
     if answer.ends == "=":
         for side, other in (answer.items, answer.items[::-1]):
-            if side.kind == "number" and not any(c.isdigit() for c in other.text):
+            if side.kind == "number" and not any(c.isdigit() for c in other.text) and names(other.text):
                 return compare(gold, side, precision)
     return Outcome(False, "equation")
 

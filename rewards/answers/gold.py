@@ -119,7 +119,7 @@ def _gold(raw: str, task: str | None, options: tuple[str, ...], index: bool) -> 
             return Gold("choice", text, choice=choice, parsed=_read(text))
         if options and mode == "choice":
             raise UnusableGold("gold_not_a_choice")
-    parsed = _read(text)
+    parsed = _read("yes" if mode == "yes_no" and text.casefold() == "right" else text)
     if mode == "yes_no" and parsed.kind != "yes_no":
         raise UnusableGold("gold_unusable")
     if mode == "count" and (parsed.kind != "number" or parsed.value is None):

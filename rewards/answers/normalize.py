@@ -157,11 +157,11 @@ _CIRC = re.compile(r"\^\s*\{\s*\\circ\s*\}|\^\s*\\circ(?![a-zA-Z])\s?")
 _SPACES = re.compile(r"\s+")
 _FREE_SPACE = re.compile(r"(?<![0-9A-Za-z]) | (?![0-9A-Za-z])")
 _ESCAPED = re.compile(r"\\([%$#&_])")
+_INLINE = re.compile(r"(?<![\\$A-Za-z])\$((?:\\.|[^$\\])++)\$(?![\d$])")
+_MATHS = re.compile(r"(?<!\\)\\[()\[\]]")
 _DELIMITERS = (
     ("$$", "$$"),
     ("$", "$"),
-    ("\\(", "\\)"),
-    ("\\[", "\\]"),
     ("**", "**"),
     ("`", "`"),
     ("'", "'"),
@@ -175,6 +175,8 @@ _BETWEEN_CJK = re.compile(r"(?<=[\u3000-\u9fff\uf900-\ufaff])\s+(?=[\u3000-\u9ff
 def clean(raw: str) -> str:
     """``raw`` with its typography undone. Idempotent in effect, linear, never raises."""
     s = raw if raw.isascii() else _ascii_forms(raw)
+    if "$" in s and s.count("$") > 1:
+        s = _INLINE.sub(_inline, s)
     if "\\" in s:
         s = _latex(s)
     if "{,}" in s:
@@ -270,7 +272,7 @@ def _digit(char: str) -> str:
 
 
 def _latex(s: str) -> str:
-    s = s.replace("\\\\%", "\\%").replace("\\!", "")
+    s = _MATHS.sub("", s.replace("\\\\%", "\\%").replace("\\!", ""))
     s = _THIN_IN_NUMBER.sub("", s)
     s = _SYNONYM.sub(lambda m: _SYNONYMS[m.group()], s)
     s = _UNIT_VECTOR.sub(lambda m: f"\\{next(filter(None, m.groups()))}vec ", s)
@@ -287,6 +289,12 @@ def _latex(s: str) -> str:
     s = _OVER_LETTERS.sub(r"\1", s)
     s = _CIRC.sub(r"^\\circ ", s)
     return _ESCAPED.sub(r"\1", s)
+
+
+def _inline(match: re.Match[str]) -> str:
+    """``$8$ kg`` is mathematics, "$5 and $7" is money: there one side only has a space inside the dollar signs."""
+    inner = match.group(1)
+    return inner if inner[:1].isspace() == inner[-1:].isspace() else match.group()
 
 
 def _closes_at_end(s: str) -> bool:

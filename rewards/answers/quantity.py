@@ -42,6 +42,8 @@ class Parsed:
     label: str = ""
     """What stood before the equals sign of a labelled answer (``x`` in ``x = 5``)."""
     shape: tuple[int, int] = field(default=(0, 0))
+    rounded: Parsed | None = None
+    """The figure that an exact value is said to be about (``\\sqrt{10} \\approx 3.16``)."""
     condition: str = ""
     """What was said of its unknowns after it: ``n \\ge 1``."""
     integers: frozenset[str] = frozenset()

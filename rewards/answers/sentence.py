@@ -83,8 +83,15 @@ def _states(before: str) -> bool:
     while len(tokens) > 1 and tokens[-1] in _ABOUT:
         tokens.pop()
     verb = tokens.pop()
-    if (verb not in _STATES and verb != ":") or any(t in _DENIED or t.endswith("n't") for t in tokens):
-        return False
+    return (verb in _STATES or verb == ":") and _names(tokens)
+
+
+def names(subject: str) -> bool:
+    """Whether words before "=" or "is" name what the value is of: not "half of x", "not x", "if x"."""
+    return _names(re.findall(r"[a-z']+", subject.lower())) and not _ZH_DENIES.search(subject)
+
+
+def _names(tokens: list[str]) -> bool:
     while tokens and tokens[-1] in _COMPUTES:
         tokens.pop()
-    return not _COMPUTES.intersection(tokens)
+    return not any(t in _DENIED or t in _COMPUTES or t.endswith("n't") for t in tokens)

@@ -10,11 +10,16 @@ from fractions import Fraction
 from functools import lru_cache
 
 from rewards.answers import conditions, environments, latex, logic, parts
+<<<<<<< HEAD
 from rewards.answers.cost import MAX_CHARS, metered
+=======
+from rewards.answers.chains import chain
+>>>>>>> 10ca44f (Chains of equations count only when no link is false, exact values before their decimals; dollar signs inside a box, sentences without a solution, right as a direction, computer floats as references)
 from rewards.answers.normalize import clean, key
 from rewards.answers.notation import read_notation
+from rewards.answers.phrases import NO, YES, meaning
 from rewards.answers.quantity import Parsed, read_expression, read_number, read_quantity
-from rewards.answers.sentence import stated
+from rewards.answers.sentence import names, stated
 from rewards.answers.separators import CLOSERS, OPENERS, SEPARATOR, outer, split_top, splits
 
 _MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sept?|oct|nov|dec)[a-z]*\.?"
@@ -29,25 +34,6 @@ _LITERAL = re.compile(
     re.IGNORECASE,
 )
 _RATIO = re.compile(r"(\d+(?:\.\d+)?) ?(?::| to ) ?(\d+(?:\.\d+)?)")
-_YES = "yes true correct right yeah yep 是 是的 对 对的 正确 真 会 能 有"
-_NO = "no false incorrect wrong nope 否 不是 不 不对 错 错误 假 不会 不能 没有"
-YES, NO = frozenset(_YES.split()), frozenset(_NO.split())
-_EMPTY = (
-    r"\emptyset", r"\{\}", "{}", "empty set", "the empty set", r"\{\emptyset\}", "no solution", "no solutions",
-    "no real solution", "no real solutions", "无解", "空集",
-)  # fmt: skip
-_REALS = (
-    r"\mathbb{R}", r"\mathbbR", r"\Re", "all real numbers", "all reals", r"(-\infty,\infty)", r"(-\infty,+\infty)",
-    "全体实数",
-)  # fmt: skip
-_INFINITE = (r"\infty", r"+\infty", "infinity", "+infinity", "inf", "positive infinity", "无穷", "无穷大")
-_CONSTANTS = {
-    **dict.fromkeys(_EMPTY, r"\emptyset"),
-    **dict.fromkeys(_REALS, r"\mathbb{R}"),
-    **dict.fromkeys(_INFINITE, r"\infty"),
-    **dict.fromkeys((r"-\infty", "-infinity", "-inf", "negative infinity", "负无穷"), r"-\infty"),
-    **dict.fromkeys(("undefined", "does not exist", "dne", "not defined", "不存在"), "undefined"),
-}
 _LEAD = re.compile(
     r"(?:so |thus |therefore,? |hence,? )?(?:(?:the |my |our |its? )?(?:(?:final|correct|right) )?"
     r"(?:answer|ans|result|solution|value)(?: (?:is|equals|are|would be|should be)(?: :)?| ?[:=])"
@@ -66,7 +52,7 @@ _LABEL = re.compile(
 )
 _UNKNOWN = re.compile(r"(?:[A-Za-z]|\\[a-z]+)(?:_(?:\w|\{\w+\}))?'*")
 _RELATION = re.compile(
-    r"\\le(?![a-zA-Z])|\\ge(?![a-zA-Z])|\\ne(?![a-zA-Z])|<=|>=|!=|<|>|=|\\approx(?![a-zA-Z])|\\in(?![a-zA-Z])"
+    r"\\le(?![a-zA-Z])|\\ge(?![a-zA-Z])|\\ne(?![a-zA-Z])|<=|>=|(?<![\d)])!=|<|>|=|\\approx(?![a-zA-Z])|\\in(?![a-zA-Z])"
 )
 _FLIP = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le"}
 _MATRIX = re.compile(r"\\begin\s*\{([pbvBV]?(?:small)?matrix|array)\}(?:\s*\{[lcr| ]*\})?(.*)\\end\s*\{\1\}", re.DOTALL)
@@ -93,9 +79,9 @@ def read_clean(s: str) -> Parsed:
     word = s.casefold().rstrip(".!")
     if word in YES or word in NO:
         return Parsed("yes_no", s, ends="yes" if word in YES else "no")
-    constant = _CONSTANTS.get(s) or _CONSTANTS.get(word) or _CONSTANTS.get(s.replace(" ", ""))
-    if constant is not None:
-        return Parsed("text" if constant[0] != "\\" and constant[0] != "-" else "expr", constant)
+    said = meaning(s)
+    if said is not None:
+        return Parsed("expr" if said[0] in "\\-" else "text", said)
     ratio = _RATIO.fullmatch(s)
     if ratio is not None and float(ratio.group(2)):
         value = Fraction(ratio.group(1)) / Fraction(ratio.group(2))
@@ -231,18 +217,17 @@ def _relation(s: str) -> Parsed | None:
     if all(sign in {"=", r"\approx"} for sign in signs):
         if len(splits(s)) > 1:  # "x = 1, y = 2" is a list of answers
             return None
-        if _is_label(terms[0]):
-            inner = read_clean(terms[-1])
-            return _relabel(inner, terms[0]) if inner.kind != "text" or len(terms) == 2 else None
-        if len(terms) == 2 and _is_label(terms[1]):
-            return _relabel(read_clean(terms[0]), terms[1])
-        items = [read_clean(term) for term in terms]
-        if all(item.value is not None or item.kind == "literal" for item in items):
-            # "2 + 3 = 5": a calculation states its result.
-            return next((item for item in reversed(items) if item.value is not None), None)
-        if len(items) == 2 and all(item.node is not None for item in items):
+        if len(terms) == 2 and _is_label(terms[1]) and not _is_label(terms[0]):
+            terms.reverse()
+        label = terms[0] if _is_label(terms[0]) else ""
+        items = [read_clean(term) for term in terms[bool(label) :]]
+        counted = chain(s, items, signs[bool(label) :])
+        if label:
+            counted = counted or items[-1]
+            return _relabel(counted, label) if counted.kind != "text" or len(items) == 1 else None
+        if counted is None and all(item.node is not None for item in items):
             return Parsed("relation", s, items=tuple(items), ends="=")
-        return None
+        return None if counted is None or counted.kind == "text" else counted
     if len(splits(s)) > 1:
         return None
     if len(terms) == 2 and signs[0] in _FLIP:
@@ -283,7 +268,7 @@ def _is_label(s: str) -> bool:
     """Whether ``s`` names a quantity (x, x_1, f(x), AB, \\angle A, "the area") and computes nothing."""
     if _UNKNOWN.fullmatch(s):
         return True
-    if len(s) > 60 or s.count("(") != s.count(")") or not _LABEL.fullmatch(s):
+    if len(s) > 60 or s.count("(") != s.count(")") or not _LABEL.fullmatch(s) or not names(s):
         return False
     return re.fullmatch(r"[A-Za-z]\([A-Za-z](?:,[A-Za-z])*\)", s) is not None or not re.fullmatch(r"[a-z]{2,3}", s)
 

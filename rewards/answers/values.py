@@ -1,7 +1,8 @@
 """Whether two values are equal, by the label rule for numbers.
 
 * integers and fractions are exact; tolerance is relative, never absolute;
-* a decimal gold accepts an exact value that rounds to it (2.24 and sqrt(5)) and a finer decimal (2.236);
+* a decimal gold accepts an exact value that rounds to it (2.24 and sqrt(5)) and a finer decimal (2.236), a gold that a
+  computer printed (0.6666666666666666) what it stands for;
 * a percentage is its value (28% = 0.28 = 7/25, whichever side has the sign), and a sign dropped or added beside the
   same figure is forgiven (28% and 28), unless the bare figure could be the ratio itself (0.28 is not 0.28%);
 * units may be missing but not different.
@@ -27,6 +28,8 @@ class Outcome(NamedTuple):
 
 RELATIVE = Fraction(1, 10**6)
 """Tolerance between a decimal and a number that is not whole."""
+_COMPUTED = Fraction(1, 10**12)
+"""Tolerance of a reference that is a computer's floating-point number."""
 _FLOAT = 1e-9
 """Tolerance between two values of our own floating-point arithmetic."""
 
@@ -81,7 +84,7 @@ def _close(
             return _rounded(g, precision) == _rounded(a, precision)
         return _rounded(_exact(g), precision) == _rounded(_exact(a), precision)
     if isinstance(g, Fraction) and isinstance(a, Fraction):
-        if g == a:
+        if g == a or (_computed(gold) and abs(g - a) <= _COMPUTED * abs(g)):
             return True
         if answer.decimals is None and not (answer.percent and answer.node is not None and answer.node[0] == "num"):
             # An exact value against a decimal gold: it must round to it.
@@ -107,6 +110,11 @@ def _close(
         return _rounds_to(_exact(a), g, gold)
     # An exact irrational gold against a figure: the figure must agree to six digits.
     return answer.decimals is not None and abs(inexact_g - inexact_a) <= 1e-6 * abs(inexact_g)
+
+
+def _computed(gold: Parsed) -> bool:
+    """Whether a decimal has as many digits as a computer prints: 0.30000000000000004, 0.6666666666666666."""
+    return gold.plain >= 10 and sum(c.isdigit() for c in gold.text.lstrip("-0.")) >= 14
 
 
 def _rounds_to(value: Fraction, g: Fraction, gold: Parsed) -> bool:
