@@ -10,11 +10,8 @@ from fractions import Fraction
 from functools import lru_cache
 
 from rewards.answers import conditions, environments, latex, logic, parts
-<<<<<<< HEAD
-from rewards.answers.cost import MAX_CHARS, metered
-=======
 from rewards.answers.chains import chain
->>>>>>> 10ca44f (Chains of equations count only when no link is false, exact values before their decimals; dollar signs inside a box, sentences without a solution, right as a direction, computer floats as references)
+from rewards.answers.cost import MAX_CHARS, metered
 from rewards.answers.normalize import clean, key
 from rewards.answers.notation import read_notation
 from rewards.answers.phrases import NO, YES, meaning
