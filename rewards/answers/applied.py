@@ -1,7 +1,8 @@
 """Which letters of two expressions are functions: ``f(x)`` is application, ``x(x+1)`` is a product.
 
 A letter is a function when it stands before a bracket that no product would need (one argument without a sum, a
-nested call, a comma), and the reference never uses it on its own. For the usual names of functions a sum will do.
+nested call, a comma), and the reference never uses it on its own. For the usual names of functions a sum will do, for
+others two different sums (``T(n-1) + T(n-2)``).
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ class Letters:
     called: frozenset[str] = frozenset()
     """Before a bracket that only a function has."""
     perhaps: frozenset[str] = frozenset()
-    """A usual name of a function before a sum in brackets."""
+    """Before a sum in brackets: a usual name of a function, or any name before two different sums."""
     alone: frozenset[str] = frozenset()
     """Not before a bracket."""
     listed: frozenset[str] = frozenset()
@@ -33,21 +34,22 @@ class Letters:
 _NONE = Letters()
 
 
-def functions(gold: str, answer: str) -> frozenset[str]:
-    """The letters that ``gold`` and ``answer`` both have to read as functions."""
+def functions(gold: str, answer: str, known: frozenset[str] = frozenset()) -> frozenset[str]:
+    """The letters that ``gold`` and ``answer`` both have to read as functions. A run of ``known`` letters is a
+    product."""
     if _CALL.search(gold) is None and _CALL.search(answer) is None:
         return frozenset()
-    g, a = letters(gold), letters(answer)
+    g, a = letters(gold, known), letters(answer, known)
     return (g.called | a.called) - g.alone | (g.perhaps | a.perhaps) - g.alone - a.alone
 
 
 @lru_cache(maxsize=1024)
-def letters(text: str) -> Letters:
+def letters(text: str, known: frozenset[str] = frozenset()) -> Letters:
     """How ``text`` uses its letters. Linear; nothing when it cannot be read."""
     if len(text) > 2000:
         return _NONE
     try:
-        return in_tokens(tokenize(text))
+        return in_tokens(tokenize(text, known))
     except Unreadable:
         return _NONE
 
@@ -58,6 +60,7 @@ def in_tokens(tokens: list[Token]) -> Letters:
     perhaps: set[str] = set()
     alone: set[str] = set()
     listed: set[str] = set()
+    before: dict[str, str] = {}
     at = 0
     while at < len(tokens):
         kind, name = tokens[at]
@@ -86,6 +89,8 @@ def in_tokens(tokens: list[Token]) -> Letters:
             called.add(name)
         elif name[0] in _USUAL or name in _USUAL or bracket > at:
             (perhaps if set(inside[1:]) & {"+", "-"} else called).add(name)
+        elif before.setdefault(name, argument := "".join(inside)) != argument:
+            perhaps.add(name)
     return Letters(frozenset(called), frozenset(perhaps), frozenset(alone), frozenset(listed))
 
 

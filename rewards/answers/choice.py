@@ -19,7 +19,7 @@ from rewards.answers.structure import read
 _LEAD = re.compile(
     r"(?:(?:so |thus |therefore,? )?(?:the |my )?(?:final |correct |right |best )?(?:answer|option|choice|ans|letter)s?"
     r"(?: (?:is|are|:))?[ :]*|应?选(?:项|择)?:?|答案?[是为选:]*|正确(?:答案|选项)[是为:]*|故选:?"
-    r"|i choose |choose |it is |it's |i think (?:it is |it's )?)",
+    r"|both |i choose |choose |it is |it's |i think (?:it is |it's )?)",
     re.IGNORECASE,
 )
 _LETTER = re.compile(r"[(\[]?\s*([A-Za-z])\s*(?:[)\]]\s*[.:]?|[.:,)]|\s-(?=\s+[\w\\])|(?=\s|$))\s*(.*)", re.DOTALL)
@@ -60,12 +60,12 @@ def gold_choice(gold: str | int, choices: Sequence[str]) -> ChoiceGold | None:
         exact = [i for i, t in enumerate(stripped) if text_key(t) == text_key(gold)]
     if exact:
         return ChoiceGold(frozenset(exact[:1]), stripped)
-    named = _named(clean(gold))
-    if named is not None and (not texts or named[0] < len(texts)):
-        return ChoiceGold(frozenset((named[0],)), stripped, named[1])
     several = _letters(clean(gold), len(texts) or 26)
     if several:
         return ChoiceGold(frozenset(several), stripped)
+    named = _named(clean(gold))
+    if named is not None and (not texts or named[0] < len(texts)):
+        return ChoiceGold(frozenset((named[0],)), stripped, named[1])
     if texts and len(gold.strip()) < 3 and gold.strip().isdecimal() and int(gold) < len(texts):
         return ChoiceGold(frozenset((int(gold),)), stripped)
     if texts:
@@ -136,6 +136,8 @@ def _named(s: str) -> tuple[int, str] | None:
         return None  # "a dog"
     if re.match(r"[A-Za-z](?![A-Za-z])", rest) and body[match.end(1) : match.end(1) + 1] == ",":
         return None  # "A, B"
+    if marked and rest.startswith("- "):  # "(B) - 7 cm"
+        rest = rest[2:]
     if rest and rest[0] in "=+-*/^<>_":
         return None  # "x = 5", "A + B"
     return ord(letter.upper()) - 65, rest

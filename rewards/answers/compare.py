@@ -17,7 +17,7 @@ from rewards.answers.expressions import by_points, proportional
 from rewards.answers.groups import GROUPS, in_groups, in_order, unordered
 from rewards.answers.labels import same_label
 from rewards.answers.latex import Node
-from rewards.answers.logic import formula, same_form
+from rewards.answers.logic import formula, same_form, symbols
 from rewards.answers.normalize import key, text_key
 from rewards.answers.piecewise import same_pieces
 from rewards.answers.quantity import Kind, Parsed, glued, read_expression
@@ -45,8 +45,7 @@ def compare(gold: Parsed, answer: Parsed, precision: int | None = None) -> Outco
     if gold.rounded is not None:
         exact = compare(replace(gold, rounded=None), answer, precision)
         return exact if exact.equal else compare(replace(gold.rounded, label=gold.label), answer, precision)
-    if gold.kind == "tuple" and gold.label in _COUNTED and answer.kind == "number":
-        gold = _counted(gold) or gold
+    gold, answer = _as_count(gold, answer), _as_count(answer, gold)
     if gold.label and answer.label and not same_label(gold.label, answer.label):
         if gold.kind == "expr" and answer.kind == "expr":  # "y = x" and "x = y" are one line
             return _lines(gold, answer)
@@ -68,10 +67,13 @@ def compare(gold: Parsed, answer: Parsed, precision: int | None = None) -> Outco
         return Outcome(answer.kind == "yes_no" and answer.ends == gold.ends, "yes_no")
     if gold.kind == "number":
         return _against_number(gold, answer, precision)
+    if gold.kind == "expr" and answer.kind == "text" and not gold.text.isalpha():
+        outcome = by_points(gold, answer)
+        return outcome if outcome.equal is not None else _as_text(gold, answer, precision)
     if gold.kind in {"text", "literal"} or answer.kind == "text":
         return _as_text(gold, answer, precision)
     if gold.kind == "formula" or answer.kind == "formula":
-        return Outcome(gold.kind == answer.kind and _same_formula(gold.text, answer.text, precision), "formula")
+        return Outcome(_same_formula(gold.text, answer.text, precision), "formula")
     if gold.kind == "piecewise" or answer.kind == "piecewise":
         return _in_pieces(gold, answer, precision)
     if gold.kind == "expr" and answer.kind in _VALUES:
@@ -124,8 +126,6 @@ def _against_number(gold: Parsed, answer: Parsed, precision: int | None) -> Outc
         # The same value twice is one answer; "3,14" for 3.14 is a decimal comma; "1,2" may be written for 1,2-lists.
         if decimal_comma(gold, answer):
             return Outcome(True, "number")
-        if answer.label in _COUNTED and (counted := _counted(answer)) is not None:
-            return compare(gold, counted, precision)
         if answer.items and all(compare(gold, item, precision).equal for item in answer.items):
             return Outcome(answer.kind == "list", "number")
         parts = comma_parts(gold)
@@ -139,9 +139,11 @@ def _against_number(gold: Parsed, answer: Parsed, precision: int | None) -> Outc
     return Outcome(False, "number")
 
 
-def _counted(point: Parsed) -> Parsed | None:
-    """``C(7, 3)``, which is a point beside other points, as the number of combinations."""
-    return read_expression(point.label + point.text)
+def _as_count(point: Parsed, other: Parsed) -> Parsed:
+    """``C(7, 3)``, which is a point beside other points, as the number of combinations beside a value."""
+    if point.kind != "tuple" or point.label not in _COUNTED or other.kind not in _VALUES:
+        return point
+    return read_expression(point.label + point.text) or point
 
 
 def _stated_sum(gold: Parsed, answer: Parsed, precision: int | None) -> Outcome:
@@ -162,7 +164,7 @@ def _as_text(gold: Parsed, answer: Parsed, precision: int | None) -> Outcome:
         return Outcome(_literal_key(gold.text) == _literal_key(answer.text), "literal")
     if gold.kind == "text" and answer.kind == "list" and len(answer.items) == 1:
         return compare(gold, answer.items[0], precision)
-    if _mathematical(gold.text) and _mathematical(answer.text):
+    if _mathematical(gold.text) and (_mathematical(answer.text) or answer.kind in _VALUES):
         return Outcome(None, "text")
     return Outcome(False, "text")
 
@@ -187,7 +189,7 @@ def _mathematical(s: str) -> bool:
 
 
 def _same_formula(gold: str, answer: str, precision: int | None) -> bool:
-    g, a = formula(gold, split_top), formula(answer, split_top)
+    g, a = formula(symbols(gold), split_top), formula(symbols(answer), split_top)
     if g is None or a is None:
         return False
     return same_form(g, a, lambda x, y: bool(compare(read_clean(x), read_clean(y), precision).equal))

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 import re
 
+from rewards.answers.separators import outside
+
 _NAME = r"(?:[A-Za-z]|\\(?:theta|alpha|beta|lambda|mu|phi|omega|gamma|delta))(?:_(?:\w|\{\w\}))?"
 _NAMES = rf"{_NAME}(?: ?, ?{_NAME}){{0,3}}"
 _SIGN = r"(?:\\(?:in|notin|ne|le|ge|gt|lt)(?![a-zA-Z])|[<>]=?|∈|∉)"
@@ -18,12 +20,16 @@ _WORDS = re.compile(
     r"as long as|whenever)(?![A-Za-z]) ?| ?[,;]? ?(?:\\forall(?![a-zA-Z])|其中|对(?:于)?(?:所有|任意|一切)的?) ?",
     re.I,
 )
+_EVERY = re.compile(r"all|any|every|each|forall|所有|任意|一切", re.I)
+_ONE = re.compile(_NAMES)
 _WHOLE = re.compile(
     rf"(?P<names>{_NAMES}) ?(?:(?:\\in(?![a-zA-Z])|∈) ?(?:\\mathbb ?)?\{{? ?[ZN](?![a-zA-Z])"
     r"|(?:is|are|\\in|∈) (?:an? |any |the |all |set of )*(?:positive |natural |non-?negative )?integer"
     r"|(?:为|是)?(?:任意)?整数)"
     rf"|integers? (?P<after>{_NAMES})(?![a-zA-Z])|整数 ?(?P<chinese>{_NAME})|(?P<listed>{_NAME}) ?= ?-?\d+ ?,.*dots"
 )
+_ALL_INTEGERS = re.compile(r"\\mathbb ?\{? ?Z|(?:\\in|∈) ?Z|integer|整数")
+_SOME_INTEGERS = re.compile(r"positive|natural|negative|[<>]|\\[lg]e(?![a-zA-Z])|正|负|Z ?\}? ?[\^_]")
 _SYMBOL = re.compile(r"\\[A-Za-z]+|[A-Za-z]")
 _EXCEPT = re.compile(
     r"(.*?)[,;]? ?(?:\\setminus(?![a-zA-Z])|\\backslash(?![a-zA-Z])|(?<![A-Za-z])(?:except(?:ing)?(?: for)?|excluding|"
@@ -40,13 +46,16 @@ _ALL = re.compile(
 _RELATES = re.compile(rf"{_SIGN}")
 
 
-def qualified(s: str, outer: str) -> tuple[str, str] | None:
-    """An answer and what is said of its unknowns after it; None when nothing is. ``outer`` is ``s`` with everything
-    inside brackets blanked out."""
+def qualified(s: str) -> tuple[str, str] | None:
+    """An answer and what is said of its unknowns after it; None when nothing is."""
+    if not (" " in s or "," in s or ";" in s or s.endswith(")")):
+        return None
+    outer = outside(s)
     word = _WORDS.search(outer)
     if word is not None:
         head, tail = s[: word.start()].strip(), s[word.end() :].strip()
-        if head and (_ABOUT.match(tail) or _KIND.search(tail)):
+        every = _EVERY.search(word.group()) is not None and _ONE.fullmatch(tail) is not None
+        if head and (every or _ABOUT.match(tail) or _KIND.search(tail)):
             return head.rstrip(","), tail
     commas = [i for i, c in enumerate(outer) if c in ",;"]
     for at in commas:
@@ -73,8 +82,16 @@ def integers(condition: str) -> frozenset[str]:
     return frozenset(found)
 
 
+def all_integers(*conditions: str) -> bool:
+    """Whether a parameter runs through all integers, negative ones too, by every condition that is given."""
+    given = [condition for condition in conditions if condition]
+    return bool(given) and all(_ALL_INTEGERS.search(c) and not _SOME_INTEGERS.search(c) for c in given)
+
+
 def excepted(s: str) -> tuple[str, str] | None:
     """A set of numbers and what is taken out of it: ``all real numbers except 3``; the set is empty for all numbers."""
+    if not (" " in s or "\\" in s or "除" in s):
+        return None
     chinese = _CHINESE_EXCEPT.fullmatch(s)
     if chinese is not None:
         return "", chinese.group(1)

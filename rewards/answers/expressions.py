@@ -16,6 +16,7 @@ from fractions import Fraction
 from rewards.answers import latex
 from rewards.answers.applied import functions
 from rewards.answers.arithmetic import Point
+from rewards.answers.conditions import all_integers
 from rewards.answers.latex import Node, Number, TooLarge, Unreadable
 from rewards.answers.points import features, points, values
 from rewards.answers.quantity import Parsed, expression_node
@@ -30,21 +31,24 @@ _INTEGER = re.compile(r"[klmnpqrtNKMj]")
 
 
 def by_points(gold: Parsed, answer: Parsed) -> Outcome:
-    """The rule for two expressions."""
-    if gold.node is None or answer.node is None:
-        return Outcome(None, "expression")
+    """The rule for two expressions. The answer may be an unread text: then its words are tried as products of the
+    reference's letters."""
     g, a = gold.node, answer.node
-    if applied := functions(gold.text, answer.text):
-        try:
-            g, a = expression_node(gold.text, applied), expression_node(answer.text, applied)
-        except Unreadable:
-            return Outcome(None, "expression")
+    if g is None:
+        return Outcome(None, "expression")
+    known = latex.symbols(g) if a is None else frozenset()
+    applied = functions(gold.text, answer.text, known)
+    try:
+        if applied or a is None:
+            g, a = expression_node(gold.text, applied, known), expression_node(answer.text, applied, known)
+    except Unreadable:
+        return Outcome(None, "expression")
     verdict = same(g, a)
     if verdict is not True:
         for renamed in _renamed(g, a, gold.integers, answer.integers):
             if same(g, renamed):
                 return Outcome(True, "expression")
-        if _same_family(g, a, gold.integers, answer.integers):
+        if all_integers(gold.condition, answer.condition) and _same_family(g, a):
             return Outcome(True, "expression")
     return Outcome(verdict, "expression")
 
@@ -193,10 +197,8 @@ def _substitute(node: Node, names: dict[str, str]) -> Node:
     return (kind, *(_substitute(child, names) for child in node[1:]))
 
 
-def _same_family(g: Node, a: Node, whole: frozenset[str], answered: frozenset[str]) -> bool:
+def _same_family(g: Node, a: Node) -> bool:
     """``a + kb`` and ``a' + nb'`` for all integers k and n: the same set of numbers."""
-    if not whole and not answered:
-        return False
     line, other = _line(g), _line(a)
     if line is None or other is None:
         return False

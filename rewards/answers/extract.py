@@ -166,21 +166,21 @@ def extract(response: str, prefix: str = "") -> Extraction:
 
 def extract_parts(response: str, prefix: str = "") -> str | None:
     """The boxes of an answer in parts with their labels, ``(a) 7; (b) 2``, the last box of each label. A label stands
-    right before its box, or begins a line between the box and the one before it. None without two labels."""
+    right before its box, or begins a line between the box and the one before it. None without two labelled boxes."""
     part = answer_part(response, prefix)
     if part is None:
         return None
     text = part[0]
     found: dict[str, str] = {}
-    label, last = "", part[1]
+    label, last, marked = "", part[1], 0
     for start, inner, end in _boxes(text)[0][-_MANY:]:
         if start >= last and not is_blank(text[inner : end - 1]):
             gap = text[last:start]
             mark = _PART_BEFORE.search(gap[-20:]) or next(iter(list(_PART_LINE.finditer(gap))[-1:]), None)
             label = "" if mark is None else next(filter(None, mark.groups()))
             found[label] = _unnest(text[inner : end - 1])
-            last = end
-    if not label or len(found.keys() - {""}) < 2:
+            last, marked = end, marked + bool(label)
+    if not label or marked < 2:
         return None
     return "; ".join(f"({name}) {box}" for name, box in found.items() if name)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from dataclasses import replace
 
 from rewards.answers.labels import as_solutions, label_key, labelled, numbered, sorted_by_label
 from rewards.answers.parts import places
@@ -23,6 +24,7 @@ GROUPS: frozenset[Kind] = frozenset(
 _ORDERED: frozenset[Kind] = frozenset(("tuple", "interval"))
 _POINTS: frozenset[Kind] = frozenset(("tuple", "matrix"))
 _CONDITIONS: frozenset[Kind] = frozenset(("union", "meet", "minus"))
+_NAMED = frozenset((r"\emptyset", r"\mathbb{R}"))
 _MAX_ITEMS = 60
 _WORDED = re.compile(r"(?<![A-Za-z])or(?![A-Za-z])|或")
 
@@ -33,7 +35,7 @@ def in_groups(g: Parsed, a: Parsed, same: Same) -> Outcome:
         return Outcome(None if len(g.items) == len(a.items) else False, g.kind)
     if g.kind == "parts" or a.kind == "parts":
         return _in_parts(g, a, same)
-    if g.kind in _CONDITIONS or a.kind in _CONDITIONS or r"\ne" in (g.ends, a.ends):
+    if {g.kind, a.kind} & _CONDITIONS or {g.text, a.text} & _NAMED or r"\ne" in (g.ends, a.ends):
         return _sets(g, a, same)
     if (g.node is not None or a.node is not None) and (g.kind in _POINTS or a.kind in _POINTS):
         group, single = (g, a) if a.node is not None else (a, g)
@@ -49,10 +51,8 @@ def in_groups(g: Parsed, a: Parsed, same: Same) -> Outcome:
         parts = comma_parts(a)
         if parts and len(parts) == len(g.items):
             return (in_order if g.kind in _ORDERED else unordered)(g.items, parts, same, g.kind)
-        if len(g.items) == 1 or g.kind in {"list", "set"}:
-            verdicts = [same(item, a).equal for item in g.items]
-            return Outcome(all(verdicts), g.kind) if len(verdicts) == 1 else Outcome(False, g.kind)
-        return Outcome(False, g.kind)
+        distinct = _distinct(as_solutions(g).items, same)  # a double solution counts once
+        return same(distinct[0], a) if len(distinct) == 1 and g.kind != "tuple" else Outcome(False, g.kind)
     if not g.items or not a.items:
         if len(g.items) == 1:
             return same(g.items[0], a)
@@ -64,9 +64,9 @@ def _several(g: Parsed, a: Parsed, same: Same) -> Outcome:
     """Lists, sets and tuples."""
     if labelled(g) and labelled(a):
         return _by_label(g, a, same)
-    if labelled(g) or labelled(a) or (numbered(g) and a.kind == "tuple") or (numbered(a) and g.kind == "tuple"):
-        if numbered(g) or numbered(a):
-            return _by_label(g, a, same) if labelled(g) and labelled(a) else Outcome(False, "label")
+    if (labelled(g) and numbered(a)) or (labelled(a) and numbered(g)):
+        return Outcome(False, "label")
+    if labelled(g) or labelled(a) or ("tuple" in (g.kind, a.kind) and (numbered(g) or numbered(a))):
         return in_order(sorted_by_label(g), sorted_by_label(a), same, "tuple")
     g, a = as_solutions(g), as_solutions(a)
     if g.kind == "tuple" or a.kind == "tuple":
@@ -81,13 +81,17 @@ def _in_parts(g: Parsed, a: Parsed, same: Same) -> Outcome:
     """Parts by their labels; by their order where one side has none, or labels of another kind."""
     if not g.items or len(g.items) != len(a.items) or {g.kind, a.kind} - {"parts", "list", "tuple"}:
         return Outcome(False, "parts")
-    left, right = ({item.label.casefold(): item for item in group.items} for group in (g, a))
+    left, right = ({item.label.casefold(): replace(item, label="") for item in group.items} for group in (g, a))
     if len(left) == len(right) == len(g.items) and left.keys() == right.keys():
         return _all([same(left[label], right[label]) for label in left], "parts")
     names = [item.label for item in (a if g.kind == "parts" else g).items]
     if any(names) and places(names) is None:
         return Outcome(False, "label")
-    return in_order(g.items, a.items, same, "parts")
+    return in_order(_bare(g), _bare(a), same, "parts")
+
+
+def _bare(group: Parsed) -> tuple[Parsed, ...]:
+    return tuple(replace(item, label="") for item in group.items)
 
 
 def _sets(g: Parsed, a: Parsed, same: Same) -> Outcome:

@@ -2,12 +2,29 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 from rewards.answers.quantity import Parsed
+from rewards.answers.sentence import names
 
+_LABEL = re.compile(
+    r"(?:\\(?:angle|triangle|overline|widehat|hat|bar|vec|mathbb|operatorname|Delta|alpha|beta|theta|gamma|lambda|mu|"
+    r"sigma|omega|phi|rho|pi|ell|eta|tau|epsilon|nabla|cdot)\b|[A-Za-z\u4e00-\u9fff|]|[_'{}()|,. ]|(?<=[_({])[\w+-]|"
+    r"\d(?=[})']))++"
+)
+UNKNOWN = re.compile(r"(?:[A-Za-z]|\\[a-z]+)(?:_(?:\w|\{\w+\}))?'*")
 _UNKNOWNS = frozenset("xyztuwrknmspq") | {r"\lambda", r"\theta", r"\alpha", r"\beta"}
 """Letters whose numbered forms are the solutions of one equation; those of others (a_1, v_1, R_1) are quantities."""
+
+
+def is_label(s: str) -> bool:
+    """Whether ``s`` names a quantity (x, x_1, f(x), AB, \\angle A, "the area") and computes nothing."""
+    if UNKNOWN.fullmatch(s):
+        return True
+    if len(s) > 60 or s.count("(") != s.count(")") or not _LABEL.fullmatch(s) or not names(s):
+        return False
+    return re.fullmatch(r"[A-Za-z]\([A-Za-z](?:,[A-Za-z])*\)", s) is not None or not re.fullmatch(r"[a-z]{2,3}", s)
 
 
 def same_label(gold: str, answer: str) -> bool:
@@ -36,9 +53,9 @@ def labelled(group: Parsed) -> bool:
 
 def numbered(group: Parsed) -> bool:
     """Whether the items are numbered solutions: ``x_1 = 7, x_2 = -3``."""
-    names = [label_key(item.label).partition("_") for item in group.items]
-    bases = {base for base, _, _ in names}
-    return len(bases) == 1 and bases <= _UNKNOWNS and all(number.isdecimal() for _, _, number in names)
+    labels = [label_key(item.label).partition("_") for item in group.items]
+    bases = {base for base, _, _ in labels}
+    return len(bases) == 1 and bases <= _UNKNOWNS and all(number.isdecimal() for _, _, number in labels)
 
 
 def sorted_by_label(group: Parsed) -> tuple[Parsed, ...]:

@@ -54,9 +54,9 @@ _CHOICES = re.compile(r"(?:\{\})?[_^]\{?(\d+|[a-z])\}?([CP])_\{?(\d+|[a-z])\}?|(
 
 
 @lru_cache(maxsize=4096)
-def parse(text: str, functions: frozenset[str] = frozenset()) -> Node:
+def parse(text: str, functions: frozenset[str] = frozenset(), letters: frozenset[str] = frozenset()) -> Node:
     """The tree of a cleaned expression. A letter of ``functions`` before a bracket is applied to what is in it; any
-    other letter is multiplied with it. Raises Unreadable or TooLarge."""
+    other letter is multiplied with it. A run of ``letters`` is a product. Raises Unreadable or TooLarge."""
     if len(text) > 2000:
         raise TooLarge
     if text.lower() in _SHORT_WORDS:
@@ -64,7 +64,7 @@ def parse(text: str, functions: frozenset[str] = frozenset()) -> Node:
     text = _CROSS.sub(r"\\times ", _MIXED.sub(_mixed, text))
     if "C" in text or "P" in text:
         text = _CHOICES.sub(_prefixed, text)
-    tokens = tokenize(text)
+    tokens = tokenize(text, letters)
     if "," in text:
         functions |= in_tokens(tokens).listed
     parser = _Parser(tokens, functions)
@@ -357,8 +357,12 @@ class _Parser:
 
 def decimal(text: str) -> Fraction:
     """An exact number from ``12``, ``1.5``, ``1.6e-19``. Raises TooLarge for absurd exponents."""
+    if len(text) > 2000:
+        raise TooLarge
+    if text.isdecimal():
+        return Fraction(int(text))
     _, _, exponent = text.lower().partition("e")
-    if len(text) > 2000 or (exponent and (len(exponent) > 6 or abs(int(exponent)) > MAX_DIGITS)):
+    if exponent and (len(exponent) > 6 or abs(int(exponent)) > MAX_DIGITS):
         raise TooLarge
     return Fraction(text)
 

@@ -21,6 +21,8 @@ _NOT = re.compile(r"\\lnot(?![a-zA-Z])\s*")
 _ANY = re.compile(
     r"\\(?:land|lor|lnot|oplus|iff|implies|to|(?:long)?(?:left)?rightarrow|(?:Long)?(?:Left)?[Rr]ightarrow)(?![a-zA-Z])"
 )
+_WORDS = {"and": r"\land ", "or": r"\lor ", "not": r"\lnot ", "implies": r"\to ", "xor": r"\oplus "}
+_WORD = re.compile(rf"(?<![A-Za-z\\])(?:{'|'.join(_WORDS)})(?![A-Za-z])", re.IGNORECASE)
 _ORDERED = frozenset(["implies"])
 _MAX_DEPTH = 40
 
@@ -36,6 +38,11 @@ def connected(s: str, split: Callable[[str, re.Pattern[str]], list[str]]) -> tup
         if len(pieces) > 1:
             return (name, pieces) if name in {"and", "or"} and all(pieces) else None
     return None
+
+
+def symbols(s: str) -> str:
+    """A formula in words ("p and not q") in symbols."""
+    return _WORD.sub(lambda match: _WORDS[match.group().lower()], s)
 
 
 def formula(s: str, split: Callable[[str, re.Pattern[str]], list[str]], depth: int = 0) -> Formula | None:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import re
 
 LABEL = r"(?:[A-Ha-h]|[ivx]{1,4}|[1-9])"
-_MARK = re.compile(
-    rf"(?:^|(?<=[\s,;.}})]))(?:part )?(?:({LABEL})\)|({LABEL}) ?:) ?:? ?|(?:(?<![A-Za-z])part )?\(({LABEL})\) ?:? ?",
-    re.IGNORECASE,
-)
+_MARKS = [
+    re.compile(rf"(?:(?<![A-Za-z])part )?\(({LABEL})\) ?:? ?", re.IGNORECASE),
+    re.compile(rf"(?:^|(?<=[\s,;.}}]))({LABEL})\) ?:? ?", re.IGNORECASE),
+    re.compile(rf"(?:^|(?<=[\s,;.}})]))(?:part )?({LABEL}) ?: ?", re.IGNORECASE),
+]
+"""``(a)``, ``a)`` and ``A:``; the first mark says which of them all are."""
 _MAX_CHARS = 2000
 _ROMAN = ["i", "ii", "iii", "iv", "v", "vi", "vii", "viii", "ix", "x"]
 
@@ -18,10 +20,11 @@ def parts(s: str) -> list[tuple[str, str]] | None:
     of their kind (a, b, c or i, ii, iii), each once, so that ``(a)(b+c)`` stays a product."""
     if len(s) > _MAX_CHARS or s.count(")") + s.count(":") < 2:
         return None
-    marks = list(_MARK.finditer(s))
-    if len(marks) < 2 or marks[0].start() != 0:
+    form = next((form for form in _MARKS if form.match(s)), None)
+    marks = list(form.finditer(s)) if form is not None else []
+    if len(marks) < 2:
         return None
-    labels = [next(filter(None, mark.groups())) for mark in marks]
+    labels = [mark.group(1) for mark in marks]
     order = places(labels)
     if order is None:
         return None

@@ -2,13 +2,13 @@
 
 Expressions that are smooth everywhere agree on a few points only when they are the same. What has corners, steps or a
 limited domain (``|x-9|``, floors, roots, logarithms) is tried on many points: small and far, whole and not, and close
-to each constant in it, where its corners lie. Points are exact fractions, so that steps fall where they should; they
-depend on the unknowns' names only, never on a hash seed.
+to each constant in it, where its corners lie. Points are exact fractions, so that steps fall where they should. They
+are the same in every process: no hash seed enters.
 """
 
 from __future__ import annotations
 
-import zlib
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
@@ -22,7 +22,9 @@ _SMOOTH = [(Fraction(3, 4), 1), (Fraction(5, 4), 1), (Fraction(-1, 2), 1), (Frac
 _FAR = [Fraction(*pair) for pair in (
     (1, 4), (5, 7), (3, 2), (13, 5), (4, 1), (22, 3), (12, 1), (113, 5), (61, 1), (302, 2), (401, 1), (2999, 3)
 )]  # fmt: skip
-_WHOLE = [Fraction(n) for n in (1, 2, 3, 4, 5, 6, 7, 9, 10, 12, 15, 20, 24, 31)]
+_WHOLE = [Fraction(n) for n in (1, 2, 3, 4, 5, 6, 7, 9, 10, 12, 15, 20, 24, 31, 101, 250)]
+_COUNTED_NAMES = frozenset("knmN")
+"""Names of numbers that count, where a floor or a ceiling is taken of them."""
 _SOME = [Fraction(0), Fraction(-1, 3), Fraction(1, 3), Fraction(-3, 5), Fraction(7, 10)]
 """Steps away from a constant."""
 _MAX_CONSTANTS = 8
@@ -71,6 +73,7 @@ def features(nodes: Sequence[Node]) -> Features:
             elif kind == "pow" and node[2][1].denominator != 1:
                 limited = True
             stack += node[1:]
+    whole = whole or bool(calls & {"floor", "ceil"} and names <= _COUNTED_NAMES)
     return Features(
         frozenset(names),
         bool(calls & _KINKED),
@@ -86,30 +89,41 @@ def points(found: Features) -> Iterator[Point]:
     if not found.names:
         yield Point()
         return
-    ranks = {name: zlib.crc32(name.encode("utf-8", "replace")) for name in found.names}
+    names = sorted(found.names)
     if found.whole:
-        yield from _spread(_WHOLE, ranks)
+        near = [Fraction(math.floor(c) + step) for c in _places(found) for step in (-1, 0, 1)] if found.kinked else []
+        yield from _spread([n for n in dict.fromkeys(_WHOLE + near) if n > 0], names)
         return
     for size, other in _SMOOTH:
-        yield Point({n: size * Fraction(64 + r % 61, 64) * (1 if r % 2 else other) for n, r in ranks.items()})
+        yield Point({n: size * Fraction(64 + 11 * i, 64) * (other if i % 2 else 1) for i, n in enumerate(names)})
     if found.limited:
         pool = [value for size in _FAR for value in (size, -size)]
-        constants = [c for c in found.constants if c.numerator.bit_length() + c.denominator.bit_length() < 64]
-        constants = constants[:_MAX_CONSTANTS]
-        ratios = [c / d for c in constants for d in constants if d > 1 and c != d] if len(constants) > 1 else []
-        for c in dict.fromkeys(constants + ratios):
+        for c in _places(found):
             pool += [value for step in _SOME for value in (c + step, -c - step)] + [c * Fraction(11, 8)]
-        yield from _spread(list(dict.fromkeys(pool)), ranks)
+        yield from _spread(list(dict.fromkeys(pool)), names)
 
 
-def _spread(pool: list[Fraction], ranks: dict[str, int]) -> Iterator[Point]:
-    """Every value of the pool for one unknown; for several, each runs through the pool in its own order."""
-    if len(ranks) == 1:
-        (name,) = ranks
-        yield from (Point({name: value}) for value in pool)
+def _places(found: Features) -> list[Fraction]:
+    """The constants of the expressions and their ratios: where corners and steps may lie."""
+    constants = [c for c in found.constants if c.numerator.bit_length() + c.denominator.bit_length() < 64]
+    constants = constants[:_MAX_CONSTANTS]
+    return list(dict.fromkeys(constants + [c / d for c in constants for d in constants if d > 1 and c != d]))
+
+
+def _spread(pool: list[Fraction], names: list[str]) -> Iterator[Point]:
+    """Every value of the pool for one unknown; for several, each takes values of the pool in an order of its own."""
+    if len(names) == 1:
+        yield from (Point({names[0]: value}) for value in pool)
         return
-    for i in range(max(24, len(pool))):
-        yield Point({name: pool[zlib.crc32(b"%d %d" % (rank, i)) % len(pool)] for name, rank in ranks.items()})
+    for i in range(max(32, len(pool))):
+        yield Point({name: pool[_shuffled(i, rank) % len(pool)] for rank, name in enumerate(names)})
+
+
+def _shuffled(i: int, rank: int) -> int:
+    """A fixed number without visible order."""
+    x = (i * 0x9E3779B1 + rank * 0x85EBCA77 + 1) & 0xFFFFFFFF
+    x = ((x ^ x >> 15) * 0xC2B2AE3D) & 0xFFFFFFFF
+    return x ^ x >> 16
 
 
 def values(nodes: Sequence[Node], point: Point) -> list[Number | None]:

@@ -101,9 +101,9 @@ def read_number(s: str) -> Parsed | None:
             and " " not in whole
         ):
             return Parsed("literal", s, value=Fraction(int(whole)), node=("num", Fraction(int(whole))))
-        value = latex.decimal(
-            f"{sign}{whole.replace(',', '').replace(' ', '') or '0'}.{places or '0'}e{exponent or '0'}"
-        )
+        digits = whole.replace(",", "").replace(" ", "") or "0"
+        value = latex.decimal(f"{digits}.{places or '0'}e{exponent or '0'}" if places or exponent else digits)
+        value = -value if sign == "-" else value
         plain = len(places) if places else 0
         return Parsed(
             "number",
@@ -332,7 +332,12 @@ def from_node(node: latex.Node, text: str = "") -> Parsed:
     return Parsed("expr", text or repr(node), node)
 
 
-def expression_node(s: str, functions: frozenset[str] = frozenset()) -> latex.Node:
-    """The tree of an expression, its letters in ``functions`` applied. Raises Unreadable or TooLarge."""
+_NO_LETTERS: frozenset[str] = frozenset()
+
+
+def expression_node(
+    s: str, functions: frozenset[str] = _NO_LETTERS, letters: frozenset[str] = _NO_LETTERS
+) -> latex.Node:
+    """The tree of an expression, as ``latex.parse`` reads it. Raises Unreadable or TooLarge."""
     body = _SPACED.sub(lambda m: m.group().replace(" ", ""), GROUPED.sub(lambda m: m.group().replace(",", ""), s))
-    return latex.parse(body, functions)
+    return latex.parse(body, functions, letters)

@@ -38,8 +38,10 @@ def split_top(s: str, separator: re.Pattern[str]) -> list[str]:
     return out
 
 
-def outer(s: str) -> str:
+def outside(s: str) -> str:
     """``s`` with everything inside brackets blanked out, character by character."""
+    if not any(c in s for c in OPENERS):
+        return s
     depth, out = 0, []
     for c in s:
         if c in CLOSERS:
@@ -48,6 +50,19 @@ def outer(s: str) -> str:
         if c in OPENERS:
             depth += 1
     return "".join(out)
+
+
+def encloses(s: str) -> bool:
+    """Whether the first bracket of ``s`` is closed by its last."""
+    depth = 0
+    for i, c in enumerate(s):
+        if c in OPENERS or (c == "]" and i == 0):
+            depth += 1
+        elif c in CLOSERS or (c == "[" and i == len(s) - 1):
+            depth -= 1
+            if depth == 0 and i < len(s) - 1:
+                return False
+    return True
 
 
 def splits(s: str, *, words_too: bool = True) -> list[str]:

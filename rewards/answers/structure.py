@@ -12,12 +12,13 @@ from functools import lru_cache
 from rewards.answers import conditions, environments, latex, logic, parts
 from rewards.answers.chains import chain
 from rewards.answers.cost import MAX_CHARS, metered
+from rewards.answers.labels import UNKNOWN, is_label
 from rewards.answers.normalize import clean, key
 from rewards.answers.notation import read_notation
 from rewards.answers.phrases import NO, YES, meaning
 from rewards.answers.quantity import Parsed, read_expression, read_number, read_quantity
-from rewards.answers.sentence import names, stated
-from rewards.answers.separators import CLOSERS, OPENERS, SEPARATOR, outer, split_top, splits
+from rewards.answers.sentence import stated
+from rewards.answers.separators import SEPARATOR, encloses, split_top, splits
 
 _MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sept?|oct|nov|dec)[a-z]*\.?"
 _LITERAL = re.compile(
@@ -42,12 +43,6 @@ _ABOUT = re.compile(
     r"total of|there (?:are|is|were|was)|大约|约为?|共有?|一共有?|总共有?|有|为|是)\s*(?=[\s\S])",
     re.IGNORECASE,
 )
-_LABEL = re.compile(
-    r"(?:\\(?:angle|triangle|overline|widehat|hat|bar|vec|mathbb|operatorname|Delta|alpha|beta|theta|gamma|lambda|mu|"
-    r"sigma|omega|phi|rho|pi|ell|eta|tau|epsilon|nabla|cdot)\b|[A-Za-z\u4e00-\u9fff|]|[_'{}()|,. ]|(?<=[_({])[\w+-]|"
-    r"\d(?=[})']))++"
-)
-_UNKNOWN = re.compile(r"(?:[A-Za-z]|\\[a-z]+)(?:_(?:\w|\{\w+\}))?'*")
 _RELATION = re.compile(
     r"\\le(?![a-zA-Z])|\\ge(?![a-zA-Z])|\\ne(?![a-zA-Z])|<=|>=|(?<![\d)])!=|<|>|=|\\approx(?![a-zA-Z])|\\in(?![a-zA-Z])"
 )
@@ -131,7 +126,7 @@ def _composed(s: str) -> Parsed | None:
         base, removed = read_clean(taken[0] or r"\mathbb{R}"), read_clean(clean(taken[1]))
         if base.kind in _SETS or base.text == r"\mathbb{R}":
             return Parsed("minus", s, items=(base, _without_label(removed)), label=base.label or removed.label)
-    if len(s) > 3 and (found := conditions.qualified(s, outer(s))) is not None:
+    if (found := conditions.qualified(s)) is not None:
         head = read_clean(clean(found[0]))
         if head.kind != "text":
             whole = conditions.integers(found[1])
@@ -152,6 +147,10 @@ def _environment(s: str) -> Parsed | None:
     array = environments.array_in_brackets(s)
     if array is not None:
         return _matrix(rf"\begin{{{array[0]}}}{array[1]}\end{{{array[0]}}}")
+    name, equals, rest = s.partition("=")
+    if equals and rest.lstrip().startswith(r"\begin") and is_label(name.strip()):
+        inner = _environment(rest.lstrip())
+        return None if inner is None else _relabel(inner, name.strip())
     found = environments.unwrap(s)
     if isinstance(found, str):
         return read_clean(clean(found))
@@ -175,10 +174,12 @@ def _formula(s: str) -> Parsed | None:
 def _described(s: str, items: tuple[Parsed, ...], joined: str) -> Parsed | None:
     """A set of numbers described by conditions on one unknown, joined by "and", "or" or a comma. A comma between
     conditions that exclude one another stands for "or"."""
+    if items[0].ends == r"\ne" and all(item.value is not None and not item.label for item in items[1:]):
+        items = (items[0], *(replace(items[0], items=(items[0].items[0], item)) for item in items[1:]))  # "x \ne 0, 1"
     names = {item.label for item in items}
     if len(names) != 1 or not names.copy().pop() or not any(item.kind in _SETS for item in items):
         return None
-    if not all(item.kind in _SETS or item.value is not None for item in items):
+    if not all(item.kind in _SETS or item.value is not None or item.text == r"\mathbb{R}" for item in items):
         return None
     label = items[0].label
     if joined != "or" and len(items) == 2 and all(item.kind == "interval" for item in items):
@@ -214,9 +215,9 @@ def _relation(s: str) -> Parsed | None:
     if all(sign in {"=", r"\approx"} for sign in signs):
         if len(splits(s)) > 1:  # "x = 1, y = 2" is a list of answers
             return None
-        if len(terms) == 2 and _is_label(terms[1]) and not _is_label(terms[0]):
+        if len(terms) == 2 and is_label(terms[1]) and not is_label(terms[0]):
             terms.reverse()
-        label = terms[0] if _is_label(terms[0]) else ""
+        label = terms[0] if is_label(terms[0]) else ""
         items = [read_clean(term) for term in terms[bool(label) :]]
         counted = chain(s, items, signs[bool(label) :])
         if label:
@@ -228,11 +229,11 @@ def _relation(s: str) -> Parsed | None:
     if len(splits(s)) > 1:
         return None
     if len(terms) == 2 and signs[0] in _FLIP:
-        if _UNKNOWN.fullmatch(terms[0]):
+        if UNKNOWN.fullmatch(terms[0]):
             return _ray(s, terms[0], signs[0], terms[1])
-        if _UNKNOWN.fullmatch(terms[1]):
+        if UNKNOWN.fullmatch(terms[1]):
             return _ray(s, terms[1], _FLIP[signs[0]], terms[0])
-    if len(terms) == 3 and _UNKNOWN.fullmatch(terms[1]):
+    if len(terms) == 3 and UNKNOWN.fullmatch(terms[1]):
         less = all(sign in {"<", r"\le"} for sign in signs)
         if less or all(sign in {">", r"\ge"} for sign in signs):
             low, high = (terms[0], terms[2]) if less else (terms[2], terms[0])
@@ -242,7 +243,7 @@ def _relation(s: str) -> Parsed | None:
     items = [read_clean(term) for term in terms]
     if len(items) != 2:
         return None
-    apart = signs == [r"\ne"] and _UNKNOWN.fullmatch(terms[0]) is not None
+    apart = signs == [r"\ne"] and UNKNOWN.fullmatch(terms[0]) is not None
     return Parsed("relation", s, items=tuple(items), ends=" ".join(signs), label=terms[0] if apart else "")
 
 
@@ -259,15 +260,6 @@ def _ray(s: str, unknown: str, sign: str, bound: str) -> Parsed:
 
 def _relabel(parsed: Parsed, label: str) -> Parsed:
     return replace(parsed, label=key(label))
-
-
-def _is_label(s: str) -> bool:
-    """Whether ``s`` names a quantity (x, x_1, f(x), AB, \\angle A, "the area") and computes nothing."""
-    if _UNKNOWN.fullmatch(s):
-        return True
-    if len(s) > 60 or s.count("(") != s.count(")") or not _LABEL.fullmatch(s) or not names(s):
-        return False
-    return re.fullmatch(r"[A-Za-z]\([A-Za-z](?:,[A-Za-z])*\)", s) is not None or not re.fullmatch(r"[a-z]{2,3}", s)
 
 
 def _matrix(s: str) -> Parsed | None:
@@ -308,7 +300,7 @@ def _bracketed(s: str) -> Parsed | None:
     if len(s) > 4 and s[0].isupper() and s[-1] == ")" and (point := _POINT.fullmatch(s)) is not None:
         inside = _bracketed(point.group(2))  # "P(1, 2)"
         return _relabel(inside, point.group(1)) if inside is not None and inside.kind == "tuple" else None
-    if len(s) < 3 or s[0] not in "([]" or s[-1] not in ")][" or not _encloses(s):
+    if len(s) < 3 or s[0] not in "([]" or s[-1] not in ")][" or not encloses(s):
         return None
     items = splits(s[1:-1].strip(), words_too=False)
     if len(items) < 2 or not all(items):
@@ -327,19 +319,6 @@ def _bracketed(s: str) -> Parsed | None:
     if len(parsed) == 2 and (ends != "()" or any(p.text in {r"\infty", r"-\infty"} for p in parsed)):
         return Parsed("interval", s, items=parsed, ends=ends)
     return Parsed("tuple" if ends == "()" else "bracket", s, items=parsed, ends=ends)
-
-
-def _encloses(s: str) -> bool:
-    """Whether the first bracket of ``s`` is closed by its last."""
-    depth = 0
-    for i, c in enumerate(s):
-        if c in OPENERS or (c == "]" and i == 0):
-            depth += 1
-        elif c in CLOSERS or (c == "[" and i == len(s) - 1):
-            depth -= 1
-            if depth == 0 and i < len(s) - 1:
-                return False
-    return True
 
 
 def _plus_minus(s: str) -> Parsed | None:

@@ -46,8 +46,9 @@ def plain_products(words: str) -> bool:
     return len(words) <= 2 or (len(words) == 3 and list(words) == sorted(words) and not set(words) & set("eiou"))
 
 
-def tokenize(text: str) -> list[Token]:
-    """The tokens of ``text``, spaces dropped. Raises Unreadable."""
+def tokenize(text: str, letters: frozenset[str] = frozenset()) -> list[Token]:
+    """The tokens of ``text``, spaces dropped. A run of ``letters`` is a product, whatever word it may spell. Raises
+    Unreadable."""
     out: list[Token] = []
     at = 0
     for match in _LEX.finditer(text):
@@ -56,7 +57,7 @@ def tokenize(text: str) -> list[Token]:
         at = match.end()
         kind, value = match.lastgroup or "", match.group()
         if kind == "word":
-            out += _letters(value)
+            out += [("var", c) for c in value] if letters and letters.issuperset(value) else _letters(value)
         elif kind == "cmd" and (value[1:] in FUNCTIONS or value[1:] in OPAQUE):
             out.append(("fn", value[1:]))
         elif kind != "space":
