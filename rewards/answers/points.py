@@ -28,6 +28,8 @@ _COUNTED_NAMES = frozenset("knmN")
 _SOME = [Fraction(0), Fraction(-1, 3), Fraction(1, 3), Fraction(-3, 5), Fraction(7, 10)]
 """Steps away from a constant."""
 _MAX_CONSTANTS = 8
+_BUDGET, _FEWEST = 20_000, 16
+"""Nodes computed for one comparison, and the fewest points however large the expressions are."""
 _KINKED = frozenset(["abs", "floor", "ceil", "sgn", "max", "min"])
 _LIMITED = _KINKED | {"root", "ln", "log", "lg", "arcsin", "arccos", "asin", "acos", "arctan", "atan", "arccot"}
 _COUNTING = frozenset(["factorial", "binomial", "permutations", "gcd", "lcm"])
@@ -45,14 +47,18 @@ class Features:
     """Its unknowns count things: factorials, (-1)^n."""
     imaginary: bool
     constants: tuple[Fraction, ...]
+    size: int
+    """Nodes of all trees."""
 
 
 def features(nodes: Sequence[Node]) -> Features:
     names, calls, constants = set(), set(), set()
     whole = limited = imaginary = False
+    size = 0
     stack = list(nodes)
     while stack:
         node = stack.pop()
+        size += 1
         kind = node[0]
         if kind == "sym":
             names.add(node[1])
@@ -81,6 +87,7 @@ def features(nodes: Sequence[Node]) -> Features:
         whole or bool(calls & _COUNTING),
         imaginary,
         tuple(sorted(constants)),
+        size,
     )
 
 
@@ -92,7 +99,7 @@ def points(found: Features) -> Iterator[Point]:
     names = sorted(found.names)
     if found.whole:
         near = [Fraction(math.floor(c) + step) for c in _places(found) for step in (-1, 0, 1)] if found.kinked else []
-        yield from _spread([n for n in dict.fromkeys(_WHOLE + near) if n > 0], names)
+        yield from _spread([n for n in dict.fromkeys(_WHOLE + near) if n > 0], names, found.size)
         return
     for size, other in _SMOOTH:
         yield Point({n: size * Fraction(64 + 11 * i, 64) * (other if i % 2 else 1) for i, n in enumerate(names)})
@@ -100,7 +107,7 @@ def points(found: Features) -> Iterator[Point]:
         pool = [value for size in _FAR for value in (size, -size)]
         for c in _places(found):
             pool += [value for step in _SOME for value in (c + step, -c - step)] + [c * Fraction(11, 8)]
-        yield from _spread(list(dict.fromkeys(pool)), names)
+        yield from _spread(list(dict.fromkeys(pool)), names, found.size)
 
 
 def _places(found: Features) -> list[Fraction]:
@@ -110,12 +117,15 @@ def _places(found: Features) -> list[Fraction]:
     return list(dict.fromkeys(constants + [c / d for c in constants for d in constants if d > 1 and c != d]))
 
 
-def _spread(pool: list[Fraction], names: list[str]) -> Iterator[Point]:
-    """Every value of the pool for one unknown; for several, each takes values of the pool in an order of its own."""
+def _spread(pool: list[Fraction], names: list[str], size: int) -> Iterator[Point]:
+    """Every value of the pool for one unknown; for several, each takes values of the pool in an order of its own. Fewer
+    where the expressions are large."""
+    most = max(_FEWEST, _BUDGET // size)
     if len(names) == 1:
-        yield from (Point({names[0]: value}) for value in pool)
+        step = -(-len(pool) // most)
+        yield from (Point({names[0]: value}) for value in pool[::step])
         return
-    for i in range(max(32, len(pool))):
+    for i in range(min(most, max(32, len(pool)))):
         yield Point({name: pool[_shuffled(i, rank) % len(pool)] for rank, name in enumerate(names)})
 
 
