@@ -9,8 +9,9 @@ The rule is what a careful human says. Decision order, cheapest first, each step
 4. ``symbolic``: math-verify and sympy in a killable process, for what nothing above could compute. What holds a symbol
    that is no known mathematics is ``unread``, and wrong: no number is picked out of it.
 
-A wrong value with a rule's name was found different by that rule. The model's faults score 0; a reference answer that
-no rule can use is ``unscorable``.
+A wrong value with a rule's name was found different by that rule. The model's faults score 0, also an answer that is
+``too_large`` or ``too_slow`` to decide; a reference answer that no rule can use, or that is too slow itself, is
+``unscorable``.
 """
 
 from __future__ import annotations
@@ -38,6 +39,8 @@ from sailrl.types import Problem, Score
 _MAX_OFFERS = 50
 """Different boxes beside one another; more, or ``MAX_CHARS`` characters of them, are a spray, whatever they hold."""
 _SYMBOLIC = "rewards.answers.symbolic:equal"
+_PLAIN = r"\sqrt{2}"
+"""An answer that costs sympy nothing and is no whole number, so that the other side must be computed."""
 _shared: killable.Killable | None = None
 _shared_lock = threading.Lock()
 
@@ -66,6 +69,10 @@ class BoxedAnswer:
         """Everything before the symbolic step; None when only that can decide."""
         pending = self._score(response, problem)
         return pending if isinstance(pending, Score) else None
+
+    def dry_run(self, problem: Problem) -> None:
+        """The symbolic step on a plain answer: what it takes here, the reference answer takes."""
+        _asked(gold_of(problem.answer, problem.task, problem.choices).text, _PLAIN)
 
     def explain(self, response: str, problem: Problem) -> list[str]:
         """The decision path in words, one step per line."""
@@ -197,20 +204,38 @@ def _places(precision: object) -> int | None:
 
 
 def _symbolic(gold: str, answer: str, deadline_s: float) -> Score:
-    """Asks sympy, in a process that can be killed. A deadline is tried once more alone, then reported as what it is."""
+    """Asks sympy, in a process that can be killed; once more where the first was not given the processor, or died."""
     if killable.inside():
-        said = importlib.import_module("rewards.answers.symbolic").equal(gold, answer)
-        return _said(said == "equal", "symbolic")
-    last: Exception | None = None
+        return _said(_asked(gold, answer) == "equal", "symbolic")
     for _ in range(2):
         try:
-            said = _worker().call(gold, answer, deadline_s=deadline_s)
-            return _said(said == "equal", "symbolic")
-        except (killable.DeadlineExceeded, killable.WorkerDied) as error:
-            last = error
-    if isinstance(last, killable.DeadlineExceeded):
-        return Score(None, "timed_out", "symbolic_deadline")
-    return Score(None, "failed", "symbolic_worker_died")
+            return _said(_worker().call(gold, answer, deadline_s=deadline_s) == "equal", "symbolic")
+        except killable.DeadlineExceeded as error:
+            fault = "too_slow"
+            if error.busy_s > 0.8 * deadline_s:
+                break
+        except killable.WorkerDied as error:
+            fault = "too_large" if error.reason == killable.OUT_OF_MEMORY else "worker_died"
+    if fault == "worker_died":
+        return Score(None, "failed", "symbolic_worker_died")
+    return _costly_gold(gold, deadline_s) or _said(False, fault)
+
+
+@lru_cache(maxsize=1024)
+def _costly_gold(gold: str, deadline_s: float) -> Score | None:
+    """No score where the reference answer alone is too much for sympy; None where the other answer is to blame."""
+    try:
+        _worker().call(gold, _PLAIN, deadline_s=deadline_s)
+    except killable.DeadlineExceeded:
+        return Score(None, "unscorable", "gold_too_slow")
+    except killable.WorkerDied:
+        return Score(None, "unscorable", "gold_too_large")
+    return None
+
+
+def _asked(gold: str, answer: str) -> str:
+    said: str = importlib.import_module("rewards.answers.symbolic").equal(gold, answer)
+    return said
 
 
 def _worker() -> killable.Killable:

@@ -33,6 +33,9 @@ _BOOT = (
 )
 _inside = False
 
+OUT_OF_MEMORY = "out of memory"
+"""The reason of a ``WorkerDied`` whose call wanted more memory than it may have."""
+
 PATIENCE = 5.0
 """A call ends after this many times its deadline, however busy the machine is."""
 
@@ -140,7 +143,7 @@ class Killable:
                 self._replace(child)
         if "value" in reply:
             return reply["value"]
-        raise WorkerDied("out of memory" if "memory" in reply else reply["raised"])
+        raise WorkerDied(OUT_OF_MEMORY if "memory" in reply else reply["raised"])
 
     def close(self) -> None:
         """Kills the child and refuses further calls; a call in progress ends at once."""

@@ -60,11 +60,16 @@ _BOXED: Reasons = {
     "unclosed_think": ("0", "A `<think>` never closes, so there is no answer."),
     "multiple_conflicting": ("0", "The response offers several answers, and not all of them are right."),
     "unread": ("0", "The answer holds a symbol that is no known mathematics."),
-    "too_large": ("0", "The answer is too long or too deeply nested to be read."),
+    "too_large": ("0", "The answer is too long, too deeply nested or too costly to be read or computed."),
+    "too_slow": (
+        "0",
+        "sympy did not finish with the answer in time, while the reference answer alone costs it little.",
+    ),
     "gold_missing": ("unscorable", "The row has no reference answer."),
     "gold_unusable": ("unscorable", "No rule can compare with this reference answer."),
     "gold_not_a_choice": ("unscorable", "The reference answer is none of the row's `choices`."),
-    "symbolic_deadline": ("timed_out", "sympy did not finish within `deadline_s`."),
+    "gold_too_slow": ("unscorable", "sympy does not finish with the reference answer alone within `deadline_s`."),
+    "gold_too_large": ("unscorable", "The reference answer alone takes sympy too much memory."),
     "symbolic_worker_died": ("failed", "The process that runs sympy died twice."),
     **_NOT_TEXT,
 }
@@ -133,6 +138,10 @@ REASONS: dict[str, Reasons] = {
     },
     "any reward": {
         "deadline": ("timed_out", "The response took longer than `rewards.deadline_s`; the worker was replaced."),
+        "too_slow": ("0", "The response took too long, and `dry_run` showed that the problem alone does not."),
+        "too_large": ("0", "The response took too much memory, and `dry_run` showed that the problem alone does not."),
+        "problem_too_slow": ("unscorable", "`dry_run` showed that the problem alone takes too long."),
+        "problem_too_large": ("unscorable", "`dry_run` showed that the problem alone takes too much memory."),
         "out_of_memory": ("failed", "The worker needed too much memory on this response."),
         "worker_died": (
             "failed",

@@ -10,7 +10,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from sailrl.errors import RewardError
-from sailrl.killable import DeadlineExceeded, Killable, WorkerDied
+from sailrl.killable import OUT_OF_MEMORY, DeadlineExceeded, Killable, WorkerDied
 from sailrl.scoring.calls import Outcome
 from sailrl.scoring.spec import PartSpec, absolute
 from sailrl.scoring.worker import pack_problem, unpack_outcome
@@ -22,7 +22,7 @@ class WorkerPool:
 
     A row whose worker dies, or is killed without having had the processor, is tried once more alone, with no other row
     at work: a busy machine or a neighbour's memory is never held against it. After that it is ``timed_out`` or
-    ``failed``.
+    ``failed``, or 0 where the reward can show that the response itself is to blame (see ``sailrl.types.Reward``).
     """
 
     def __init__(self, parts: Mapping[str, PartSpec], *, workers: int, deadline_s: float, memory_bytes: int) -> None:
@@ -72,7 +72,7 @@ class WorkerPool:
                 return unpack_outcome(self._ask("score", name, response, problem, tokens))
         except DeadlineExceeded as error:
             if error.busy_s > 0.8 * self._deadline_s:  # it had the processor: a second try would be a second wait
-                return Outcome(Score(None, "timed_out", "deadline"), str(error))
+                return self._overrun(name, problem, "too_slow") or self._late()
         except WorkerDied:
             pass
         except Exception as error:  # a problem that cannot even be sent
@@ -81,10 +81,31 @@ class WorkerPool:
         try:
             with self._turns.alone():
                 return unpack_outcome(self._ask("score", name, response, problem, tokens))
-        except DeadlineExceeded as error:
-            return Outcome(Score(None, "timed_out", "deadline"), str(error))
+        except DeadlineExceeded:
+            return self._overrun(name, problem, "too_slow") or self._late()
         except WorkerDied as error:
-            return Outcome(Score(None, "failed", _reason(error.reason)), error.reason)
+            overrun = self._overrun(name, problem, "too_large") if error.reason == OUT_OF_MEMORY else None
+            return overrun or Outcome(Score(None, "failed", _reason(error.reason)), error.reason)
+
+    def _overrun(self, name: str, problem: Problem, fault: str) -> Outcome | None:
+        """Who is to blame for a row that ran out of time or memory, where the reward can tell by its ``dry_run``: the
+        response, which gets 0, or the problem, which gets no score. None where it cannot."""
+        try:
+            with self._turns.alone():
+                asked = self._ask("dry_run", name, "", problem, None)
+        except DeadlineExceeded:
+            return Outcome(Score(None, "unscorable", "problem_too_slow"))
+        except WorkerDied as error:
+            too_large = error.reason == OUT_OF_MEMORY
+            return Outcome(Score(None, "unscorable", "problem_too_large")) if too_large else None
+        return Outcome(Score(0.0, reason=fault)) if asked else None
+
+    def _late(self) -> Outcome:
+        detail = (
+            f"the reward did not answer within {self._deadline_s:g} s, which is rewards.deadline_s; "
+            "make it faster, or give it more seconds there"
+        )
+        return Outcome(Score(None, "timed_out", "deadline"), detail)
 
     def _ask(self, what: str, name: str, response: str, problem: Problem, tokens: int | None) -> Any:
         packed = pack_problem(problem)
@@ -97,7 +118,7 @@ class WorkerPool:
 
 def _reason(death: str) -> str:
     """A few fixed words out of a cause of death."""
-    if death == "out of memory":
+    if death == OUT_OF_MEMORY:
         return "out_of_memory"
     if death.startswith("killed by "):
         return f"worker_died:{death.removeprefix('killed by ')}"

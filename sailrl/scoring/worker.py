@@ -30,6 +30,10 @@ class Worker:
         reward = self._rewards[name]
         if what == "explain":
             return [str(line) for line in reward.explain(response, unpack_problem(problem))]
+        if what == "dry_run":
+            if hasattr(reward, "dry_run"):
+                reward.dry_run(unpack_problem(problem))
+            return hasattr(reward, "dry_run")
         keywords = {"response_tokens": tokens} if self._takes_tokens[name] else {}
         try:
             outcome = call(reward, response, unpack_problem(problem), keywords) or checked(None)

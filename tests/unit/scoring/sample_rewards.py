@@ -82,6 +82,13 @@ class Misbehaves:
         return Score(1.0, reason="fine")
 
 
+class TellsWhoIsToBlame(Misbehaves):
+    """The reference answer does what it says in every response's place."""
+
+    def dry_run(self, problem: Problem) -> None:
+        self(str(problem.answer), problem)
+
+
 class _OddError(BaseException):
     def __str__(self) -> str:
         raise RuntimeError("no text for you")
