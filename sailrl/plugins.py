@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
+import hashlib
 import importlib
 import importlib.util
+import inspect
+import re
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -52,6 +57,84 @@ def build(spec: str, args: dict[str, Any] | None = None) -> Any:
         raise ConfigError(
             f"plug-in {spec!r} could not be built with ({given}): {type(error).__name__}: {error}"
         ) from error
+
+
+def code_digest(spec: str) -> str:
+    """64 hex digits of the code behind ``spec``: another value means that it may now do something else.
+
+    It covers the file of the object, and of its package (of a single file: its folder) all that this file imports or
+    names as a plug-in, directly or through others. Installed libraries are left out.
+    """
+    whole = hashlib.sha256()
+    for file in sources(spec):
+        whole.update(file.name.encode() + b"\0" + hashlib.sha256(file.read_bytes()).digest())
+    return whole.hexdigest()
+
+
+def sources(spec: str) -> list[Path]:
+    """The files that ``code_digest`` covers, in a fixed order; none for an object without Python code."""
+    module = sys.modules[getattr(load(spec), "__module__", None) or spec.rpartition(":")[0]]
+    found = inspect.getsourcefile(module) if getattr(module, "__file__", None) else None
+    if found is None:
+        return []
+    pending, done = [Path(found).resolve()], set[Path]()
+    while pending:
+        file = pending.pop()
+        if file not in done:
+            done.add(file)
+            pending.extend(_named_files(file))
+    return sorted(done)
+
+
+_SHARED = ("rewards", "data_filters")
+"""Packages of ours that plug-ins build upon."""
+_PLUG_IN = re.compile(r"([A-Za-z_]\w*(?:\.\w+)+):\w+")
+
+
+def _named_files(file: Path) -> Iterator[Path]:
+    """The files of the same package or folder, and of ours, that ``file`` imports or names as a plug-in in a text."""
+    root = _root(file)
+    package = file.relative_to(root).parts[:-1]
+    yield from _files_of(root, package)
+    installed = root.name in ("site-packages", "dist-packages")  # what lies there does not belong to one another
+    for name in _names(ast.parse(file.read_bytes()), package):
+        parts = name.split(".")
+        if parts[0] in _SHARED:
+            spec = importlib.util.find_spec(parts[0])
+            if spec is not None and spec.origin is not None:
+                yield from _files_of(_root(Path(spec.origin)), parts)
+        elif parts[0] == package[0] if package else not installed:
+            yield from _files_of(root, parts)
+
+
+def _root(file: Path) -> Path:
+    """The folder from which the module in ``file`` is imported."""
+    folder = file.parent
+    while (folder / "__init__.py").is_file():
+        folder = folder.parent
+    return folder
+
+
+def _names(tree: ast.Module, package: tuple[str, ...]) -> Iterator[str]:
+    """Dotted names of what a module of ``package`` imports; of ``from a import b`` both ``a`` and ``a.b``."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) + 1 - node.level] if node.level else ()
+            stem = ".".join([*above, *filter(None, [node.module])])
+            yield from (stem, *(f"{stem}.{alias.name}" for alias in node.names))
+        elif isinstance(node, ast.Constant) and (named := _PLUG_IN.fullmatch(str(node.value))):
+            yield named[1]
+
+
+def _files_of(root: Path, parts: Sequence[str]) -> Iterator[Path]:
+    """The files that importing a module runs: it, and the packages it is in."""
+    for depth in range(1, len(parts) + 1):
+        place = root.joinpath(*parts[:depth])
+        for file in (place / "__init__.py", place.with_suffix(".py")):
+            if file.is_file():
+                yield file
 
 
 def _module(name: str, spec: str) -> ModuleType:

@@ -24,7 +24,7 @@ from rewards.judge_api.http import Reply, RequestFailed, post_chat
 from rewards.judge_api.images import JudgeImage
 from rewards.judge_api.metrics import JudgeMetrics
 from rewards.judge_api.settings import JudgeSettings
-from rewards.judge_api.verdict import Verdict, parse_verdict, verdict_schema
+from rewards.judge_api.verdict import READER, Verdict, parse_verdict, verdict_schema
 from sailrl.types import Score
 
 if TYPE_CHECKING:
@@ -59,8 +59,8 @@ class Inquiry:
         return [{"role": "system", "content": self.system}, {"role": "user", "content": content}]
 
     def key(self, settings: JudgeSettings) -> str:
-        """Names the verdict: a hash of all that decides it. Where the model is served (host, key, time limits) does
-        not, so a cache outlives a change of port."""
+        """Names the verdict: a hash of all that decides it, the code that reads it from the reply included. Where the
+        model is served (host, key, time limits) does not, so a cache outlives a change of port."""
         decisive = {
             "model": settings.model,
             "temperature": settings.temperature,
@@ -71,6 +71,7 @@ class Inquiry:
             "images": [image.digest for image in self.images],
             "verdict": self.verdict,
             "texts": self.texts,
+            "reader": READER,
         }
         return hashlib.sha256(json.dumps(decisive, sort_keys=True).encode("ascii")).hexdigest()
 

@@ -44,7 +44,8 @@ class JudgeSettings:
     breaker_cooldown_s: float = 30.0
     """How long calls then fail at once, before a single one may try again."""
     cache_dir: str | None = None
-    """Folder for verdicts, shared by any number of processes and runs; None keeps them in memory."""
+    """Folder for verdicts, shared by any number of processes and runs; None keeps them in memory. A verdict is kept
+    under the name of the model: a server that gets other weights under the same name needs another folder."""
     temperature: float = 0.0
     """Sampling temperature of the judge."""
     max_verdict_tokens: int = 1024

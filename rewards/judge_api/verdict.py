@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, TypeAlias
 
 from rewards.judge_api.text import UNPRINTABLE
 
 Verdict: TypeAlias = dict[str, bool | str]
+READER = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
+"""Fingerprint of this file: other code may read another verdict from the same reply."""
 
 
 def verdict_schema(names: Sequence[str], texts: Sequence[str] = ()) -> dict[str, Any]:

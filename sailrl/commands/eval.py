@@ -12,6 +12,7 @@ from typing import Any
 
 from sailrl.config.evaluation import EvaluateConfig
 from sailrl.config.schema import ModelConfig
+from sailrl.curate.candidates import problem_digest
 from sailrl.data.images import FOLDER, ImageStore
 from sailrl.data.jsonl import AppendOnlyFile
 from sailrl.data.problems import load_problems
@@ -41,11 +42,12 @@ def start_eval(config: EvaluateConfig, folder: Path) -> None:
         SailError: a model, a problem or an engine cannot be used.
     """
     problems = load_problems(config.data.problems, on_bad_row=config.data.on_bad_row).problems
-    todo = _missing(config, read_evals(folder))
+    wanted = _wanted(config, problems)
+    todo = {key: what for key, what in wanted.items() if _line(what, folder) is None}
     if todo:
         with open_progress(folder.name, len(config.models) * len(config.instructions)) as progress:
             asyncio.run(_try_all(config, folder, problems, todo, progress))
-    print_evals(folder)
+    print_evals(folder, [line for what in wanted.values() if (line := _line(what, folder))])
 
 
 async def _try_all(
@@ -71,9 +73,9 @@ async def _try_all(
                 if processor.note:
                     progress.message(f"{name}: {processor.note}")
                 groups = await _sample(config, folder, problems, processor, asked, pool, scorer)
+                responses.append(*_rows(groups, name, asked))  # before anything that can stop the evaluation
                 check_unscored(groups, config.rewards.max_unscored_rate)
                 result = what | _numbers(groups, config.rewards.accuracy_part)
-                responses.append(*_rows(groups, name, asked))
                 evals.append(result)
                 progress.message(
                     f"{name}, {asked}: accuracy {percent(result['accuracy'])}, {result['response_tokens']:.1f} tokens"
@@ -190,33 +192,43 @@ def _rows(groups: list[Group], name: str, asked: str) -> list[dict[str, Any]]:
     ]
 
 
-def _missing(config: EvaluateConfig, done: list[dict[str, Any]]) -> dict[tuple[str, str], dict[str, Any]]:
-    """What is not among the lines that are there, by model and way of asking."""
-    found = {}
+def _wanted(config: EvaluateConfig, problems: list[Problem]) -> dict[tuple[str, str], dict[str, Any]]:
+    """What the line of each model and way of asking is about; with another of these values it is tried again."""
+    settings, found = _settings(config, problems), {}
     for name, model in config.models.items():
         model_hash = model_digest(model.path or "", model.trust_remote_code)
-        for asked in config.instructions:
-            what = _what(config, name, asked, model_hash)
-            if not any(what.items() <= line.items() for line in done):
-                found[name, asked] = what
+        for asked, instruction in config.instructions.items():
+            found[name, asked] = {
+                "model": name,
+                "path": model.path,
+                "hash": model_hash,
+                "dtype": model.dtype,
+                "asked": asked,
+                "instruction": instruction,
+                "samples": config.samples,
+                "temperature": config.temperature,
+                "settings": settings,
+            }
     return found
 
 
-def _what(config: EvaluateConfig, name: str, asked: str, model_hash: str) -> dict[str, Any]:
-    """What a line of ``evals.jsonl`` is about; with another of these values it is tried again."""
-    decides = {
-        "data": config.data.model_dump(mode="json", exclude={"instruction"}),
-        "sampling": config.rollout.model_dump(include={"top_p", "top_k", "max_response_tokens"}),
-        "rewards": identity(ScoringSpec.from_config(config.rewards)),
-    }
-    return {
-        "model": name,
-        "path": config.models[name].path,
-        "hash": model_hash,
-        "dtype": config.models[name].dtype,
-        "asked": asked,
-        "instruction": config.instructions[asked],
-        "samples": config.samples,
-        "temperature": config.temperature,
-        "settings": digest(decides),
-    }
+def _line(what: dict[str, Any], folder: Path) -> dict[str, Any] | None:
+    """The last line of ``evals.jsonl`` about it; None when it was not tried."""
+    return next((line for line in reversed(read_evals(folder)) if what.items() <= line.items()), None)
+
+
+def _settings(config: EvaluateConfig, problems: list[Problem]) -> str:
+    """Fingerprint of what decides on all lines alike: the content of the problems, how they are put and sampled, and
+    what scores the responses, its code included."""
+    run, rollout = config.run, config.rollout
+    return digest(
+        {
+            "problems": [problem_digest(problem) for problem in problems],
+            "prompt": config.data.model_dump(mode="json", exclude={"problems", "on_bad_row", "instruction"}),
+            "sampling": rollout.model_dump(include={"top_p", "top_k", "max_response_tokens"}),
+            "images_per_prompt": rollout.engine.images_per_prompt,
+            "seed": run.seed if run.deterministic else None,
+            "rewards": identity(ScoringSpec.from_config(config.rewards)),
+            "accuracy": config.rewards.accuracy_part,
+        }
+    )

@@ -127,10 +127,12 @@ def problem_digest(problem: Problem) -> str:
         DataError: an image cannot be read.
     """
     meta = {name: value for name, value in problem.meta.items() if name != "filters"}
-    plain = replace(problem, id="", images=(), meta=meta)
+    plain = replace(problem, meta=meta)
     names = ("prompt", "answer", "response_prefix", "choices", "precision", "task", "meta")
-    text = json.dumps([getattr(plain, name) for name in names], sort_keys=True, default=str)
+    times = [[frame.time_s for frame in video] for video in problem.videos]
+    text = json.dumps([*(getattr(plain, name) for name in names), times], sort_keys=True, default=str)
     digest = hashlib.blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16)
-    for image in problem.images:
+    frames = (frame.image for video in problem.videos for frame in video)
+    for image in (*problem.images, *frames):
         digest.update(image_digest(image))
     return digest.hexdigest()

@@ -83,15 +83,18 @@ def _by_sampling(config: FilterConfig, folder: Path, progress: Progress) -> Filt
     made = made_by(config, weights)
     with closing(SampleLog(folder, made)) as log:
         limit = config.data.max_prompt_tokens
-        todo = [case for case in pool.candidates if log.needs(case.key, config.samples, limit)]
-        done = len(pool.candidates) - len(todo)
-        if done:
-            progress.message(f"{done:,} of {len(pool.candidates):,} problems have their samples already")
-        progress.expect(len(pool.candidates), done=done)
-        if todo:
-            from sailrl.curate.sampling import sample_missing  # loads torch, ray and vllm
+        lack = [(case, log.needs(case.key, config.samples, limit)) for case in pool.candidates]
+        unscored = [case for case, what in lack if what == "scores"]
+        unsampled = [case for case, what in lack if what == "responses"]
+        kept = len(pool.candidates) - len(unsampled)
+        if kept:
+            again = f"; {len(unscored):,} of them are scored again" if unscored else ""
+            progress.message(f"{kept:,} of {len(pool.candidates):,} problems have their samples already{again}")
+        progress.expect(len(pool.candidates), done=kept - len(unscored))
+        if unscored or unsampled:
+            from sailrl.curate.sampling import fill_log  # loads torch, ray and vllm
 
-            asyncio.run(sample_missing(config, folder, weights, todo, log, progress))
+            asyncio.run(fill_log(config, folder, weights, log, progress, unscored=unscored, unsampled=unsampled))
     progress.doing("writing")
     with whole_files(folder, (KEPT, DROPPED, EVIDENCE, SCORED)) as files:
         outcome = Outcome(config, folder, made, files)

@@ -12,20 +12,21 @@ from sailrl.data import jsonl
 from sailrl.data.jsonl import AppendOnlyFile, dump_line
 from sailrl.errors import DataError
 from sailrl.launch.fingerprint import digest
+from sailrl.plugins import code_digest
 
 FOLDER = "rewrites"
 
 
 class RewriteLog:
-    """A rewriter that looks into ``rewrites/<key>.jsonl`` first; another rewriter, or one set up otherwise, has a file
-    of its own. No answer at all (RewardError) is not kept: the next run asks again.
+    """A rewriter that looks into ``rewrites/<key>.jsonl`` first; another rewriter, other arguments or other code have a
+    file of their own. No answer at all (RewardError) is not kept: the next run asks again.
 
     A line reaches the operating system before it is used: SIGKILL loses nothing that was answered.
     """
 
     def __init__(self, rewriter: Any, plugin: Plugin, run_dir: Path) -> None:
         self._rewriter = rewriter
-        path = run_dir / FOLDER / f"{digest([plugin.use, plugin.args])[:16]}.jsonl"
+        path = run_dir / FOLDER / f"{digest([plugin.use, plugin.args, code_digest(plugin.use)])[:16]}.jsonl"
         self._file = AppendOnlyFile.going_on(path)
         self._said = {record["key"]: record["said"] for _, record in jsonl.read(path)}
 

@@ -1,11 +1,12 @@
-"""What a model answered to each problem, kept under what decided it, so that nothing is ever sampled twice."""
+"""What a model answered to each problem, kept under what decided it, so that nothing is ever sampled twice; with the
+scores of it, which are made again when the rewards change."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from sailrl.config.filtering import FilterConfig
 from sailrl.data import jsonl
@@ -18,16 +19,16 @@ FOLDER = "samples"
 
 
 def made_by(config: FilterConfig, weights: str) -> dict[str, Any]:
-    """Everything that decides on responses and scores besides the problem: model, prompt, sampling, rewards."""
+    """Everything that decides on responses and scores besides the problem. ``rewards`` decides on scores alone."""
     assert config.model is not None
     assert config.data is not None
     assert config.rewards is not None
     rollout = config.rollout
     return {
         "model": {"hash": model_digest(weights, config.model.trust_remote_code), "dtype": config.model.dtype},
-        "prompt": config.data.model_dump(include={"instruction", "system_prompt", "min_pixels", "max_pixels"}),
+        "prompt": config.data.model_dump(exclude={"problems", "max_prompt_tokens", "on_long_prompt", "on_bad_row"}),
         "sampling": rollout.model_dump(include={"temperature", "top_p", "top_k", "max_response_tokens"}),
-        "rewards": digest(identity(ScoringSpec.from_config(config.rewards))),
+        "rewards": digest([identity(ScoringSpec.from_config(config.rewards)), config.rewards.accuracy_part]),
     }
 
 
@@ -39,18 +40,21 @@ class _Known:
     responses: int
     prompt_tokens: int
     refused: str | None
-    failed: bool
-    """A response has no score through no fault of its own (a judge was out of reach)."""
+    scored: bool
+    """All responses have the scores of the present rewards, and none lacks one because a judge was out of reach."""
 
 
 class SampleLog:
-    """``samples/<key>.jsonl``: one line per problem, either its scored responses or why it got none.
+    """``samples/<key>.jsonl``: one line per problem, either its scored responses or why it got none. The last line of a
+    problem counts. The file is named after all of ``made_by`` but the rewards, which stand in the lines.
 
     A line reaches the operating system before ``add`` returns: SIGKILL loses nothing that was added.
     """
 
     def __init__(self, run_dir: Path, made: Mapping[str, Any]) -> None:
-        self.path = run_dir / FOLDER / f"{digest(made)[:16]}.jsonl"
+        sampled_by = {name: value for name, value in made.items() if name != "rewards"}
+        self.path = run_dir / FOLDER / f"{digest(sampled_by)[:16]}.jsonl"
+        self._rewards = made["rewards"]
         self._file = AppendOnlyFile.going_on(self.path)
         self._known: dict[str, _Known] = {}
         for offset, record in jsonl.read(self.path):
@@ -58,19 +62,23 @@ class SampleLog:
 
     def add(self, key: str, record: Mapping[str, Any]) -> None:
         """Keeps ``{"responses": [...], "prompt_tokens": int}`` or ``{"refused": reason, "detail": str, ...}``."""
-        offset = self._file.size
-        self._file.append({"key": key, **record})
-        self._note(offset, {"key": key, **record})
+        offset, line = self._file.size, {"key": key, "rewards": self._rewards, **record}
+        self._file.append(line)
+        self._note(offset, line)
 
-    def needs(self, key: str, samples: int, max_prompt_tokens: int) -> bool:
-        """Whether a problem must be tried: it never was, with fewer samples, under a lower limit on prompts, or its
-        judge was out of reach."""
+    def needs(self, key: str, samples: int, max_prompt_tokens: int) -> Literal["responses", "scores"] | None:
+        """What a problem lacks. Responses: it was never tried, with fewer samples, or under a lower limit on prompts.
+        Scores: its responses were scored by other rewards, or a judge was out of reach."""
         known = self._known.get(key)
         if known is None:
-            return True
+            return "responses"
         if known.refused is not None:
-            return known.refused == "too_long" and known.prompt_tokens <= max_prompt_tokens
-        return known.prompt_tokens <= max_prompt_tokens and (known.failed or known.responses < samples)
+            return "responses" if known.refused == "too_long" and known.prompt_tokens <= max_prompt_tokens else None
+        if known.prompt_tokens > max_prompt_tokens:
+            return None
+        if known.responses < samples:
+            return "responses"
+        return None if known.scored else "scores"
 
     def get(self, key: str) -> dict[str, Any] | None:
         """The line of a problem, or None."""
@@ -88,5 +96,6 @@ class SampleLog:
             len(responses),
             int(record.get("prompt_tokens") or 0),
             record.get("refused"),
-            any(score["status"] == "failed" for response in responses for score in response["scores"].values()),
+            record.get("rewards") == self._rewards
+            and all(score["status"] != "failed" for response in responses for score in response["scores"].values()),
         )

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from sailrl.config.filtering import FilterConfig
 from sailrl.curate.candidates import Candidate
@@ -19,23 +20,32 @@ from sailrl.launch.engines import EngineSpec, open_pool, score_rollout
 from sailrl.launch.placement import cluster, nodes, worker_places
 from sailrl.report.progress import Progress
 from sailrl.report.shown import counted
-from sailrl.report.traces import rollout_fields
+from sailrl.report.traces import rollout_fields, score_fields
 from sailrl.rollout.collect import ScoreFn, check_unscored, sample_groups
 from sailrl.rollout.engine import Pool, Sampling
 from sailrl.scoring.scorer import Scorer
 from sailrl.scoring.spec import ScoringSpec
 from sailrl.scoring.summary import Mean
-from sailrl.types import Group, Problem, Prompt
+from sailrl.types import Completion, Group, Problem, Prompt
 
 LANES = 2
 """Shards under way at a time: while the last responses of one are finished, the next keeps the engines busy."""
+SCORED_AT_ONCE = 64
+"""Problems whose kept responses are being scored again at a time."""
 REPORT_EVERY_S = 1.0
 
 
-async def sample_missing(
-    config: FilterConfig, folder: Path, weights: str, todo: Sequence[Candidate], log: SampleLog, progress: Progress
+async def fill_log(
+    config: FilterConfig,
+    folder: Path,
+    weights: str,
+    log: SampleLog,
+    progress: Progress,
+    *,
+    unscored: Sequence[Candidate],
+    unsampled: Sequence[Candidate],
 ) -> None:
-    """Starts the engines and samples ``todo`` into ``log``.
+    """Scores the kept responses to ``unscored`` again, then starts the engines and samples ``unsampled``, into ``log``.
 
     Raises:
         RolloutError: an engine does not start, or fails; what it had answered is kept.
@@ -50,28 +60,71 @@ async def sample_missing(
     engine = config.rollout.engine
     store = folder / FOLDER
     template = Template(processor, ImageStore(store), config.data, images_per_prompt=engine.images_per_prompt)
-    with cluster(), Scorer(ScoringSpec.from_config(config.rewards)) as scorer:
-        progress.stage(f"starting {counted(config.rollout.workers, 'engine')}")
-        spec = EngineSpec(
-            config.model, config.data, config.rollout, weights=weights, images=str(store), seed=config.run.seed
-        )
-        pool = open_pool(spec, places=worker_places(config.rollout, nodes()), say=progress.message)
-        try:
-            await pool.start()
-            progress.doing("sampling")
-            await sample_shards(
-                todo,
-                pool,
-                partial(score_rollout, scorer),
-                template.admit,
-                Sampling.of(config.rollout, config.samples, processor),
-                log,
-                Meter(progress, config.rewards.accuracy_part),
-                shard=max(1, config.rollout.workers * engine.max_concurrent // config.samples),
-                max_unscored_rate=config.rewards.max_unscored_rate,
+    meter, allowed = Meter(progress, config.rewards.accuracy_part), config.rewards.max_unscored_rate
+    with Scorer(ScoringSpec.from_config(config.rewards)) as scorer:
+        score = partial(score_rollout, scorer)
+        progress.doing("scoring again")
+        await score_again(unscored, score, template.admit, log, meter, max_unscored_rate=allowed)
+        if not unsampled:
+            return
+        with cluster():
+            progress.stage(f"starting {counted(config.rollout.workers, 'engine')}")
+            spec = EngineSpec(
+                config.model, config.data, config.rollout, weights=weights, images=str(store), seed=config.run.seed
             )
-        finally:
-            await pool.stop()
+            pool = open_pool(spec, places=worker_places(config.rollout, nodes()), say=progress.message)
+            try:
+                await pool.start()
+                progress.doing("sampling")
+                await sample_shards(
+                    unsampled,
+                    pool,
+                    score,
+                    template.admit,
+                    Sampling.of(config.rollout, config.samples, processor),
+                    log,
+                    meter,
+                    shard=max(1, config.rollout.workers * engine.max_concurrent // config.samples),
+                    max_unscored_rate=allowed,
+                )
+            finally:
+                await pool.stop()
+
+
+async def score_again(
+    todo: Sequence[Candidate],
+    score: ScoreFn,
+    render: Callable[[Problem], Prompt | Refused],
+    log: SampleLog,
+    meter: Meter,
+    *,
+    max_unscored_rate: float,
+) -> None:
+    """Puts the responses that ``log`` keeps for each problem under the present rewards; nothing is sampled."""
+
+    async def again(case: Candidate) -> list[Group]:
+        known, prompt = log.get(case.key), render(case.problem)
+        assert known is not None  # it has responses
+        if isinstance(prompt, Refused):  # an image that was there when it was sampled
+            _refuse(case, prompt, log, meter)
+            return []
+        kept = known["responses"]
+        rollouts = await asyncio.gather(*(score(prompt, _completion(response)) for response in kept))
+        scores = [score_fields(rollout, meter.accuracy) for rollout in rollouts]
+        responses = [{**old, **new} for old, new in zip(kept, scores, strict=True)]
+        log.add(case.key, {"prompt_tokens": known["prompt_tokens"], "responses": responses})
+        group = Group(prompt, rollouts)
+        meter.sampled(group)
+        return [group]
+
+    for part in _shards(todo, SCORED_AT_ONCE):
+        found = await asyncio.gather(*map(again, part))
+        check_unscored([group for groups in found for group in groups], max_unscored_rate)
+
+
+def _completion(kept: Mapping[str, Any]) -> Completion:
+    """A response as the log has it: of its tokens, only their number is known."""
+    return Completion(range(kept["response_tokens"]), (), kept["response"], kept["finish_reason"], kept["version"])
 
 
 async def sample_shards(
@@ -96,11 +149,7 @@ async def sample_shards(
                 if isinstance(prompt, Prompt):
                     asked.append((candidate, prompt))
                 else:
-                    log.add(
-                        candidate.key,
-                        {"refused": prompt.reason, "detail": prompt.detail, "prompt_tokens": prompt.prompt_tokens},
-                    )
-                    meter.refused()
+                    _refuse(candidate, prompt, log, meter)
 
             def keep(index: int, group: Group, asked: list[tuple[Candidate, Prompt]] = asked) -> None:
                 responses = [rollout_fields(rollout, meter.accuracy) for rollout in group.rollouts]
@@ -117,6 +166,11 @@ async def sample_shards(
     finally:
         for task in lanes:
             task.cancel()
+
+
+def _refuse(case: Candidate, why: Refused, log: SampleLog, meter: Meter) -> None:
+    log.add(case.key, {"refused": why.reason, "detail": why.detail, "prompt_tokens": why.prompt_tokens})
+    meter.refused()
 
 
 def _shards(todo: Iterable[Candidate], size: int) -> Iterator[list[Candidate]]:

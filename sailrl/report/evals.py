@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +23,13 @@ def read_evals(folder: Path) -> list[dict[str, Any]]:
     return [line for _, line in jsonl.read(path)] if path.is_file() else []
 
 
-def print_evals(folder: Path, console: Console | None = None) -> None:
-    """The table: a row per model, accuracy and mean length for every way of asking, each as it was last tried."""
-    lines = read_evals(folder)
+def print_evals(folder: Path, lines: Sequence[Mapping[str, Any]] | None = None, console: Console | None = None) -> None:
+    """The table: a row per model, accuracy and mean length for every way of asking.
+
+    Args:
+        lines: those to show; None shows each model and way as it was last tried.
+    """
+    lines = read_evals(folder) if lines is None else lines
     found = {(line["model"], line["asked"]): line for line in lines}
     asked = list(dict.fromkeys(line["asked"] for line in lines))
     problems = max((line["problems"] for line in found.values()), default=0)

@@ -70,9 +70,7 @@ class RolloutLog:
 
 def rollout_fields(rollout: Rollout, accuracy: str) -> dict[str, Any]:
     """One response with its scores, under the names of a scored file; ``accuracy`` names the score that is it."""
-    completion = rollout.completion
-    right = rollout.scores.get(accuracy)
-    logprobs = completion.logprobs
+    completion, logprobs = rollout.completion, rollout.completion.logprobs
     return {
         "response": completion.text,
         "response_tokens": len(completion.token_ids),
@@ -80,6 +78,14 @@ def rollout_fields(rollout: Rollout, accuracy: str) -> dict[str, Any]:
         "version": completion.version,
         "switches": [list(switch) for switch in completion.switches],
         "mean_logprob": float(sum(logprobs)) / len(logprobs) if len(logprobs) else None,
+        **score_fields(rollout, accuracy),
+    }
+
+
+def score_fields(rollout: Rollout, accuracy: str) -> dict[str, Any]:
+    """Of ``rollout_fields`` those that the rewards decide."""
+    right = rollout.scores.get(accuracy)
+    return {
         "reward": rollout.reward,
         "reward_reason": rollout.reason,
         "accuracy": right.value if right else None,

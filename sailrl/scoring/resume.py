@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
-import inspect
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -50,19 +47,5 @@ def identity(spec: ScoringSpec) -> dict[str, Any]:
 
 def _identity(part: PartSpec) -> dict[str, Any]:
     """What must be the same for old and new scores to stand in one file, the reward's own code included."""
-    source = inspect.getsourcefile(sys.modules[plugins.load(part.use).__module__])
-    code = hashlib.sha256()
-    for file in _files(Path(source)) if source else ():
-        code.update(file.read_bytes())
     args = json.loads(json.dumps(dict(part.args), default=str))
-    return {"use": part.use, "args": args, "weight": part.weight, "code": code.hexdigest()}
-
-
-def _files(module: Path) -> list[Path]:
-    """The file, or every file of its outermost package: a reward is spread over several of them."""
-    package = None
-    for folder in module.parents:
-        if not (folder / "__init__.py").exists():
-            break
-        package = folder
-    return sorted(package.rglob("*.py")) if package else [module]
+    return {"use": part.use, "args": args, "weight": part.weight, "code": plugins.code_digest(part.use)}

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import io
 import json
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
 
-from sailrl.commands.eval import _missing, _numbers, _same_but_weights, _what
+from data_filters.rows import _file_digest as image_digests
+from sailrl.commands.eval import _line, _numbers, _same_but_weights, _settings, _wanted
 from sailrl.config.evaluation import EvaluateConfig
 from sailrl.config.schema import ModelConfig
 from sailrl.report.evals import EVALS, print_evals
-from sailrl.types import Completion, Group, Problem, Prompt, Rollout, Score
+from sailrl.types import Completion, Frame, Group, Problem, Prompt, Rollout, Score
 
 
 def _group(*values: float | None) -> Group:
@@ -34,14 +37,14 @@ def test_accuracy_is_a_mean_over_problems_and_unscored_responses_are_no_zeros() 
     assert (numbers["problems"], numbers["unscored"], numbers["truncated"]) == (3, 3, 1)
 
 
-def _config(model: str | Path, **rollout: float) -> EvaluateConfig:
+def _config(model: str | Path, **sections: Any) -> EvaluateConfig:
     return EvaluateConfig.model_validate(
         {
             "kind": "eval",
             "models": {"a": {"path": str(model)}},
             "data": {"problems": {"path": "held_out.jsonl"}},
             "rewards": {"parts": {"boxed": {"use": "rewards.boxed:BoxedAnswer", "weight": 1.0}}},
-            "rollout": rollout,
+            **sections,
         }
     )
 
@@ -54,7 +57,7 @@ def test_the_table_has_a_row_per_model_and_two_columns_per_way(tmp_path: Path) -
     ]
     (tmp_path / EVALS).write_text("".join(json.dumps({**line, "problems": 512}) + "\n" for line in lines))
     output = io.StringIO()
-    print_evals(tmp_path, Console(file=output, width=120))
+    print_evals(tmp_path, console=Console(file=output, width=120))
     shown = output.getvalue()
     assert "512 held-out problems" in shown
     rows = {line.split()[1]: line for line in shown.splitlines() if line.startswith("│")}
@@ -63,19 +66,82 @@ def test_the_table_has_a_row_per_model_and_two_columns_per_way(tmp_path: Path) -
     assert rows["b"].count("–") == 2  # not tried yet
 
 
-def test_what_was_tried_with_other_settings_is_tried_again_and_shown_as_last_found(tmp_path: Path) -> None:
-    short, long = (_what(_config("m", max_response_tokens=limit), "a", "direct", "0f") for limit in (128, 256))
-    assert short != long
-    same = _what(_config("m", max_response_tokens=256, workers=2), "a", "direct", "0f")  # which changes no answer
-    assert long == same
+PROBLEMS = [Problem(prompt="1+1=?", answer="2"), Problem(prompt="2+2=?", answer="4")]
+
+
+def _settings_of(problems: list[Problem] = PROBLEMS, **sections: Any) -> str:
+    return _settings(_config("m", **sections), problems)
+
+
+def test_the_content_of_the_problems_decides_on_a_line_and_not_the_name_of_their_file(tmp_path: Path) -> None:
+    image, frame = tmp_path / "a.png", Frame(b"pixels", 0.5)
+    image.write_bytes(b"first")
+    pictured = [replace(PROBLEMS[0], images=[str(image)]), replace(PROBLEMS[1], videos=[[frame]])]
+    same = _settings_of()
+    assert _settings_of(data={"problems": {"path": "moved.jsonl"}}) == same
+    others = [
+        _settings_of(PROBLEMS[:1]),
+        _settings_of([PROBLEMS[0], replace(PROBLEMS[1], answer="5")]),
+        _settings_of([PROBLEMS[0], replace(PROBLEMS[1], prompt="2 + 2 = ?")]),
+        _settings_of([PROBLEMS[0], replace(PROBLEMS[1], choices=["3", "4"])]),
+        _settings_of(pictured),
+        _settings_of([pictured[0], replace(pictured[1], videos=[[replace(frame, time_s=1.0)]])]),
+        _settings_of([pictured[0], replace(pictured[1], videos=[[replace(frame, image=b"others")]])]),
+    ]
+    image.write_bytes(b"second")
+    image_digests.cache_clear()  # what the next process does
+    others.append(_settings_of(pictured))
+    assert len({same, *others}) == len(others) + 1
+
+
+def test_what_changes_an_answer_or_its_score_is_in_the_fingerprint_and_the_engine_s_size_is_not() -> None:
+    boxed = {"use": "rewards.boxed:BoxedAnswer", "weight": 1.0}
+    other = {"use": "rewards.repetition:Repetition", "weight": 0.0}
+    same = _settings_of()
+    assert _settings_of(rollout={"workers": 2, "engine": {"max_concurrent": 4, "enforce_eager": True}}) == same
+    assert _settings_of(run={"seed": 7}) == same  # nothing is seeded without run.deterministic
+    changed = [
+        _settings_of(rollout={"max_response_tokens": 256}),
+        _settings_of(rollout={"top_p": 0.9}),
+        _settings_of(rollout={"engine": {"images_per_prompt": 2}}),
+        _settings_of(run={"deterministic": True}),
+        _settings_of(run={"deterministic": True, "seed": 7}),
+        _settings_of(data={"problems": {"path": "p"}, "system_prompt": "Be brief."}),
+        _settings_of(data={"problems": {"path": "p"}, "max_pixels": 1000}),
+        _settings_of(data={"problems": {"path": "p"}, "frames_per_video": 2}),
+        _settings_of(rewards={"parts": {"boxed": {**boxed, "weight": 0.5}, "other": {**other, "weight": 0.5}}}),
+        _settings_of(rewards={"parts": {"boxed": {**boxed, "args": {"deadline_s": 9}}}}),
+        _settings_of(rewards={"parts": {"boxed": boxed, "other": other}, "accuracy": "boxed"}),
+        _settings_of(rewards={"parts": {"boxed": boxed, "other": other}, "accuracy": "other"}),
+    ]
+    assert len({same, *changed}) == len(changed) + 1
+
+
+def test_code_of_a_reward_that_changed_is_in_the_fingerprint(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.py"
+    mine.write_text("def score(response, problem):\n    return 1.0\n")
+    rewards = {"parts": {"mine": {"use": f"{mine}:score", "weight": 1.0}}}
+    before = _settings_of(rewards=rewards)
+    mine.write_text("def score(response, problem):\n    return 0.5\n")
+    assert _settings_of(rewards=rewards) != before
+
+
+def test_the_table_shows_the_lines_of_this_configuration_even_when_another_was_tried_later(tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    config, other = _config(tmp_path / "m"), PROBLEMS[:1]
     found = {"standard_error": None, "response_tokens": 9.0}
-    lines = [{**short, **found, "accuracy": 0.25, "problems": 900}, {**long, **found, "accuracy": 0.5, "problems": 512}]
-    (tmp_path / EVALS).write_text("".join(json.dumps(line) + "\n" for line in lines))
-    output = io.StringIO()
-    print_evals(tmp_path, Console(file=output, width=120))
-    assert ": 512" in output.getvalue()
-    assert "50.0%" in output.getvalue()
-    assert "25.0%" not in output.getvalue()
+    (tmp_path / EVALS).write_text(
+        "".join(
+            json.dumps({**what, **found, "accuracy": accuracy, "problems": len(problems)}) + "\n"
+            for problems, accuracy in ((PROBLEMS, 0.25), (other, 0.5))
+            for what in _wanted(config, problems).values()
+        )
+    )
+    for problems, accuracy in ((PROBLEMS, 0.25), (other, 0.5)):
+        lines = [_line(what, tmp_path) for what in _wanted(config, problems).values()]
+        assert [line and line["accuracy"] for line in lines] == [accuracy, accuracy]
+    changed = [PROBLEMS[0], replace(PROBLEMS[1], answer="5")]
+    assert [_line(what, tmp_path) for what in _wanted(config, changed).values()] == [None, None]
 
 
 def test_engines_are_kept_for_models_that_differ_in_weights_only(tmp_path: Path) -> None:
@@ -94,13 +160,12 @@ def test_engines_are_kept_for_models_that_differ_in_weights_only(tmp_path: Path)
     assert not _same_but_weights(ModelConfig(path="org/model"), ModelConfig(path="org/model2"))
 
 
-def test_weights_that_changed_at_the_same_path_are_tried_again(tmp_path: Path) -> None:
+def test_weights_that_changed_at_the_same_path_are_another_line(tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     weights = tmp_path / "model" / "model.safetensors"
     config = _config(tmp_path / "model")
     weights.write_text("first")
-    done = list(_missing(config, []).values())
-    assert len(done) == len(config.instructions)
-    assert _missing(config, done) == {}
+    before = _wanted(config, PROBLEMS)
+    assert _wanted(config, PROBLEMS) == before
     weights.write_text("second")
-    assert list(_missing(config, done)) == [("a", asked) for asked in config.instructions]
+    assert all(what != before[key] for key, what in _wanted(config, PROBLEMS).items())

@@ -8,6 +8,7 @@ import json
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,13 @@ from sailrl.curate.candidates import Candidate, load_pool
 from sailrl.curate.filter import start_filter
 from sailrl.curate.filter_out import whole_files
 from sailrl.curate.sample_log import SampleLog
-from sailrl.curate.sampling import Meter, sample_shards
+from sailrl.curate.sampling import Meter, sample_shards, score_again
 from sailrl.data.template import Refused
-from sailrl.errors import DataError, RolloutError
+from sailrl.errors import DataError, RewardError, RolloutError
 from sailrl.report.histogram import bars
 from sailrl.report.progress import PlainProgress
 from sailrl.rollout.engine import Request, Sampling
-from sailrl.types import Completion, Problem, Prompt
+from sailrl.types import Completion, Problem, Prompt, Rollout, Score
 from tests.fakes.scripted import ScriptedPool, score
 
 
@@ -228,14 +229,17 @@ def render(problem: Problem) -> Prompt | Refused:
     return Prompt(problem, token_ids=[int(problem.id)], engine_ids=[int(problem.id)])
 
 
+def meter() -> Meter:
+    return Meter(PlainProgress("test", 0, console=Console(file=io.StringIO())), "boxed")
+
+
 def sample(folder: Path, pool: ScriptedPool, cases: Sequence[Candidate], limit: int = 50) -> list[str]:
     """Samples what is missing of ``cases``; returns the keys that were."""
-    log = SampleLog(folder, {"made": "by"})
+    log = SampleLog(folder, {"model": "m", "rewards": "first"})
     todo = [case for case in cases if log.needs(case.key, 4, limit)]
-    meter = Meter(PlainProgress("test", 0, console=Console(file=io.StringIO())), "boxed")
     sampling = Sampling(samples=4, temperature=1.0, max_tokens=8)
     try:
-        asyncio.run(sample_shards(todo, pool, score, render, sampling, log, meter, shard=2, max_unscored_rate=0.5))
+        asyncio.run(sample_shards(todo, pool, score, render, sampling, log, meter(), shard=2, max_unscored_rate=0.5))
     finally:
         log.close()
     return [case.key for case in todo]
@@ -268,3 +272,53 @@ def test_the_same_question_under_two_ids_is_sampled_once(tmp_path: Path) -> None
     pool, one = ScriptedPool(lambda problem, asked: "++--"), candidates(1)[0]
     sample(tmp_path, pool, [one, Candidate({"id": "other"}, one.problem, one.key)])
     assert pool.asked == {0: 1}
+
+
+# --- scoring again ---------------------------------------------------------------------------------------------------
+
+
+def test_other_rewards_score_the_kept_responses_and_sample_nothing(tmp_path: Path) -> None:
+    cases = candidates(5)
+    pool = ScriptedPool(lambda problem, asked: "++--")
+    sample(tmp_path, pool, cases)
+    with closing(SampleLog(tmp_path, {"model": "m", "rewards": "second"})) as log:
+        # Problem 3 was too long for a prompt: there is nothing to score.
+        assert [log.needs(case.key, 4, 50) for case in cases] == ["scores", "scores", "scores", None, "scores"]
+        before = log.get("key0")
+
+        async def stricter(prompt: Prompt, completion: Completion) -> Rollout:
+            return Rollout(completion, {"boxed": Score(0.0, reason=f"{len(completion.token_ids)} token")}, 0.0)
+
+        todo = [case for case in cases if case.key != "key3"]
+        asyncio.run(score_again(todo, stricter, render, log, meter(), max_unscored_rate=0.5))
+        assert [log.needs(case.key, 4, 50) for case in cases] == [None] * 5
+        after = log.get("key0")
+    assert before is not None
+    assert after is not None
+    assert [r["response"] for r in after["responses"]] == [r["response"] for r in before["responses"]]
+    assert [r["mean_logprob"] for r in after["responses"]] == [-0.5] * 4  # what only sampling knows stays
+    assert [r["reward"] for r in before["responses"]] == [1.0, 1.0, 0.0, 0.0]
+    assert [r["scores"]["boxed"] for r in after["responses"]] == [
+        {"value": 0.0, "status": "scored", "reason": "1 token"}
+    ] * 4
+    with closing(SampleLog(tmp_path, {"model": "m", "rewards": "second"})) as log:
+        assert log.get("key0") == after  # and it is still so for the next run
+
+
+def test_another_model_is_sampled_anew(tmp_path: Path) -> None:
+    sample(tmp_path, ScriptedPool(lambda problem, asked: "++--"), candidates(1))
+    with closing(SampleLog(tmp_path, {"model": "other", "rewards": "first"})) as log:
+        assert log.needs("key0", 4, 50) == "responses"
+
+
+def test_a_judge_that_was_out_of_reach_is_asked_again_about_the_same_responses(tmp_path: Path) -> None:
+    async def away(prompt: Prompt, completion: Completion) -> Rollout:
+        return Rollout(completion, {"boxed": Score(None, "failed", "breaker_open")}, None, "breaker_open")
+
+    sample(tmp_path, ScriptedPool(lambda problem, asked: "++--"), candidates(1))
+    with closing(SampleLog(tmp_path, {"model": "m", "rewards": "judge"})) as log:
+        with pytest.raises(RewardError, match="4 x breaker_open"):
+            asyncio.run(score_again(candidates(1), away, render, log, meter(), max_unscored_rate=0.5))
+        assert log.needs("key0", 4, 50) == "scores"
+        asyncio.run(score_again(candidates(1), score, render, log, meter(), max_unscored_rate=0.5))
+        assert log.needs("key0", 4, 50) is None

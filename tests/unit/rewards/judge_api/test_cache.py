@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import rewards
 from rewards.judge_api.cache import VerdictCache
 
 KEYS = [f"{n:064x}" for n in range(40)]
@@ -39,3 +42,24 @@ def test_without_a_folder_nothing_is_written(tmp_path: Path) -> None:
     assert cache.read(KEYS[0], NAMES) is None
     cache.remember(KEYS[0], {"is_correct": True})
     assert cache.recall(KEYS[0]) == {"is_correct": True}
+
+
+def test_code_that_reads_replies_otherwise_names_its_verdicts_otherwise(tmp_path: Path) -> None:
+    shutil.copytree(Path(rewards.__file__).parent, tmp_path / "rewards")
+    program = """
+from rewards.judge_api.client import Inquiry
+from rewards.judge_api.settings import JudgeSettings
+print(Inquiry("Judge.", "2 or 3?", ("is_correct",)).key(JudgeSettings(base_url="http://127.0.0.1:1/v1", model="m")))
+"""
+    root = Path(rewards.__file__).parents[1]
+
+    def key() -> str:
+        path = {"PYTHONPATH": f"{tmp_path}{os.pathsep}{root}"}
+        command = [sys.executable, "-c", program]
+        return subprocess.run(command, env=path, cwd=tmp_path, capture_output=True, check=True).stdout.decode()
+
+    before = key()
+    assert key() == before
+    with (tmp_path / "rewards" / "judge_api" / "verdict.py").open("a", encoding="utf-8") as file:
+        file.write("# reads otherwise\n")
+    assert key() != before
