@@ -22,7 +22,9 @@ from sailrl.learner.weights import publish_layout
 ADAPTER, CONFIG = "adapter_config.json", "config.json"
 SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PASSING = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache")
-"""Entries of a config.json in which models of one kind may differ."""
+"""Entries of a config.json, at any depth, in which models of one kind may differ."""
+MOST_LISTED = 6
+"""Differences that an error lists."""
 FAR = 0.1
 """Relative distance from the first model beyond which a soup is doubtful. Ours: the papers give none. Runs of one
 recipe from one start lie within some hundredths; models of different origin at 1 and more."""
@@ -92,18 +94,29 @@ def _refuse_strangers(folders: Sequence[Path]) -> None:
                 f"{folder} is an adapter. First merge it into its base model: `sailrl merge {folder} --out FOLDER`."
             )
     for other in folders[1:]:
-        mine, theirs = _json(first / CONFIG), _json(other / CONFIG)
-        keys = sorted({*mine, *theirs} - set(PASSING))
-        differing = [key for key in keys if mine.get(key) != theirs.get(key)]
+        mine, theirs = dict(_entries(_json(first / CONFIG))), dict(_entries(_json(other / CONFIG)))
+        differing = [key for key in sorted({*mine, *theirs}) if mine.get(key) != theirs.get(key)]
         if differing:
-            key = differing[0]
+            listed = "; ".join(f"{key}: {theirs.get(key)!r} and {mine.get(key)!r}" for key in differing[:MOST_LISTED])
+            more = f"; and {len(differing) - MOST_LISTED} more" if len(differing) > MOST_LISTED else ""
             raise DataError(
-                f"{other} is another kind of model than {first}: {CONFIG} differs in {', '.join(differing)} "
-                f"({key}: {theirs.get(key)!r} and {mine.get(key)!r}). Only models of one kind can be averaged."
+                f"{other} is another kind of model than {first}: {CONFIG} differs in {listed}{more}. Only models of "
+                "one kind can be averaged."
             )
         vocabularies = [_json(folder / "tokenizer.json").get("model", {}).get("vocab") for folder in (first, other)]
         if vocabularies[0] != vocabularies[1]:
             raise DataError(f"{other} has another tokenizer than {first}, so the same row means another token.")
+
+
+def _entries(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """What decides on the kind of a model: the entries of its configuration under dotted names."""
+    for key, value in config.items():
+        if key in PASSING:
+            continue
+        if isinstance(value, dict):
+            yield from _entries(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 class _Weights:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -54,7 +55,7 @@ def test_distance_is_relative_and_far_models_are_named(
 
 def test_models_of_another_kind_are_refused_and_leave_nothing(tiny_folder: Path, tmp_path: Path) -> None:
     tiny_text.build(tmp_path / "wide", hidden_size=64, layers=1)
-    with pytest.raises(DataError, match=r"another kind of model .* differs in hidden_size"):
+    with pytest.raises(DataError, match=r"another kind of model .* differs in .*hidden_size: 64 and 32"):
         merge_job([tiny_folder, tmp_path / "wide"], tmp_path / "out")
     alien = _moved(tmp_path / "alien", tiny_folder, 0.0)
     tokenizer = json.loads((alien / "tokenizer.json").read_text())
@@ -63,6 +64,36 @@ def test_models_of_another_kind_are_refused_and_leave_nothing(tiny_folder: Path,
     with pytest.raises(DataError, match="another tokenizer"):
         merge_job([tiny_folder, alien], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def _changed(folder: Path, model: Path, **sections: Any) -> Path:
+    """A copy of a model whose config.json has other entries; a dictionary changes entries one level down."""
+    shutil.copytree(model, folder)
+    config = json.loads((folder / "config.json").read_text())
+    for name, value in sections.items():
+        config[name] = config[name] | value if isinstance(value, dict) else value
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_what_a_run_writes_into_a_configuration_makes_no_other_kind_of_model(vlm_folder: Path, tmp_path: Path) -> None:
+    passing = {"use_cache": False, "dtype": "bfloat16", "transformers_version": "9.9"}
+    other = _changed(tmp_path / "b", vlm_folder, **passing, text_config=passing, vision_config={"dtype": "float16"})
+    merge_job([vlm_folder, other], tmp_path / "out")
+    assert (tmp_path / "out" / "model.safetensors").is_file()
+
+
+def test_only_what_differs_is_listed_with_both_values(vlm_folder: Path, tmp_path: Path) -> None:
+    theta = {"rope_parameters": {"rope_theta": 7.0}}
+    other = _changed(tmp_path / "b", vlm_folder, text_config={"hidden_act": "gelu", "use_cache": False, **theta})
+    with pytest.raises(DataError) as told:
+        merge_job([vlm_folder, other], tmp_path / "out")
+    text = str(told.value)
+    assert "text_config.hidden_act: 'gelu' and 'silu'" in text
+    assert "text_config.rope_parameters.rope_theta: 7.0 and " in text
+    assert "use_cache" not in text
+    assert "vision_config" not in text
+    assert len(text) < 600
 
 
 def test_what_cannot_be_merged_says_why(tiny_folder: Path, tmp_path: Path) -> None:
