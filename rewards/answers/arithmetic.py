@@ -23,6 +23,8 @@ class Point(dict[str, Number]):
 
     lost = 1.0
     """The largest ratio of a floating-point term to the sum it stood in."""
+    left_reals = False
+    """Whether a root, a power or a function had no real value on the way."""
 
 
 def evaluate(node: Node, point: Point | None = None) -> Number:
@@ -65,13 +67,17 @@ def _value(node: Node, values: Point) -> Number:
         args = [_value(arg, values) for arg in node[2]]
         if node[1][0] == "@":
             return _unknown(node[1], args)
-        return _CALLS[node[1]](*args) if node[1] in _CALLS else _refuse()
+        result = _CALLS[node[1]](*args) if node[1] in _CALLS else _refuse()
+        values.left_reals = values.left_reals or isinstance(result, complex)
+        return result
     a, b = _value(node[1], values), _value(node[2], values)
     if kind == "mul":
         return _small(a * b)
     if kind == "div":
         return _small(a / b)
-    return _power(a, b)
+    result = _power(a, b)
+    values.left_reals = values.left_reals or isinstance(result, complex)
+    return result
 
 
 def _refuse() -> Number:

@@ -77,7 +77,7 @@ def gold_choice(gold: str | int, choices: Sequence[str]) -> ChoiceGold | None:
 
 def answered(answer: str, gold: ChoiceGold) -> bool:
     """Whether ``answer`` names exactly the right options."""
-    s = clean(answer)
+    s = clean(answer).lstrip("= ")
     s = _TRAIL.sub("", clean(_MARKS.sub("", s))) if len(s) < 200 else s
     texts = gold.texts
     exact = [i for i, t in enumerate(texts) if text_key(t) == text_key(answer)]

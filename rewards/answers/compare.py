@@ -32,7 +32,8 @@ _VALUES: frozenset[Kind] = frozenset(("number", "expr"))
 _COUNTED = frozenset("CPA")
 _CLOCK = re.compile(r"0\d:\d\d")
 _NO_SCRIPTS = str.maketrans("", "", "_{} ")
-_NAME = re.compile(r"[A-Z]{2,}")
+_NAME = re.compile(r"(?=.*[A-Z](?:[A-Z]|$))(?:[A-Z](?:_\{?\d\}?)?){2,}")
+"""Capital letters side by side, not all of them with an index: a name or a chemical formula."""
 
 
 def _size(gold: Parsed, answer: Parsed, precision: int | None = None) -> int:
@@ -57,7 +58,7 @@ def compare(gold: Parsed, answer: Parsed, precision: int | None = None) -> Outco
     if gold.text.isalpha() and len(gold.text) > 1 and gold.text.casefold() == answer.text.casefold():
         return Outcome(True, "text")
     if _NAME.fullmatch(gold.text) and not gold.label and not gold.unit:
-        return Outcome(False, "text")  # AB and BA, IV and VI: capital letters side by side are a name
+        return Outcome(_formula(gold.text) == _formula(answer.text), "text")  # AB is not BA, IV not VI, CO_2 not O_2C
     terms, others = notation.ratio(gold.text), notation.ratio(answer.text)
     if terms is not None and others is not None and not (terms[1] and others[1]):  # two times of day are no ratios
         return Outcome(terms[0] == others[0], "ratio")
@@ -81,6 +82,8 @@ def compare(gold: Parsed, answer: Parsed, precision: int | None = None) -> Outco
             return Outcome(False, "kind")  # infinity, the empty set
         if answer.unit is not None and (measured := glued(gold)) is not None:
             return numbers_equal(measured, answer, precision)
+        if gold.label and answer.label and gold.label != answer.label and _lines(gold, answer).equal:
+            return Outcome(True, "equation")
         if marked(gold) or marked(answer):
             return _vectors(gold, answer, precision)
         return by_points(gold, answer)
@@ -120,7 +123,7 @@ def _against_number(gold: Parsed, answer: Parsed, precision: int | None) -> Outc
         if answer.value is not None:
             return numbers_equal(gold, answer, precision)
         return Outcome(False, "literal")
-    if answer.kind == "set" and len(answer.items) == 1:
+    if answer.kind in {"set", "matrix"} and len(answer.items) == 1:
         return compare(gold, answer.items[0], precision)
     if answer.kind in {"tuple", "list", "set", "bracket"}:
         # The same value twice is one answer; "3,14" for 3.14 is a decimal comma; "1,2" may be written for 1,2-lists.

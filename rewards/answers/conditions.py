@@ -36,6 +36,7 @@ _EXCEPT = re.compile(
     r"other than|but not|but|besides|apart from|not equal to)(?![A-Za-z])|(?<=\}) ?- ?(?=\\\{)) ?(.+)",
     re.I | re.S,
 )
+_NOT_IN = re.compile(r"[A-Za-z] ?\\notin(?![a-zA-Z]) ?(.+)", re.S)
 _CHINESE_EXCEPT = re.compile(r"除了?(.+?)(?:以|之)?外的?(?:所有|全体|一切|任意)?的?实数")
 _ALL = re.compile(
     r"(?:[A-Za-z] (?:is|can be|may be) )?(?:the set of )?(?:(?:all|any|every|each) )?(?:of )?(?:the )?"
@@ -95,6 +96,9 @@ def excepted(s: str) -> tuple[str, str] | None:
     chinese = _CHINESE_EXCEPT.fullmatch(s)
     if chinese is not None:
         return "", chinese.group(1)
+    outside_of = _NOT_IN.fullmatch(s)
+    if outside_of is not None:
+        return "", outside_of.group(1)
     match = _EXCEPT.fullmatch(s)
     if match is None:
         return None

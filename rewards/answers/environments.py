@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 
+from rewards.answers.separators import environments
+
 _DISPLAY = r"aligned|align\*?|gathered|gather\*?|split|eqnarray\*?|equation\*?|multline\*?|flalign\*?"
 _ANY = re.compile(
     rf"(\\\{{|[(\[|])?\s*\\begin\s*\{{({_DISPLAY}|[dr]?cases|array)\}}(?:\s*\{{([^{{}}]*)\}})?(.*)\\end\s*\{{\2\}}"
@@ -14,7 +16,7 @@ _ANY = re.compile(
     re.DOTALL,
 )
 _MARK = re.compile(r"\\begin\s*\{[A-Za-z]+\*?\}|\\end\s*\{[A-Za-z]+\*?\}|\\\\(?:\s*\[[^\]]{0,20}\])?|&")
-_CONTINUES = re.compile(r"\s*(?:=|<|>|\\(?:le|ge|ne|approx)(?![a-zA-Z]))")
+_CONTINUES = re.compile(r"\s*(?:[=<>+]|\\(?:le|ge|ne|approx|cdot|times)(?![a-zA-Z]))")
 _WHEN = re.compile(r"(?<![A-Za-z\\])(?:if|when|for|where|otherwise|else)(?![A-Za-z])|当|若|其他", re.IGNORECASE)
 _LEAD = re.compile(r"\s*(?:,|;)?\s*(?:(?:if|when|for|where|当|若)(?![A-Za-z]))?\s*", re.IGNORECASE)
 _OTHERWISE = re.compile(r"(?:otherwise|else|elsewhere|其他|其它|否则).*", re.IGNORECASE | re.DOTALL)
@@ -28,7 +30,7 @@ def unwrap(s: str) -> str | Pieces | None:
     """What the environment around all of ``s`` displays: one text, or the pieces of a function. None when there is no
     such environment, or it is a matrix."""
     match = _ANY.fullmatch(s)
-    if match is None:
+    if match is None or len(environments(s)) > 1:
         return None
     left, name, columns, body, right = match.groups()
     rows = [row for row in _rows(body) if any(cell.strip() for cell in row)]

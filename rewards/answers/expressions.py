@@ -68,12 +68,13 @@ def same(g: Node, a: Node) -> bool | None:
             continue
         if one is None:
             continue
-        if other is None or (not found.imaginary and isinstance(other, complex)):
-            missing += not isinstance(one, complex)
-            if isinstance(one, complex) and other is not None:
+        if not found.imaginary and point.left_reals:
+            if other is not None:
                 complex_pairs.append((one, other))
+            missing += other is None or isinstance(other, complex)
             continue
-        if not found.imaginary and isinstance(one, complex):
+        if other is None:
+            missing += 1
             continue
         verdict = _close(one, other, point.lost)
         if verdict is False:

@@ -64,11 +64,13 @@ _JOINED_LABEL = re.compile(rf"(?:{_JOIN_ATOM})*+[A-Za-z](?:_\{{?\w\}}?)?\s*=\s*\
 
 _NAME_BEFORE = re.compile(r"([A-Za-z](?:_\{?\w\}?)?)\s*=\s*\$?\Z")
 # "(b) \boxed{2}" and "Part (b): ... so it is \boxed{2}".
-_PART_BEFORE = re.compile(rf"(?<![A-Za-z])(?:\(({LABEL})\)|({LABEL})\))[\s:*$]*\Z", re.IGNORECASE)
+_PART_BEFORE = re.compile(rf"(?<![A-Za-z])(?:\(({LABEL})\)|({LABEL})\)|({LABEL})\s?:)[\s:*$]*\Z", re.IGNORECASE)
 _PART_LINE = re.compile(
-    rf"^[ \t*#>-]*(?:part[ \t]+)?(?:\(({LABEL})\)|([a-h])\)|(?<=part )({LABEL})(?![A-Za-z\d]))",
+    rf"(?:^|(?<=[.;!?] ))[ \t*#>-]*(?:part[ \t]+)?"
+    rf"(?:\(({LABEL})\)|([a-h])\)|([1-9])[.)](?=[\s*$])|(?<=part )({LABEL})(?![A-Za-z\d]))",
     re.IGNORECASE | re.MULTILINE,
 )
+_PART_NAMED = re.compile(rf"(?<=\s)\(({LABEL})\)(?=\s)", re.IGNORECASE)
 
 _CORRECTS = re.compile(
     r"\b(?:wait|actually|correct(?:ion|ed|ing)?|mistake\w*|error|wrong|sorry|oops|hmm+|instead|rather|let me|let's|"
@@ -166,7 +168,7 @@ def extract(response: str, prefix: str = "") -> Extraction:
 
 def extract_parts(response: str, prefix: str = "") -> str | None:
     """The boxes of an answer in parts with their labels, ``(a) 7; (b) 2``, the last box of each label. A label stands
-    right before its box, or begins a line between the box and the one before it. None without two labelled boxes."""
+    between its box and the box before. None without two labelled boxes."""
     part = answer_part(response, prefix)
     if part is None:
         return None
@@ -176,13 +178,23 @@ def extract_parts(response: str, prefix: str = "") -> str | None:
     for start, inner, end in _boxes(text)[0][-_MANY:]:
         if start >= last and not is_blank(text[inner : end - 1]):
             gap = text[last:start]
-            mark = _PART_BEFORE.search(gap[-20:]) or next(iter(list(_PART_LINE.finditer(gap))[-1:]), None)
-            label = "" if mark is None else next(filter(None, mark.groups()))
+            label = _part(gap)
             found[label] = _unnest(text[inner : end - 1])
             last, marked = end, marked + bool(label)
     if not label or marked < 2:
         return None
     return "; ".join(f"({name}) {box}" for name, box in found.items() if name)
+
+
+def _part(gap: str) -> str:
+    """The label of the box that follows ``gap``: right before it, else the last one that begins a line or a sentence,
+    else the only one."""
+    mark = _PART_BEFORE.search(gap[-20:])
+    begun = [mark] if mark is not None else list(_PART_LINE.finditer(gap))[-1:]
+    if begun:
+        return str(next(filter(None, begun[0].groups())))
+    named = set(_PART_NAMED.findall(gap))
+    return named.pop() if len(named) == 1 else ""
 
 
 def can_be_seen(text: str) -> bool:

@@ -14,13 +14,16 @@ _LABEL = re.compile(
     r"\d(?=[})']))++"
 )
 UNKNOWN = re.compile(r"(?:[A-Za-z]|\\[a-z]+)(?:_(?:\w|\{\w+\}))?'*")
+_DERIVATIVE = re.compile(
+    r"\\frac ?\{(?:d|\\partial)(?:\^\{?\d\}?)? ?[A-Za-z]?\} ?\{(?:d|\\partial) ?[A-Za-z](?:\^\{?\d\}?)?\}"
+)
 _UNKNOWNS = frozenset("xyztuwrknmspq") | {r"\lambda", r"\theta", r"\alpha", r"\beta"}
 """Letters whose numbered forms are the solutions of one equation; those of others (a_1, v_1, R_1) are quantities."""
 
 
 def is_label(s: str) -> bool:
     """Whether ``s`` names a quantity (x, x_1, f(x), AB, \\angle A, "the area") and computes nothing."""
-    if UNKNOWN.fullmatch(s):
+    if UNKNOWN.fullmatch(s) or _DERIVATIVE.fullmatch(s):
         return True
     if len(s) > 60 or s.count("(") != s.count(")") or not _LABEL.fullmatch(s) or not names(s):
         return False
@@ -30,7 +33,7 @@ def is_label(s: str) -> bool:
 def same_label(gold: str, answer: str) -> bool:
     """``x`` and ``y`` differ; ``f(x)`` and ``y``, ``Area`` and ``A`` may name the same thing."""
     g, a = label_key(gold), label_key(answer)
-    if g == a:
+    if g == a or (g.isupper() and g == a[::-1]):  # AB and BA are one segment
         return True
     return not (_short(g) and _short(a))
 

@@ -50,6 +50,7 @@ _SHORT_WORDS = frozenset(
 )  # fmt: skip
 
 
+_DERIVATIVE = re.compile(r"\\frac\s*\{\s*d[^{}]{0,12}(?:\{\d\}\s*)?[^{}]{0,3}\}\s*\{\s*d\s*[A-Za-z\\]")
 _CHOICES = re.compile(r"(?:\{\})?[_^]\{?(\d+|[a-z])\}?([CP])_\{?(\d+|[a-z])\}?|(?<![\w.])(\d+)([CP])(\d+)(?![\w.])")
 
 
@@ -61,6 +62,8 @@ def parse(text: str, functions: frozenset[str] = frozenset(), letters: frozenset
         raise TooLarge
     if text.lower() in _SHORT_WORDS:
         raise Unreadable
+    if "{d" in text and _DERIVATIVE.search(text):
+        raise Unreadable  # an operator, no fraction
     text = _CROSS.sub(r"\\times ", _MIXED.sub(_mixed, text))
     if "C" in text or "P" in text:
         text = _CHOICES.sub(_prefixed, text)

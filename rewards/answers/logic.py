@@ -7,6 +7,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
+from rewards.answers.separators import outside
+
 Formula = tuple[str, tuple[object, ...]]
 """``("atom", (text,))``, ``("not", (formula,))``, or a connective with its formulas."""
 
@@ -16,6 +18,9 @@ _LEVELS = [
     ("or", re.compile(r"\\lor(?![a-zA-Z])")),
     ("xor", re.compile(r"\\oplus(?![a-zA-Z])")),
     ("and", re.compile(r"\\land(?![a-zA-Z])")),
+    ("minus", re.compile(r"\\setminus(?![a-zA-Z])")),
+    ("cup", re.compile(r"\\cup(?![a-zA-Z])")),
+    ("cap", re.compile(r"\\cap(?![a-zA-Z])")),
 ]
 _NOT = re.compile(r"\\lnot(?![a-zA-Z])\s*")
 _ANY = re.compile(
@@ -23,12 +28,19 @@ _ANY = re.compile(
 )
 _WORDS = {"and": r"\land ", "or": r"\lor ", "not": r"\lnot ", "implies": r"\to ", "xor": r"\oplus "}
 _WORD = re.compile(rf"(?<![A-Za-z\\])(?:{'|'.join(_WORDS)})(?![A-Za-z])", re.IGNORECASE)
-_ORDERED = frozenset(["implies"])
+_ORDERED = frozenset(["implies", "minus"])
+_SETS = re.compile(r"(?:[A-Z]'?|\\(?:cup|cap|setminus)(?![a-zA-Z])|[() ]|\\overline ?\{[A-Z]\}|\^\{?[cC]\}?)+")
+"""Sets that are known by their letters only."""
 _MAX_DEPTH = 40
 
 
 def is_formula(s: str) -> bool:
-    return "\\" in s and _ANY.search(s) is not None
+    """Whether a connective stands in ``s``, in round brackets at most (the arrow under a limit is none)."""
+    if "\\" not in s:
+        return False
+    if _ANY.search(s) is not None:
+        return _ANY.search(outside(s, "{}")) is not None
+    return ("\\c" in s or "\\setminus" in s) and _SETS.fullmatch(s) is not None and any(p.search(s) for _, p in _LEVELS)
 
 
 def connected(s: str, split: Callable[[str, re.Pattern[str]], list[str]]) -> tuple[str, list[str]] | None:

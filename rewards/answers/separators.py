@@ -8,6 +8,7 @@ from rewards.answers.quantity import GROUPED
 
 OPENERS, CLOSERS = "([{", ")]}"
 SEPARATOR = re.compile(r"[,;]|(?<![A-Za-z\\])(?:and|or)(?![A-Za-z])|和|或|与|及", re.IGNORECASE)
+_ENVIRONMENT = re.compile(r"\\begin|\\end(?![a-zA-Z])")
 _COMMAS = re.compile(r"[,;]")
 
 
@@ -30,24 +31,40 @@ def split_top(s: str, separator: re.Pattern[str]) -> list[str]:
     if depth:
         return [s]
     out, at = [], 0
+    inside = environments(s) if r"\begin" in s else ()
     for match in separator.finditer(s):
-        if depths[match.start()] == 0:
+        if depths[match.start()] == 0 and not any(start < match.start() < end for start, end in inside):
             out += [s[at : match.start()], match.group()]
             at = match.end()
     out.append(s[at:])
     return out
 
 
-def outside(s: str) -> str:
+def environments(s: str) -> list[tuple[int, int]]:
+    """Where each outermost environment starts and ends; one that stays open ends with the text."""
+    spans, depth, start = [], 0, 0
+    for match in _ENVIRONMENT.finditer(s):
+        if match.group() == r"\begin":
+            start = start if depth else match.start()
+            depth += 1
+        elif depth:
+            depth -= 1
+            if not depth:
+                spans.append((start, match.end()))
+    return [*spans, (start, len(s))] if depth else spans
+
+
+def outside(s: str, brackets: str = OPENERS + CLOSERS) -> str:
     """``s`` with everything inside brackets blanked out, character by character."""
-    if not any(c in s for c in OPENERS):
+    openers, closers = brackets[: len(brackets) // 2], brackets[len(brackets) // 2 :]
+    if not any(c in s for c in openers):
         return s
     depth, out = 0, []
     for c in s:
-        if c in CLOSERS:
+        if c in closers:
             depth -= 1
         out.append(c if depth <= 0 else " ")
-        if c in OPENERS:
+        if c in openers:
             depth += 1
     return "".join(out)
 

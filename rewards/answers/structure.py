@@ -48,6 +48,8 @@ _RELATION = re.compile(
 )
 _FLIP = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le"}
 _MATRIX = re.compile(r"\\begin\s*\{([pbvBV]?(?:small)?matrix|array)\}(?:\s*\{[lcr| ]*\})?(.*)\\end\s*\{\1\}", re.DOTALL)
+_ARROW = re.compile(r"(?:=(?![=<>])|:|\\(?:therefore|implies|Rightarrow|to|equiv)(?![a-zA-Z])) ?")
+_COMPOSED = re.compile(r"\( ?([A-Za-z]) ?\\circ ?([A-Za-z]) ?\) ?\(([^()]*)\)")
 _CHOOSE = re.compile(r"(?<![A-Za-z\d.])(\d+|[a-z]) choose (\d+|[a-z])(?![A-Za-z\d.])")
 _UNION = re.compile(r"\\cup(?![a-zA-Z])|(?<=[)\]])\s*U\s*(?=[(\[])")
 
@@ -78,8 +80,8 @@ def read_clean(s: str) -> Parsed:
     if ratio is not None and float(ratio.group(2)):
         value = Fraction(ratio.group(1)) / Fraction(ratio.group(2))
         return Parsed("number", s, ("num", value), value)
-    if s[:1] == "=" and len(s) > 1 and s[1] not in "=<>":
-        return read_clean(s[1:].strip())
+    if s[:1] in "=:\\" and (arrow := _ARROW.match(s)) is not None and arrow.end() < len(s):
+        return read_clean(s[arrow.end() :])
     lead = _LEAD.match(s)
     if lead is not None and lead.end() < len(s):
         return read_clean(clean(s[lead.end() :]))
@@ -114,6 +116,8 @@ def _composed(s: str) -> Parsed | None:
     if "choose" in s:
         chosen = _CHOOSE.sub(r"\\binom{\1}{\2}", s)
         return read_clean(chosen) if chosen != s else None
+    if r"\circ" in s and (applied := _COMPOSED.sub(r"\1(\2(\3))", s)) != s:
+        return read_clean(applied)
     labelled = parts.parts(s)
     if labelled is not None:
         return Parsed("parts", s, items=tuple(_relabel(read_clean(clean(text)), label) for label, text in labelled))
@@ -153,7 +157,10 @@ def _environment(s: str) -> Parsed | None:
         return None if inner is None else _relabel(inner, name.strip())
     found = environments.unwrap(s)
     if isinstance(found, str):
-        return read_clean(clean(found))
+        shown = read_clean(clean(found))
+        last = shown.items[-1] if shown.kind == "list" else shown
+        solved = last.label and all(item.kind == "relation" for item in shown.items[:-1])
+        return last if solved else shown  # "2x = 4, x = 2": the last line is the answer
     if found is None:
         return None
     return Parsed("piecewise", s, items=tuple(read_clean(clean(text)) for piece in found for text in piece))
@@ -166,7 +173,8 @@ def _formula(s: str) -> Parsed | None:
         items = tuple(read_clean(clean(piece)) for piece in joined[1])
         if (found := _described(s, items, joined[0])) is not None:
             return found
-        if joined[0] == "or" and all(item.label for item in items):
+        names, valued = {item.label for item in items}, all(item.label or item.value is not None for item in items)
+        if len(names - {""}) == len(items) if joined[0] == "and" else len(names) == 1 and valued:
             return Parsed("list", s, items=items)
     return Parsed("formula", s)
 

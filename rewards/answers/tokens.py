@@ -27,7 +27,7 @@ OPAQUE = frozenset(_OPAQUE.split())
 CONSTANTS = frozenset({"pi", "e", "i"})
 _GREEK = """
     alpha beta gamma delta epsilon zeta eta theta iota kappa lambda mu nu xi rho sigma tau upsilon phi chi psi omega
-    Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega ell
+    Gamma Delta Theta Lambda Xi Pi Sigma Phi Psi Omega ell hbar aleph
 """
 GREEK = frozenset(_GREEK.split())
 _STRUCTURE = frozenset(
@@ -35,15 +35,19 @@ _STRUCTURE = frozenset(
      "\\lceil", "\\rceil", "\\{", "\\}", "\\ivec", "\\jvec", "\\kvec"]
 )  # fmt: skip
 _ANALYSIS = frozenset(
-    ["\\int", "\\iint", "\\oint", "\\sum", "\\prod", "\\lim", "\\to", "\\partial", "\\prime", "\\ldots", "\\cdots",
-     "\\dots", "\\,", "\\;"]
+    ["\\int", "\\iint", "\\oint", "\\sum", "\\prod", "\\lim", "\\to", "\\ldots", "\\cdots", "\\dots", "\\,", "\\;"]
 )  # fmt: skip
 _WORDS = {name: name for name in (*FUNCTIONS, "pi", *GREEK)} | {"cdot": "*", "times": "*"}
 
 
 def plain_products(words: str) -> bool:
     """Whether a run of letters reads as a product of variables (``xy``, ``abc``) rather than as a word."""
-    return len(words) <= 2 or (len(words) == 3 and list(words) == sorted(words) and not set(words) & set("eiou"))
+    if len(words) <= 2:
+        return True
+    if len(words) > 3:
+        return False
+    mixed = words[1:] != words[1:].lower() and not words.isupper()  # nRT
+    return mixed or (list(words) == sorted(words) and not set(words) & set("eiou"))
 
 
 def tokenize(text: str, letters: frozenset[str] = frozenset()) -> list[Token]:
