@@ -12,6 +12,7 @@ from typing import Any
 
 from data_filters.rows import Row
 from sailrl.errors import DataError
+from sailrl.types import content_parts
 
 IMAGE_MARK = "<image>"
 """In a plain-text prompt, the place of the next image, if the prompt marks every image; otherwise images come first."""
@@ -41,7 +42,7 @@ def prompt_messages(row: Row, instruction: str, vision: bool) -> list[dict[str, 
     if not turns:
         raise DataError(f"row {row.get('id', '')!r}: the prompt has no user turn; there is nothing to answer.")
     images = len(row.get("images") or ())
-    parts = [_parts(message.get("content") or "", images if i == turns[0] else 0) for i, message in enumerate(messages)]
+    parts = [_parts(message.get("content"), images if i == turns[0] else 0) for i, message in enumerate(messages)]
     marked = sum(part["type"] == "image" for content in parts for part in content)
     if marked != images:
         raise DataError(
@@ -62,11 +63,9 @@ def completion_messages(response: str, vision: bool) -> list[dict[str, Any]]:
     return [{"role": "assistant", "content": [{"type": "text", "text": response}] if vision else response}]
 
 
-def _parts(content: str | list[dict[str, Any]], images: int) -> list[dict[str, Any]]:
-    if not isinstance(content, str):
-        return [{"type": "image"} if part["type"] == "image" else dict(part) for part in content]
-    if not images:
-        return [{"type": "text", "text": content}]
+def _parts(content: Any, images: int) -> list[dict[str, Any]]:
+    if not isinstance(content, str) or not images:
+        return [{"type": "image"} if part["type"] == "image" else dict(part) for part in content_parts(content)]
     pieces = content.split(IMAGE_MARK)
     if len(pieces) != images + 1:
         return [*({"type": "image"} for _ in range(images)), {"type": "text", "text": content}]

@@ -17,7 +17,7 @@ from typing import Any, Literal
 from data_filters.mcq_options import Options, clean_option, split_options
 from data_filters.rows import Conversion, Row, normalise
 from sailrl.errors import ConfigError
-from sailrl.types import Verdict
+from sailrl.types import Verdict, content_texts
 
 
 def _any(*patterns: str) -> re.Pattern[str]:
@@ -172,12 +172,8 @@ def question_text(row: Row) -> str:
     prompt = row.get("prompt") or ""
     if isinstance(prompt, str):
         return prompt
-    content = next((m.get("content") or "" for m in reversed(prompt) if m.get("role") == "user"), "")
-    return (
-        content
-        if isinstance(content, str)
-        else next((p["text"] for p in reversed(content) if p.get("type") == "text"), "")
-    )
+    content = next((message.get("content") for message in reversed(prompt) if message.get("role") == "user"), "")
+    return next(reversed(content_texts(content)), "")
 
 
 def free_response(row: Row, options: Options, letter: str, question: str | None = None) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from sailrl.errors import DataError
-from sailrl.types import Filter, ImageSource, Score, Verdict
+from sailrl.types import Filter, ImageSource, Score, Verdict, content_texts
 
 Row: TypeAlias = Mapping[str, Any]
 
@@ -61,17 +61,11 @@ def prompt_text(row: Row) -> str:
     if isinstance(prompt, str):
         return prompt
     if isinstance(prompt, Iterable) and not isinstance(prompt, (bytes, Mapping)):
-        return "\n".join(text for message in prompt if message.get("role") == "user" for text in _texts(message))
+        turns = [message.get("content") for message in prompt if message.get("role") == "user"]
+        return "\n".join(text for content in turns for text in content_texts(content))
     raise DataError(
         f"row {row.get('id', '')!r}: prompt is {type(prompt).__name__}. The rule: a string or a list of chat messages."
     )
-
-
-def _texts(message: Mapping[str, Any]) -> list[str]:
-    content = message.get("content") or ""
-    if isinstance(content, str):
-        return [content]
-    return [part["text"] for part in content if part.get("type") == "text"]
 
 
 def question_key(row: Row, images: Literal["bytes", "path"] = "bytes") -> str:

@@ -15,7 +15,7 @@ from typing import Any
 from data_filters.rows import Conversion, Row, normalise
 from rewards.answers.extract import has_filled_box
 from rewards.think_format import ThinkFormat
-from sailrl.types import Problem, Verdict
+from sailrl.types import Problem, Verdict, content_parts
 
 OPEN, CLOSE = "<think>", "</think>"
 
@@ -70,7 +70,8 @@ def _strip_message(message: Mapping[str, Any], hints: Sequence[re.Pattern[str]])
     if isinstance(content, str):
         return {**message, "content": _strip_hints(content, hints)}
     parts = [
-        {**part, "text": _strip_hints(part["text"], hints)} if part.get("type") == "text" else part for part in content
+        {**part, "text": _strip_hints(part["text"], hints)} if part.get("type") == "text" else part
+        for part in content_parts(content)
     ]
     return {**message, "content": parts}
 

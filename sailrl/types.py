@@ -24,6 +24,9 @@ Message: TypeAlias = Mapping[str, Any]
 """One chat message: ``{"role": str, "content": str | list of parts}``; a part is ``{"type": "text", "text": str}`` or
 ``{"type": "image"}`` or ``{"type": "video"}``, which stands for the next image or video of the problem."""
 
+Part: TypeAlias = Mapping[str, Any]
+"""One part of a message's content."""
+
 ImageSource: TypeAlias = str | bytes
 """An image as a path (absolute once loaded) or as the bytes of an encoded file."""
 
@@ -46,6 +49,27 @@ others the same probabilities. Far below any logit, yet finite in float16; its e
 
 FinishReason: TypeAlias = Literal["stop", "length", "abort"]
 """``stop``: the model ended its turn. ``length``: cut at the token limit. ``abort``: the engine gave up."""
+
+
+def content_parts(content: Any) -> list[Part]:
+    """The content of a chat message as parts: a plain text is one part. What is not a part is left out."""
+    if isinstance(content, str):
+        return [{"type": "text", "text": content}]
+    return [part for part in content or () if isinstance(part, Mapping)]
+
+
+def content_texts(content: Any) -> list[str]:
+    """The text of each text part of a message's content."""
+    return [str(part.get("text") or "") for part in content_parts(content) if part.get("type") == "text"]
+
+
+def content_text(content: Any, *, between: str = "", mark: str = "<{}>") -> str:
+    """The content of a message as one text: its parts with ``between`` in between, and ``mark`` with the type of the
+    part for each that is not text."""
+    return between.join(
+        str(part.get("text") or "") if part.get("type") == "text" else mark.format(part.get("type"))
+        for part in content_parts(content)
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,10 @@ from __future__ import annotations
 import hashlib
 import itertools
 import re
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from rewards.answers.extract import CLOSE, OPEN, can_be_seen, end_of_turn
-from sailrl.types import Problem
+from sailrl.types import Message, Problem, content_text
 
 # Servers turn these strings into control tokens wherever they stand, so a response that writes them could open a turn
 # of its own or claim an image that is not there. A blank after the first character makes them plain text.
@@ -65,15 +63,12 @@ def question_text(problem: Problem) -> str:
     if isinstance(problem.prompt, str):
         return problem.prompt
     if len(problem.prompt) == 1:
-        return _content_text(problem.prompt[0].get("content"))
-    return "\n\n".join(f"{turn.get('role', '?')}: {_content_text(turn.get('content'))}" for turn in problem.prompt)
+        return _shown(problem.prompt[0])
+    return "\n\n".join(f"{turn.get('role', '?')}: {_shown(turn)}" for turn in problem.prompt)
 
 
-def _content_text(content: Any) -> str:
-    if isinstance(content, str):
-        return content
-    parts = [part for part in content or () if isinstance(part, Mapping)]
-    return "\n".join("[image]" if part.get("type") == "image" else str(part.get("text", "")) for part in parts)
+def _shown(message: Message) -> str:
+    return content_text(message.get("content"), between="\n", mark="[{}]")
 
 
 def field(name: str, text: str, max_chars: int) -> str:

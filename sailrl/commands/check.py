@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from rich.console import Console
 
 from sailrl.commands.check_memory import Machines, print_memory
+from sailrl.commands.check_sources import check_sources
 from sailrl.commands.tensors import tensor_problems
 from sailrl.config.base import Section
 from sailrl.config.checks import preflight_problems, validate, warnings
-from sailrl.config.evaluation import EvaluateConfig
 from sailrl.config.filtering import FilterConfig
 from sailrl.config.fusing import FuseConfig
 from sailrl.config.load import join, load, run_dir
-from sailrl.config.needs import config_folder, kind_is_supported, local_model
+from sailrl.config.needs import kind_is_supported
 from sailrl.config.recipe import RecipeConfig
-from sailrl.config.schema import RlvrConfig, SourceConfig
-from sailrl.config.sft import SftConfig
-from sailrl.data.problems import LoadedProblems, list_bad_rows, load_problems
-from sailrl.data.rows import OnBadRow, count_rows
-from sailrl.errors import ConfigError, SailError
+from sailrl.config.schema import RlvrConfig
+from sailrl.data.rows import count_rows
+from sailrl.errors import ConfigError
 from sailrl.plan.batch import batch_plan, other_reading, render
 from sailrl.report.safe_text import say
 from sailrl.report.shown import counted
-from sailrl.types import Problem
 
 
 def check_job(
@@ -60,8 +57,6 @@ def check_job(
         console.print(render(plan))
         if note := other_reading(plan):
             say(console, note)
-        if supported:
-            print_memory(config, machines or Machines(), console)
     elif isinstance(config, FilterConfig):
         say(console, describe_filter(config))
     elif isinstance(config, FuseConfig):
@@ -69,47 +64,23 @@ def check_job(
     for warning in warnings(config, loaded.where):
         say(console, f"warning: {warning}")
     problems = preflight_problems(config, loaded.where) + tensor_problems(config, loaded.where)
-    rows: dict[str, Sequence[Problem]] = {}
-    for name, source, on_bad_row in _sources(config):
-        if source.path is not None and not Path(source.path).expanduser().is_file():
-            continue  # preflight has said so
-        try:
-            found = load_problems(source, on_bad_row=on_bad_row)
-        except SailError as error:
-            text = str(error)
-            problems += [] if any(text in known for known in problems) else [f"{name}: {text}"]
-        else:
-            say(console, _summary(name, found))
-            rows[name] = found.problems
+    with ExitStack() as opened:
+        prompts = None
+        if with_data:
+            from sailrl.commands.check_data import open_prompt_check  # loads torch, which a plain check does without
+
+            prompts, complaint = open_prompt_check(config, console, opened)
+            problems += [complaint] if complaint else []
+        complaints, pictures = check_sources(config, console, prompts)
+    problems += [text for text in complaints if not any(text.partition(": ")[2] in known for known in problems)]
     for name, path in _scored_files(config):
         if path.is_file():
             say(console, f"{name}: {count_rows(path):,} rows")
-    readable = isinstance(config, RlvrConfig) and (local_model(config.model) is None or config_folder(config.model))
-    if with_data and isinstance(config, RlvrConfig) and rows and supported and readable:
-        from sailrl.commands.check_data import check_data  # loads torch, which a plain check does without
-
-        problems += check_data(config, rows, console)
+    if isinstance(config, RlvrConfig) and supported:
+        print_memory(config, machines or Machines(), console, pictures.encoded_bytes)
     if problems:
         raise ConfigError(join(problems))
     console.print("ok")
-
-
-def _sources(config: Section) -> Iterator[tuple[str, SourceConfig, OnBadRow]]:
-    if isinstance(config, RlvrConfig):
-        if config.warm_start is not None:
-            yield "warm_start.data", config.warm_start.data, "error"
-        yield "data.train", config.data.train, config.data.on_bad_row
-        for number, source in enumerate(config.data.more):
-            yield f"data.more.{number}", source, config.data.on_bad_row
-        if config.data.eval is not None:
-            yield "data.eval", config.data.eval, config.data.on_bad_row
-    elif isinstance(config, SftConfig):
-        yield "data.train", config.data.train, config.data.on_bad_row
-    elif isinstance(config, FilterConfig | EvaluateConfig) and config.data is not None:
-        yield "data.problems", config.data.problems, config.data.on_bad_row
-    elif isinstance(config, FuseConfig):
-        for number, source in enumerate(config.direct):
-            yield f"direct[{number}]", source, "skip"
 
 
 def _scored_files(config: Section) -> Iterator[tuple[str, Path]]:
@@ -153,12 +124,3 @@ def describe_fuse(config: FuseConfig) -> str:
         f"{leaks}\n"
         f"2. {rows}, {100 * config.cot_share:g}% of them with a chain of thought, as fused.{config.format}"
     )
-
-
-def _summary(name: str, found: LoadedProblems) -> str:
-    tasks = Counter(problem.task or "no task" for problem in found.problems)
-    parts = ", ".join(f"{task} {count:,}" for task, count in tasks.most_common())
-    text = f"{name}: {len(found.problems):,} problems ({parts})"
-    if found.bad_rows:
-        text += f", {len(found.bad_rows):,} bad rows left out:\n{list_bad_rows(found.bad_rows)}"
-    return text

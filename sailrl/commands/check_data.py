@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,23 +16,40 @@ from rich.console import Console
 from rich.progress import track
 
 from sailrl import plugins
-from sailrl.config.schema import PromptConfig, RlvrConfig
+from sailrl.config.base import Section
+from sailrl.config.evaluation import EvaluateConfig
+from sailrl.config.needs import Job, config_folder, kind_is_supported, local_model, models
+from sailrl.config.schema import EngineConfig, ModelConfig, PromptConfig
+from sailrl.config.sft import SftConfig
 from sailrl.data.alignment import Fault, View, check_placeholders, compare
 from sailrl.data.images import ImageStore
 from sailrl.data.processor import Processor, load_processor
 from sailrl.data.reference import Reference
 from sailrl.data.template import Template
-from sailrl.errors import DataError
+from sailrl.errors import ConfigError, DataError
 from sailrl.launch.engines import image_options
 from sailrl.report.safe_text import say
 from sailrl.types import Problem, Prompt
 
 LISTED = 10
+LISTED_CHARS = 60
+"""Most rows of a list, and characters of an instruction, that are printed."""
 ROWS_PER_STORE = 64
 """Images are kept only this long, so that checking a large data set does not fill the disk with its copies."""
 
 Viewer = Callable[[str, Prompt, Sequence[Any]], View]
 """How a part of the system sees ``(rendered text, prompt, images)``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """A prompt as the model gets it."""
+
+    problem: Problem
+    text: str
+    tokens: int
+    sizes: list[tuple[int, int]]
+    """(height, width) in pixels of each image."""
 
 
 @dataclass(slots=True)
@@ -46,15 +64,17 @@ class DataReport:
     too_long: list[str] = field(default_factory=list)
     misaligned: list[str] = field(default_factory=list)
     """Rows whose ids, counts or positions differ from part to part."""
+    first: Example | None = None
+    """The first prompt that could be made."""
 
 
 def check_problems(
-    problems: Sequence[Problem],
+    problems: Iterable[Problem],
     processor: Processor,
     data: PromptConfig,
     viewers: Sequence[Viewer],
     *,
-    most_images: int,
+    most_images: int | None,
 ) -> Iterator[DataReport]:
     """Yields the report so far after every row; the last is whole.
 
@@ -76,6 +96,9 @@ def check_problems(
             except DataError as error:
                 report.unusable.append(str(error))
             else:
+                if report.first is None:
+                    sizes = [store.size(digest) for digest in prompt.images]
+                    report.first = Example(problem, text, len(prompt.token_ids), sizes)
                 try:
                     views = [view(text, prompt, images) for view in viewers]
                     fault: object = _check(problem, prompt, processor, views, report)
@@ -105,64 +128,122 @@ def _check(
     return fault or next((found for found in differences if found is not None), None)
 
 
-def check_data(config: RlvrConfig, sources: dict[str, Sequence[Problem]], console: Console) -> list[str]:
-    """Checks all problems, prints what they amount to, and returns complaints.
+def open_prompt_check(config: Section, console: Console, opened: ExitStack) -> tuple[PromptCheck | None, str | None]:
+    """What renders the problems of a job, and why there is none although the job has a model to render them for.
 
     Args:
-        sources: problems by the name of their section.
+        opened: ends what it opens.
     """
-    complaints = []
-    with tempfile.TemporaryDirectory(prefix="sailrl-check-") as scratch:
-        model = _model(config, Path(scratch))
-        try:
-            processor = load_processor(config.model, config.data, model)
-            viewers = _viewers(config, model, processor, console)
-        except (OSError, ValueError) as error:  # how transformers says that files are missing or not what they should
-            return [f"model {model}: its tokenizer and processor cannot be loaded: {error}"]
-        if processor.note:
-            say(console, processor.note)
-        for name, problems in sources.items():
-            report = DataReport()
-            rows = check_problems(
-                problems, processor, config.data, viewers, most_images=config.rollout.engine.images_per_prompt
-            )
-            for report in track(rows, name, total=len(problems), console=console, transient=True):  # noqa: B007
-                pass
-            say(console, summary(name, report, config.data.max_prompt_tokens))
-            complaints += _complaints(name, report, config.data)
-    return complaints
+    if not isinstance(config, Job) or config.data is None or any(kind_is_supported(config)):
+        return None, None
+    model = next(model for _, model in models(config))
+    if local_model(model) is not None and config_folder(model) is None:
+        return None, None
+    engine = None if isinstance(config, SftConfig) else config.rollout.engine
+    scratch = opened.enter_context(tempfile.TemporaryDirectory(prefix="sailrl-check-"))
+    path = _path(model, Path(scratch))
+    try:
+        processor = load_processor(model, config.data, path)
+        viewers = _viewers(model, config.data, engine, path, processor, console)
+    except ConfigError as error:
+        return None, str(error)
+    except (OSError, ValueError) as error:  # how transformers says that files are missing or not what they should
+        return None, f"model {path}: its tokenizer and processor cannot be loaded: {error}"
+    if processor.note:
+        say(console, processor.note)
+    instructions = config.instructions if isinstance(config, EvaluateConfig) else {"": config.data.instruction}
+    return PromptCheck(config.data, processor, viewers, engine, instructions, console), None
 
 
-def _model(config: RlvrConfig, scratch: Path) -> str:
-    if config.model.path is not None:
-        return config.model.path
-    build = config.model.build
-    assert build is not None  # the checks have seen to it that one of the two is given
-    plugins.load(build.use)(scratch / "model", **build.args)
+class PromptCheck:
+    """Renders the problems of each source and compares what the parts of the system make of them."""
+
+    def __init__(
+        self,
+        data: PromptConfig,
+        processor: Processor,
+        viewers: Sequence[Viewer],
+        engine: EngineConfig | None,
+        instructions: Mapping[str, str],
+        console: Console,
+    ) -> None:
+        self._data, self._processor, self._viewers, self._console = data, processor, viewers, console
+        self._most_images = engine.images_per_prompt if engine else None
+        self._instructions = instructions
+        self._shown = False
+
+    def check(self, name: str, problems: Iterable[Problem], total: int | None) -> tuple[str, list[str]]:
+        """Goes through the problems of one source.
+
+        Args:
+            total: about how many there are.
+
+        Returns:
+            What to print, and complaints.
+        """
+        (_, instruction), *_ = self._instructions.items()
+        data = self._data.model_copy(update={"instruction": instruction})
+        report = DataReport()
+        rows = check_problems(problems, self._processor, data, self._viewers, most_images=self._most_images)
+        for report in track(rows, name, total=total, console=self._console, transient=True):  # noqa: B007
+            pass
+        text = summary(name, report, data.max_prompt_tokens)
+        if report.first is not None and not self._shown:
+            self._shown = True
+            text += "\n" + self._example(report.first)
+        return text, _complaints(name, report, data)
+
+    def _example(self, shown: Example) -> str:
+        """One prompt in full, and what each instruction adds to it."""
+        sizes = "".join(f", an image of {width} x {height} pixels" for height, width in shown.sizes)
+        lines = [f"  the prompt of problem {shown.problem.id}, {shown.tokens:,} tokens{sizes}:"]
+        lines += [f"    | {line}" for line in shown.text.split("\n")]
+        for asked, instruction in self._instructions.items():
+            lengths = [self._tokens(shown.problem, text) for text in (instruction, "")]
+            where = f"instructions.{asked}" if asked else "data.instruction"
+            what = f" (`{instruction[:LISTED_CHARS]}`...)" if instruction else ""
+            lines.append(f"  {where} adds {lengths[0] - lengths[1]:,} tokens to each prompt{what}")
+        return "\n".join(lines)
+
+    def _tokens(self, problem: Problem, instruction: str) -> int:
+        data = self._data.model_copy(update={"instruction": instruction})
+        return len(self._processor.encode(Template(self._processor, ImageStore(Path()), data).text(problem)))
+
+
+def _path(model: ModelConfig, scratch: Path) -> str:
+    if model.path is not None:
+        return model.path
+    assert model.build is not None  # the checks have seen to it that one of the two is given
+    plugins.load(model.build.use)(scratch / "model", **model.build.args)
     return str(scratch / "model")
 
 
-def _viewers(config: RlvrConfig, model: str, processor: Processor, console: Console) -> list[Viewer]:
+def _viewers(
+    model: ModelConfig,
+    data: PromptConfig,
+    engine: EngineConfig | None,
+    path: str,
+    processor: Processor,
+    console: Console,
+) -> list[Viewer]:
     if processor.image_id is None:
         return []
-    trust = config.model.trust_remote_code
-    reference = Reference(model, processor, trust_remote_code=trust)
+    trust = model.trust_remote_code
+    reference = Reference(path, processor, trust_remote_code=trust)
     viewers: list[Viewer] = [
         lambda _, prompt, images: reference.learner(prompt.token_ids, images),
         lambda text, _, images: reference.transformers(text, images),
     ]
+    if engine is None:
+        return viewers
     if find_spec("vllm") is None:
         say(console, "vLLM is not installed here: only processor and learner are compared.")
         return viewers
     from sailrl.rollout.vllm_prompts import VllmPrompts
 
-    options = {
-        "dtype": config.model.dtype,
-        "trust_remote_code": trust,
-        **image_options(config.data, config.rollout.engine, processor),
-    }
-    engine = VllmPrompts(model, options)
-    viewers.append(lambda _, prompt, images: engine.view(prompt.engine_ids, images))
+    options = {"dtype": model.dtype, "trust_remote_code": trust, **image_options(data, engine, processor)}
+    prompts = VllmPrompts(path, options)
+    viewers.append(lambda _, prompt, images: prompts.view(prompt.engine_ids, images))
     return viewers
 
 

@@ -15,7 +15,7 @@ from sailrl.config.needs import config_folder, cuda_devices
 from sailrl.config.schema import RlvrConfig
 from sailrl.plan.layout import Layout
 from sailrl.plan.memory import GIB
-from sailrl.plan.memory_plan import PHASES, Cluster, GpuPlan, advice, gib, memory_plan
+from sailrl.plan.memory_plan import PHASES, Cluster, GpuPlan, advice, gib, memory_plan, mib
 from sailrl.report.safe_text import say
 
 ASSUMED_GPUS, ASSUMED_GIB = 8, 80.0
@@ -32,7 +32,7 @@ class Machines:
     """Folder with the model's config.json."""
 
 
-def print_memory(config: RlvrConfig, machines: Machines, console: Console) -> None:
+def print_memory(config: RlvrConfig, machines: Machines, console: Console, image_bytes: int) -> None:
     """Prints memory per GPU, machine and disk, who runs where, and what to change where it does not fit.
 
     It needs the model's config and torch; without one of them it says so in a line. A misfit is no error: the machine
@@ -68,7 +68,10 @@ def print_memory(config: RlvrConfig, machines: Machines, console: Console) -> No
     host = ", ".join(f"{part} {gib(size)}" for part, size in plan.host.items())
     say(console, f"memory of a machine: {gib(sum(plan.host.values()))} GiB ({host})")
     keep = config.checkpoint.keep
-    say(console, f"disk for checkpoints: {gib(plan.disk)} GiB ({keep} kept, one being written)")
+    say(
+        console,
+        f"disk: checkpoints {gib(plan.disk)} GiB ({keep} kept, one being written), images {mib(image_bytes)} MiB",
+    )
     if plan.where is not None:
         for line in _places(plan.where):
             say(console, line)

@@ -21,12 +21,14 @@ from sailrl.data.template import Template
 from sailrl.launch.engines import EngineSpec, open_pool, score_rollout
 from sailrl.launch.fingerprint import digest, model_digest
 from sailrl.launch.placement import cluster, nodes, worker_places
+from sailrl.launch.run_folder import list_left_out
 from sailrl.report.evals import EVALS, print_evals, read_evals
 from sailrl.report.progress import Progress, open_progress
 from sailrl.report.shown import counted, percent
 from sailrl.rollout.collect import check_unscored, sample_groups, wave_seed
 from sailrl.rollout.engine import Sampling
 from sailrl.rollout.pool import RolloutPool
+from sailrl.scoring.answers import check_answers, evenly_spread
 from sailrl.scoring.resume import identity
 from sailrl.scoring.scorer import Scorer
 from sailrl.scoring.spec import ScoringSpec
@@ -41,11 +43,22 @@ def start_eval(config: EvaluateConfig, folder: Path) -> None:
     Raises:
         SailError: a model, a problem or an engine cannot be used.
     """
-    problems = load_problems(config.data.problems, on_bad_row=config.data.on_bad_row).problems
+    loaded = load_problems(
+        config.data.problems,
+        "data.problems",
+        on_bad_row=config.data.on_bad_row,
+        store=ImageStore(folder / FOLDER),
+        write_choices=config.data.write_choices,
+    )
+    problems = loaded.problems
+    check_answers(ScoringSpec.from_config(config.rewards), evenly_spread(problems), "data.problems")
     wanted = _wanted(config, problems)
     todo = {key: what for key, what in wanted.items() if _line(what, folder) is None}
     if todo:
         with open_progress(folder.name, len(config.models) * len(config.instructions)) as progress:
+            list_left_out(folder, loaded.bad_rows, progress.message)
+            for note in loaded.notes:
+                progress.message(note)
             asyncio.run(_try_all(config, folder, problems, todo, progress))
     print_evals(folder, [line for what in wanted.values() if (line := _line(what, folder))])
 

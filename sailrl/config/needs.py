@@ -82,7 +82,7 @@ Job: TypeAlias = RlvrConfig | SftConfig | FilterConfig | EvaluateConfig
 """What has a model."""
 
 
-def _models(config: Job) -> Iterator[tuple[Keys, ModelConfig]]:
+def models(config: Job) -> Iterator[tuple[Keys, ModelConfig]]:
     """The models of a job and where they are written."""
     if isinstance(config, EvaluateConfig):
         yield from ((("models", name), model) for name, model in config.models.items())
@@ -92,7 +92,7 @@ def _models(config: Job) -> Iterator[tuple[Keys, ModelConfig]]:
 
 def kind_is_supported(config: Job) -> Iterator[Complaint]:
     """Complains of models of a kind that the job cannot use, as far as their config.json is on this machine."""
-    for keys, model in _models(config):
+    for keys, model in models(config):
         why = refusal(model_config(model), trained=isinstance(config, RlvrConfig | SftConfig))
         if why is not None:
             yield Complaint((*keys, "path"), f"is {model.path!r}, {why}")
@@ -129,7 +129,7 @@ def model_is_whole(model: ModelConfig) -> Iterator[Complaint]:
 
 
 def _positions_suffice(config: RlvrConfig | FilterConfig | EvaluateConfig) -> Iterator[Complaint]:
-    for _, model in _models(config):
+    for _, model in models(config):
         limit = _positions(model_config(model))
         if config.data is None or limit is None:
             continue

@@ -4,7 +4,8 @@ other values has its rule there, too; ``RlvrConfig`` applies them all."""
 
 from __future__ import annotations
 
-from typing import Any, Literal, Self
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import Field, ModelWrapValidatorHandler, model_validator
 
@@ -69,6 +70,10 @@ class ModelConfig(Section):
     """Run Python code that comes with the model. Say true only for a model you trust."""
 
 
+Fields: TypeAlias = str | Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
+"""One field of a row, or several."""
+
+
 class SourceConfig(Section):
     """Where problems come from: exactly one of `path` and `generate`."""
 
@@ -77,13 +82,25 @@ class SourceConfig(Section):
     generate: Plugin | None = None
     """Code that returns rows (the tiny demos)."""
     prompt_field: str = "prompt"
-    """The row's field that holds the question."""
+    """The row's field that holds the question. A field inside an object is written with a dot."""
     answer_field: str = "answer"
-    """The row's field that holds the reference answer."""
+    """The row's field that holds the reference answer (verl: `reward_model.ground_truth`)."""
     answer_regex: str | None = None
     """The answer is the first group of the last match in the answer field (GSM8K: `####\\s*(.+)`)."""
+    images_field: Fields = "images"
+    """The row's field that holds the images, a list or one image; or several fields, `[image_1, image_2]`."""
+    choices_field: Fields = "choices"
+    """The row's field that holds the options of a multiple-choice question; or one field per option, `[A, B, C, D]`."""
+    ignore: tuple[str, ...] = Field(default=(), strict=False)
+    """Fields that are left out before anything is read, for example a `task` or `meta` of another meaning."""
     limit: int | None = Field(default=None, ge=1)
     """Use the first so many problems only."""
+
+    def fields(self) -> Iterator[tuple[str, tuple[str, ...]]]:
+        """The names of a problem's fields that can be mapped, each with the row's fields that it is read from."""
+        for name in ("prompt", "answer", "images", "choices"):
+            given: str | tuple[str, ...] = getattr(self, f"{name}_field")
+            yield name, (given,) if isinstance(given, str) else given
 
 
 class PromptConfig(Section):
@@ -93,6 +110,10 @@ class PromptConfig(Section):
     """Appended to the user's turn after a line break; empty for none."""
     system_prompt: str | None = None
     """A system message put before the chat."""
+    chat_template: str | None = None
+    """A file with a Jinja template in place of the model's own. The models that a run writes have it, too."""
+    template_args: dict[str, Any] = Field(default_factory=dict)
+    """What the chat template gets besides the messages (Qwen3: `enable_thinking: false`)."""
     max_prompt_tokens: int = Field(default=16384, ge=1)
     """Longest prompt, image tokens included."""
     min_pixels: int | None = Field(default=None, ge=1)
@@ -102,6 +123,8 @@ class PromptConfig(Section):
     frames_per_video: int = Field(default=16, ge=1)
     """Most frames of a video that the model sees, evenly spread. Each is an image and counts towards
     `rollout.engine.images_per_prompt`."""
+    write_choices: bool = False
+    """Adds the options of a multiple-choice question, `A. ...` on a line each, to a prompt that lacks them."""
     on_long_prompt: Literal["drop", "error"] = "drop"
     """What happens to a problem with a longer prompt. `drop`: it is left out and counted. `error`: the run stops before
     it starts."""

@@ -12,8 +12,10 @@ from typing import Any
 from data_filters.rows import image_digest, question_key
 from sailrl.config.filtering import FilterConfig, ProblemsConfig
 from sailrl.curate.steps import build_steps
-from sailrl.data.contract import BrokenRow, parse_problem
-from sailrl.data.problems import BadRow, check_rows, read_problems
+from sailrl.data.contract import parse_problem
+from sailrl.data.fields import BrokenRow
+from sailrl.data.images import FOLDER, ImageStore
+from sailrl.data.problems import BadRow, ProblemReader
 from sailrl.errors import DataError
 from sailrl.types import Problem
 
@@ -48,6 +50,8 @@ class ProblemPool:
     bad_rows: list[BadRow]
     steps: dict[str, Counter[str]]
     """Reasons by step; those of a step sum to the rows that reached it."""
+    notes: list[str] = field(default_factory=list)
+    """What is there and unused in the rows, in one line each."""
 
     @property
     def rows(self) -> int:
@@ -63,10 +67,10 @@ def load_pool(config: FilterConfig, data: ProblemsConfig, run_dir: Path) -> Prob
     Raises:
         DataError: the source cannot be read, has no usable row, or has bad rows and ``data.on_bad_row`` is ``error``.
     """
-    bad: list[BadRow] = []
-    rows = [_whole_row(row, problem) for row, problem in read_problems(data.problems, bad)]
-    check_rows(data.problems, len(rows), bad, data.on_bad_row)
-    pool = ProblemPool([], [], bad, {})
+    reader = ProblemReader(data.problems, "data.problems", store=ImageStore(run_dir / FOLDER))
+    rows = [_named(row, problem) for row, problem in reader]
+    reader.check(data.on_bad_row)
+    pool = ProblemPool([], [], reader.bad_rows, {}, reader.notes(write_choices=data.write_choices))
     named: dict[str, dict[str, Any]] = {}
     for row in rows:
         if row.setdefault("id", _content_id(row)) in named:
@@ -90,14 +94,10 @@ def load_pool(config: FilterConfig, data: ProblemsConfig, run_dir: Path) -> Prob
     return pool
 
 
-def _whole_row(row: dict[str, Any], problem: Problem) -> dict[str, Any]:
-    """The row with what parsing made of it: whole paths, and no name where it only has a line number."""
-    whole = {**row, "images": list(problem.images)} if problem.images else dict(row)
-    if whole.get("id") is not None:
-        whole["id"] = problem.id
-    else:
-        whole.pop("id", None)
-    return whole
+def _named(row: dict[str, Any], problem: Problem) -> dict[str, Any]:
+    """The row under the name it has; without one where that is only the number of its line."""
+    rest = {name: value for name, value in row.items() if name != "id"}
+    return rest if row.get("id") is None else {**rest, "id": problem.id}
 
 
 def _content_id(row: dict[str, Any]) -> str:

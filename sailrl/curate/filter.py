@@ -27,6 +27,8 @@ from sailrl.curate.steps import build_steps
 from sailrl.launch.run_folder import list_left_out
 from sailrl.report.filter_report import FilterReport, print_filter
 from sailrl.report.progress import Progress, open_progress
+from sailrl.scoring.answers import check_answers, evenly_spread
+from sailrl.scoring.spec import ScoringSpec
 
 
 def start_filter(config: FilterConfig, folder: Path) -> None:
@@ -71,10 +73,18 @@ def _by_sampling(config: FilterConfig, folder: Path, progress: Progress) -> Filt
     """Lets the model try every problem that it has not tried before."""
     assert config.data is not None
     assert config.model is not None
+    assert config.rewards is not None
     rewrites = config.mcq is not None and config.mcq.rewrite is not None
     progress.stage("reading problems, rewriting multiple choice" if rewrites else "reading problems")
     pool = load_pool(config, config.data, folder)
     list_left_out(folder, pool.bad_rows, progress.message)
+    for note in pool.notes:
+        progress.message(note)
+    check_answers(
+        ScoringSpec.from_config(config.rewards),
+        [candidate.problem for candidate in evenly_spread(pool.candidates)],
+        "data.problems",
+    )
     weights = config.model.path
     if weights is None:
         from sailrl.launch.model_folder import model_folder

@@ -18,7 +18,8 @@ from sailrl.config.fusing import FuseConfig
 from sailrl.config.schema import SourceConfig
 from sailrl.curate.scored_rows import ScoredRows
 from sailrl.curate.steps import decontamination
-from sailrl.data.problems import BadRow, read_problems
+from sailrl.data.images import FOLDER, ImageStore
+from sailrl.data.problems import BadRow, ProblemReader
 from sailrl.data.rows import RowWriter
 from sailrl.report.progress import Progress, open_progress
 from sailrl.report.safe_text import safe, say
@@ -30,19 +31,29 @@ REPORT_EVERY_ROWS = 5000
 
 class DirectRows:
     """The rows of all direct sources, as often as needed; images have their whole paths. Bad rows are counted and left
-    out."""
+    out. Images that come as bytes become files of ``store``."""
 
-    def __init__(self, sources: Sequence[SourceConfig]) -> None:
-        self._sources = sources
+    def __init__(self, sources: Sequence[SourceConfig], store: ImageStore) -> None:
+        self._sources, self._store = sources, store
         self.bad_rows: list[BadRow] = []
+        self.notes: dict[int, list[str]] = {}
+        """What is there and unused, by number of the source."""
+
+    def all_notes(self) -> list[str]:
+        """What is there and unused, in one line each."""
+        return [note for notes in self.notes.values() for note in notes]
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
         self.bad_rows.clear()
-        for source in self._sources:
+        for number, source in enumerate(self._sources):
             name = Path(source.path).name if source.path else None
-            for row, problem in read_problems(source, self.bad_rows):
+            reader = ProblemReader(source, f"direct.{number}", also_read=("response", "source"), store=self._store)
+            for row, problem in reader:
                 row.setdefault("source", name)
-                yield {**row, "id": problem.id, "images": list(problem.images)} if problem.images else row
+                yield {**row, "id": problem.id} if problem.images else row
+            self.bad_rows += reader.bad_rows
+            reader.check_columns()
+            self.notes[number] = reader.notes()
 
 
 def start_fuse(config: FuseConfig, folder: Path) -> None:
@@ -54,9 +65,14 @@ def start_fuse(config: FuseConfig, folder: Path) -> None:
     with open_progress(folder.name, 0, unit="row") as progress:
         progress.stage("reading both pools and choosing")
         guards: list[Filter] = [decontamination(config.decontaminate)] if config.decontaminate is not None else []
-        cot, direct = ScoredRows(config.cot, _needed_scores(config)), DirectRows(config.direct)
+        cot, direct = (
+            ScoredRows(config.cot, _needed_scores(config)),
+            DirectRows(config.direct, ImageStore(folder / FOLDER)),
+        )
         mix = _fusion(config).plan(cot, direct, rejection=_rejection(config), guards=guards)
         unusable = {"cot": dict(cot.refused), "direct": dict(Counter(bad.field or bad.rule for bad in direct.bad_rows))}
+        for note in direct.all_notes():
+            progress.message(note)
         progress.expect(len(mix))
         out = folder / f"fused.{config.format}"
         _write(mix, out, progress)

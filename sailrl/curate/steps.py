@@ -18,7 +18,7 @@ from sailrl import plugins
 from sailrl.config.filtering import DecontaminateConfig, FilterConfig, McqConfig
 from sailrl.config.schema import SourceConfig
 from sailrl.curate.rewrite_log import RewriteLog
-from sailrl.data.problems import BadRow, read_problems
+from sailrl.data.problems import ProblemReader
 from sailrl.errors import DataError, RewardError
 from sailrl.types import Filter, Verdict
 
@@ -84,13 +84,15 @@ def decontamination(config: DecontaminateConfig) -> Filter:
 
 def _evaluation_rows(files: Sequence[str]) -> Iterator[dict[str, Any]]:
     for name in files:
-        bad: list[BadRow] = []
-        for row, problem in read_problems(SourceConfig(path=name), bad):
-            yield {**row, "id": f"{name}:{problem.id}", "images": list(problem.images)}
-        if bad:
+        reader = ProblemReader(SourceConfig(path=name), None, needs_answer=False)
+        for row, problem in reader:
+            yield {**row, "id": f"{name}:{problem.id}"}
+        if reader.bad_rows:
             raise DataError(
-                f"decontaminate: {bad[0]}. An evaluation row that cannot be read could leak unseen; repair the file."
+                f"decontaminate: {reader.bad_rows[0]}. An evaluation row that cannot be read could leak unseen; "
+                "repair the file."
             )
+        reader.check("error")
 
 
 def _mcq(config: McqConfig, rows: Sequence[Row], run_dir: Path) -> Converter:

@@ -4,26 +4,19 @@ from __future__ import annotations
 
 import datetime
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from sailrl.data.videos import IMAGE_MARK, VIDEO_MARK, parse_video
+from sailrl.data.fields import BrokenRow, kind_of, refuse_half_characters
+from sailrl.data.messages import check_has_question, parse_prompt, with_marks
+from sailrl.data.videos import parse_video
 from sailrl.errors import DataError
 from sailrl.types import ImageSource, Message, Problem, Video
 
-_ROLES = ("system", "user", "assistant", "tool")
-
-
-class BrokenRow(Exception):
-    """A row breaks a rule of the contract."""
-
-    def __init__(self, field: str, rule: str) -> None:
-        super().__init__(field, rule)
-        self.field = field
-        """The field, or empty when the row as a whole is at fault."""
-        self.rule = rule
+_PUT_TO_A_MODEL = ("prompt", "answer", "id", "response_prefix", "choices", "task")
+"""Fields whose texts a tokenizer or a file must take."""
 
 
 def problem_from_row(row: Any, *, where: str, need_prompt: bool, folder: Path | None = None) -> Problem:
@@ -55,12 +48,17 @@ def parse_problem(row: Any, *, where: str, need_prompt: bool, folder: Path | Non
         raise BrokenRow("", f"a row is an object with named fields, this is {kind_of(row)}")
     # Parquet has a value for every column in every row: null means that the field is not there.
     fields = {name: value for name, value in row.items() if value is not None}
-    prompt = _prompt(fields, need_prompt)
-    images = _images(fields, folder, must_exist=need_prompt)
+    prompt, pictures = _prompt(fields, need_prompt)
+    if pictures and fields.get("images"):
+        raise BrokenRow("images", "are given twice: the prompt's parts of type image have pictures of their own")
+    images = _images(pictures or fields.get("images", ()), folder, must_exist=need_prompt)
     videos = _videos(fields, folder, must_exist=need_prompt)
     if need_prompt:
-        _check_marks(prompt, "image", IMAGE_MARK, len(images))
-        _check_marks(prompt, "video", VIDEO_MARK, len(videos))
+        marked = with_marks(prompt, len(images), len(videos))
+        prompt = prompt if isinstance(prompt, str) else marked  # of a text, the template puts them in front
+        check_has_question(marked)
+        for name in _PUT_TO_A_MODEL:
+            refuse_half_characters(fields.get(name), name)
     return Problem(
         prompt=prompt,
         answer=_answer(fields),
@@ -75,25 +73,20 @@ def parse_problem(row: Any, *, where: str, need_prompt: bool, folder: Path | Non
     )
 
 
-def kind_of(value: Any) -> str:
-    """What a value is, in the words of JSON."""
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int | float):
-        return f"the number {value}"
-    for kind, name in ((str, "text"), (bytes, "bytes"), (Mapping, "an object")):
-        if isinstance(value, kind):
-            return name
-    return "a list" if isinstance(value, Sequence) else f"a {type(value).__name__}"
-
-
 def _text(fields: Mapping[str, Any], name: str) -> str | None:
     value = fields.get(name)
     if value is not None and not isinstance(value, str):
         raise BrokenRow(name, f"must be text, this is {kind_of(value)}")
     return value
+
+
+def _prompt(fields: Mapping[str, Any], needed: bool) -> tuple[str | list[Message], list[Any]]:
+    value = fields.get("prompt")
+    if value is not None:
+        return parse_prompt(value)
+    if needed:
+        raise BrokenRow("prompt", f"is missing; the row has {', '.join(map(str, fields)) or 'nothing'}")
+    return "", []
 
 
 def _id(fields: Mapping[str, Any], where: str) -> str:
@@ -162,65 +155,10 @@ def _meta(fields: Mapping[str, Any]) -> Mapping[str, Any]:
     return value
 
 
-# --- prompt --------------------------------------------------------------------------------------------------------
-
-
-def _prompt(fields: Mapping[str, Any], needed: bool) -> str | list[Message]:
-    value = fields.get("prompt")
-    if value is None:
-        if needed:
-            raise BrokenRow("prompt", f"is missing; the row has {', '.join(map(str, fields)) or 'nothing'}")
-        return ""
-    if isinstance(value, str):
-        if needed and not value.strip():
-            raise BrokenRow("prompt", "is empty")
-        return value
-    if not isinstance(value, list | tuple):
-        raise BrokenRow("prompt", f"must be text or a list of chat messages, this is {kind_of(value)}")
-    messages = [_message(message, f"prompt[{i}]") for i, message in enumerate(value)]
-    if needed and (not messages or messages[-1]["role"] not in ("user", "tool")):
-        last = f"it ends with the {messages[-1]['role']}'s" if messages else "it has none"
-        raise BrokenRow("prompt", f"as a chat must end with a message to answer (the user's), but {last}")
-    return messages
-
-
-def _message(message: Any, place: str) -> Message:
-    if not isinstance(message, Mapping):
-        raise BrokenRow(place, f"must be an object with role and content, this is {kind_of(message)}")
-    message = {name: value for name, value in message.items() if value is not None}
-    if message.get("role") not in _ROLES:
-        raise BrokenRow(f"{place}.role", f"must be one of {', '.join(_ROLES)}, this is {message.get('role')!r}")
-    content = message.get("content")
-    if isinstance(content, list | tuple):
-        message["content"] = [_part(part, f"{place}.content[{i}]") for i, part in enumerate(content)]
-    elif not isinstance(content, str):
-        raise BrokenRow(f"{place}.content", f"must be text or a list of parts, this is {kind_of(content)}")
-    return message
-
-
-def _part(part: Any, place: str) -> Mapping[str, Any]:
-    if not isinstance(part, Mapping):
-        raise BrokenRow(place, f"must be an object with a type, this is {kind_of(part)}")
-    part = {name: value for name, value in part.items() if value is not None}
-    kind = part.get("type")
-    if kind == "text":
-        if not isinstance(part.get("text"), str):
-            raise BrokenRow(f"{place}.text", f"must be text, this is {kind_of(part.get('text'))}")
-    elif kind not in ("image", "video"):
-        raise BrokenRow(f"{place}.type", f"must be text, image or video, this is {kind!r}")
-    elif set(part) != {"type"}:
-        extra = ", ".join(sorted(set(part) - {"type"}))
-        raise BrokenRow(
-            place, f"a part of type {kind} is just a mark, but it has {extra}; the {kind} goes into `{kind}s`"
-        )
-    return part
-
-
 # --- images and videos -----------------------------------------------------------------------------------------------
 
 
-def _images(fields: Mapping[str, Any], folder: Path | None, must_exist: bool) -> tuple[ImageSource, ...]:
-    value = fields.get("images", ())
+def _images(value: Any, folder: Path | None, must_exist: bool) -> tuple[ImageSource, ...]:
     if not isinstance(value, list | tuple):
         raise BrokenRow("images", f"must be a list of paths or bytes, this is {kind_of(value)}")
     return tuple(_image(image, f"images[{i}]", folder, must_exist) for i, image in enumerate(value))
@@ -261,23 +199,3 @@ def _videos(fields: Mapping[str, Any], folder: Path | None, must_exist: bool) ->
 
 def _emptiness(value: Any) -> str:
     return "empty" if value in ("", b"") else kind_of(value)
-
-
-def _check_marks(prompt: str | Sequence[Message], kind: str, mark: str, given: int) -> None:
-    marks = _count_marks(prompt, kind, mark)
-    if marks == given or (marks == 0 and isinstance(prompt, str)):
-        return  # a plain text without marks has its images and videos in front
-    raise BrokenRow(
-        f"{kind}s",
-        f"the prompt has {marks} {kind} marks (`{mark}` or parts of type {kind}), but the row has {given} {kind}s",
-    )
-
-
-def _count_marks(prompt: str | Sequence[Message], kind: str, mark: str) -> int:
-    if isinstance(prompt, str):
-        return prompt.count(mark)
-    contents = [message["content"] for message in prompt]
-    texts = [content for content in contents if isinstance(content, str)]
-    parts = [part for content in contents if not isinstance(content, str) for part in content]
-    texts += [part["text"] for part in parts if part["type"] == "text"]
-    return sum(text.count(mark) for text in texts) + sum(part["type"] == kind for part in parts)

@@ -1,7 +1,7 @@
-"""Images by content: each distinct one is checked and decoded once per machine, then shared by every process.
+"""Images by content: each distinct one is checked once, kept as its encoded bytes, and decoded when it is used.
 
-A store is a folder. Decoded pixels lie there as plain arrays that processes map into memory, so rollout workers, the
-learner and the report share one copy, which the operating system may drop and read again under memory pressure.
+A store is a folder that rollout workers, the learner and the report share. Each process decodes for itself, with the
+same library, so all of them see the same pixels. It keeps the pixels of the last images in memory, up to a bound.
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ import io
 import os
 import tempfile
 import warnings
+from collections import OrderedDict
+from contextlib import suppress
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -21,73 +24,93 @@ from sailrl.types import ImageSource
 
 FOLDER = "images"
 """Where a run folder has its store."""
+ENCODED = "encoded"
+"""Where a store has its files, each named by the SHA-256 of its content."""
+DECODED_BYTES = 1 << 30
+"""Memory for decoded pixels in each process. A megapixel takes 3 MB."""
 MAX_PIXELS = 100_000_000
 """Larger images are refused before they are decoded: a few kilobytes can unfold to gigabytes."""
 MAX_ASPECT = 100.0
 """Longer side over shorter side; the models' own resizing gives up at 200."""
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
 """Formats that are decoded in this process. PIL knows more, and some of them start other programs (EPS)."""
+_TURNED = (5, 6, 7, 8)
+"""EXIF orientations that exchange width and height."""
 
 
 class ImageStore:
-    """A folder of images by the SHA-256 of their encoded bytes.
+    """A folder of images by the SHA-256 of their encoded bytes. Every image in it can be decoded.
 
     Args:
         root: the folder; every process of a machine opens the same one.
-        decoded_bytes: budget for decoded pixels on disk; images beyond it are decoded at every use.
+        decoded_bytes: bound on the decoded pixels that this process keeps in memory.
     """
 
-    def __init__(self, root: Path, *, decoded_bytes: int = 16 << 30) -> None:
+    def __init__(self, root: Path, *, decoded_bytes: int = DECODED_BYTES) -> None:
         self._root, self._budget = root, decoded_bytes
         self._sizes: dict[str, tuple[int, int]] = {}
-        self._sources: dict[ImageSource, str] = {}
+        self._sources: dict[str, str] = {}
+        self._pixels: OrderedDict[str, np.ndarray] = OrderedDict()
+        self._held = 0
+        self._lock = Lock()
         self.decoded = 0
         """Images this process has decoded."""
-        (root / "encoded").mkdir(parents=True, exist_ok=True)
-        (root / "decoded").mkdir(parents=True, exist_ok=True)
-        self._used = sum(file.stat().st_size for file in (root / "decoded").glob("*.npy"))
 
     def add(self, source: ImageSource) -> str:
-        """Checks an image, keeps it, and returns its hash. The same bytes are looked at once.
+        """Checks an image, keeps it, and returns its hash. What is in the store already is not decoded again.
 
         Raises:
             DataError: the image is missing, empty, not an image, truncated, animated, too large or too narrow.
+            OSError: the disk refuses it.
         """
-        known = self._sources.get(source)
-        if known is not None:
-            return known
+        if isinstance(source, str) and source in self._sources:
+            return self._sources[source]
         encoded = source if isinstance(source, bytes) else _read(source)
         digest = hashlib.sha256(encoded).hexdigest()
         if digest not in self._sizes:
-            pixels = self._decoded(digest)
-            if pixels is None:
-                pixels = self._decode(encoded, _name(source))
-                self._keep(digest, encoded, pixels)
-            self._sizes[digest] = (int(pixels.shape[0]), int(pixels.shape[1]))
-        self._sources[source] = digest
+            if self._path(digest).is_file():
+                self._sizes[digest] = size_of(encoded)
+            else:
+                height, width, _ = self._decode(encoded, _name(source)).shape
+                self._write(digest, encoded)
+                self._sizes[digest] = (height, width)
+        if isinstance(source, str):
+            self._sources[source] = digest
         return digest
+
+    def keep(self, source: ImageSource) -> str:
+        """The image as a path: bytes become a file of the store, and a path stays as it is.
+
+        Raises:
+            DataError: see ``add``.
+        """
+        return source if isinstance(source, str) else str(self._path(self.add(source)).absolute())
 
     def size(self, digest: str) -> tuple[int, int]:
         """(height, width) in pixels, after turning the image as its EXIF data says."""
         if digest not in self._sizes:
-            height, width, _ = self.pixels(digest).shape
-            self._sizes[digest] = (height, width)
+            self._sizes[digest] = size_of(self._encoded(digest))
         return self._sizes[digest]
 
     def pixels(self, digest: str) -> np.ndarray:
-        """[H, W, 3] uint8, RGB; read-only, shared between processes where it fits the budget.
+        """[H, W, 3] uint8, RGB, read-only.
 
         Raises:
-            DataError: the store does not hold this image.
+            DataError: the store does not hold this image, or its file has changed.
         """
-        pixels = self._decoded(digest)
-        if pixels is not None:
-            return pixels
-        try:
-            encoded = (self._root / "encoded" / digest).read_bytes()
-        except OSError as error:
-            raise DataError(f"image {digest[:12]} is not in the store {self._root}: {error}") from error
-        return self._decode(encoded, digest[:12])
+        with self._lock:
+            if digest in self._pixels:
+                self._pixels.move_to_end(digest)
+                return self._pixels[digest]
+        pixels = self._decode(self._encoded(digest), digest[:12])
+        with self._lock:
+            if digest not in self._pixels:
+                self._pixels[digest] = pixels
+                self._held += pixels.nbytes
+            while self._held > self._budget:
+                _, oldest = self._pixels.popitem(last=False)
+                self._held -= oldest.nbytes
+        return pixels
 
     def image(self, digest: str) -> Any:
         """The image as PIL has it."""
@@ -95,30 +118,42 @@ class ImageStore:
 
         return Image.fromarray(self.pixels(digest))
 
-    def _decoded(self, digest: str) -> np.ndarray | None:
+    def _path(self, digest: str) -> Path:
+        return self._root / ENCODED / digest
+
+    def _encoded(self, digest: str) -> bytes:
         try:
-            return np.load(self._root / "decoded" / f"{digest}.npy", mmap_mode="r", allow_pickle=False)
-        except FileNotFoundError:
-            return None
+            encoded = self._path(digest).read_bytes()
+        except OSError as error:
+            raise DataError(f"image {digest[:12]} is not in the store {self._root}: {error}") from error
+        if hashlib.sha256(encoded).hexdigest() != digest:
+            raise DataError(f"{self._path(digest)} is damaged: its content is not what it was stored with. Remove it")
+        return encoded
 
     def _decode(self, encoded: bytes, name: str) -> np.ndarray:
         self.decoded += 1
         return decode(encoded, name)
 
-    def _keep(self, digest: str, encoded: bytes, pixels: np.ndarray) -> None:
-        self._write("encoded", digest, encoded)
-        if self._used + pixels.nbytes <= self._budget:
-            buffer = io.BytesIO()
-            np.save(buffer, pixels, allow_pickle=False)
-            self._write("decoded", f"{digest}.npy", buffer.getvalue())
-            self._used += pixels.nbytes
+    def _write(self, digest: str, content: bytes) -> None:
+        """Readers see the whole file or none, whichever other process writes it too."""
+        self._path(digest).parent.mkdir(parents=True, exist_ok=True)
+        handle, partial = tempfile.mkstemp(dir=self._root / ENCODED, prefix=".writing-")
+        try:
+            with os.fdopen(handle, "wb") as file:
+                file.write(content)
+            os.replace(partial, self._path(digest))
+        except OSError:
+            with suppress(OSError):
+                os.unlink(partial)
+            raise
 
-    def _write(self, folder: str, name: str, content: bytes) -> None:
-        """A reader sees the whole file or none, whoever else writes it too."""
-        handle, partial = tempfile.mkstemp(dir=self._root / folder, prefix=".writing-")
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-        os.replace(partial, self._root / folder / name)
+
+def size_of(encoded: bytes) -> tuple[int, int]:
+    """(height, width) of an image that can be decoded, from its header, turned as its EXIF data says."""
+    image = _open(encoded)
+    width, height = image.size
+    turned = image.format != "TIFF" and image.getexif().get(0x0112) in _TURNED  # PIL gives a TIFF's size after turning
+    return (width, height) if turned else (height, width)
 
 
 def decode(encoded: bytes, name: str) -> np.ndarray:
@@ -132,9 +167,7 @@ def decode(encoded: bytes, name: str) -> np.ndarray:
     if not encoded:
         raise DataError(f"image {name} is empty (0 bytes)")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # the rule below is ours
-            image: Any = Image.open(io.BytesIO(encoded), formats=FORMATS)
+        image = _open(encoded)
         _check_shape(image, name)
         image = ImageOps.exif_transpose(image)
         if image.mode == "F":
@@ -153,6 +186,14 @@ def decode(encoded: bytes, name: str) -> np.ndarray:
         raise DataError(f"image {name} has too many pixels; at most {MAX_PIXELS:,} are allowed") from None
     except Exception as error:  # PIL raises anything from OSError to struct.error on broken files
         raise DataError(f"image {name} is corrupt or cut short: {type(error).__name__}: {error}") from None
+
+
+def _open(encoded: bytes) -> Any:
+    from PIL import Image
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is the rule
+        return Image.open(io.BytesIO(encoded), formats=FORMATS)
 
 
 def _check_shape(image: Any, name: str) -> None:

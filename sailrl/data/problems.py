@@ -7,19 +7,22 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from sailrl import plugins
 from sailrl.config.schema import SourceConfig
-from sailrl.data.contract import BrokenRow, kind_of, parse_problem, problem_from_row
+from sailrl.data.contract import parse_problem, problem_from_row
+from sailrl.data.fields import BrokenRow, kind_of
+from sailrl.data.images import ImageStore
 from sailrl.data.rows import BadRow as UnreadableRow
-from sailrl.data.rows import OnBadRow, read_rows
+from sailrl.data.rows import OnBadRow, Row, read_rows
+from sailrl.data.unread import Columns
 from sailrl.errors import ConfigError, DataError, SailError
-from sailrl.types import Problem
+from sailrl.types import Frame, Problem
 
-__all__ = ["BadRow", "LoadedProblems", "list_bad_rows", "load_problems", "problem_from_row"]
+__all__ = ["BadRow", "LoadedProblems", "ProblemReader", "list_bad_rows", "load_problems", "problem_from_row"]
 
 _SHOWN = 10
 
@@ -45,77 +48,166 @@ class LoadedProblems:
 
     problems: list[Problem]
     bad_rows: list[BadRow]
+    notes: list[str]
+    """What is there and unused, in one line each, with the name of the source."""
 
 
-def load_problems(source: SourceConfig, *, on_bad_row: OnBadRow, base_dir: Path | None = None) -> LoadedProblems:
-    """Reads all problems of ``source``; a relative path starts at ``base_dir``, or at the folder one runs from.
+class ProblemReader:
+    """The usable problems of one source, in a stream; afterwards, what became of its rows and columns.
 
-    Raises:
-        DataError: the file cannot be read, holds no usable row, or has bad rows and ``on_bad_row`` is ``error``.
-        ConfigError: the generator cannot be loaded.
-    """
-    bad_rows: list[BadRow] = []
-    problems = [problem for _, problem in read_problems(source, bad_rows, base_dir=base_dir)]
-    check_rows(source, len(problems), bad_rows, on_bad_row)
-    return LoadedProblems(problems, bad_rows)
-
-
-def read_problems(
-    source: SourceConfig,
-    bad_rows: list[BadRow],
-    *,
-    base_dir: Path | None = None,
-    rule: Callable[[dict[str, Any]], None] = lambda row: None,
-) -> Iterator[tuple[dict[str, Any], Problem]]:
-    """Yields every usable row of ``source``, its fields named as in the contract, with the problem in it.
-
-    Rows that break a rule are put into ``bad_rows`` as they come by. Paths of images are absolute in the problem only.
+    Iterate over it, as often as needed, then ask ``check`` and ``notes``, which speak of the last pass. Each problem
+    comes with its row: its fields are named as in the contract, and paths of images and frames are absolute.
 
     Args:
+        section: where the source stands in the configuration (``data.train``), for what a message tells to write;
+            None for a file whose columns cannot be mapped.
+        base_dir: what a relative path starts from; None for the folder one runs from.
+        also_read: columns that the job reads besides the contract's.
+        needs_answer: whether a row without an answer may have it in another column.
+        store: takes images that come as bytes, and the problem has their paths there: memory holds none of them. None
+            leaves them as they are.
         rule: what the caller asks of a row beyond the contract; raises BrokenRow.
+    """
+
+    def __init__(
+        self,
+        source: SourceConfig,
+        section: str | None,
+        *,
+        base_dir: Path | None = None,
+        also_read: Iterable[str] = (),
+        needs_answer: bool = True,
+        store: ImageStore | None = None,
+        rule: Callable[[Row], None] = lambda row: None,
+    ) -> None:
+        self.source, self.section = source, section
+        self._base_dir, self._store, self._rule = base_dir, store, rule
+        self._about = (frozenset(also_read), needs_answer)
+        self.bad_rows: list[BadRow] = []
+        """Rows of the last pass that break a rule."""
+        self.columns = self._no_columns()
+
+    @property
+    def name(self) -> str:
+        """The source as the configuration names it."""
+        return self.source.path or (self.source.generate.use if self.source.generate else "")
+
+    def __iter__(self) -> Iterator[tuple[Row, Problem]]:
+        """Yields row and problem of every usable row.
+
+        Raises:
+            DataError: the file cannot be read.
+            ConfigError: the generator cannot be loaded.
+        """
+        self.bad_rows, self.columns = [], self._no_columns()
+        name, folder, rows = _open(self.source, self._base_dir)
+        lines_of_ids: dict[str, int] = {}
+        for line, row in rows:
+            if self.source.limit is not None and len(lines_of_ids) == self.source.limit:
+                break
+            try:
+                if isinstance(row, UnreadableRow):
+                    raise BrokenRow("", row.detail)
+                mapped = self._mapped(row)
+                problem = self._kept(parse_problem(mapped, where=f"{name}:{line}", need_prompt=True, folder=folder))
+                mapped |= _whole(problem)
+                self._rule(mapped)
+                if problem.id in lines_of_ids:
+                    raise BrokenRow(
+                        "id", f"{problem.id!r} is already the id of row {lines_of_ids[problem.id]}; ids are unique"
+                    )
+            except BrokenRow as broken:
+                hint = self.columns.hint(broken.field, row) if isinstance(row, Mapping) else ""
+                self.bad_rows.append(BadRow(name, line, broken.field, broken.rule + hint))
+            else:
+                lines_of_ids[problem.id] = line
+                self.columns.add(row, problem)
+                yield mapped, problem
+
+    def check(self, on_bad_row: OnBadRow) -> None:
+        """What the last pass amounts to.
+
+        Raises:
+            DataError: there is no usable row, there are bad rows and ``on_bad_row`` is ``error``, or a column that
+                nothing reads has pictures, or answers that the rows lack.
+        """
+        good, bad = self.columns.rows, self.bad_rows
+        if bad and on_bad_row == "error":
+            raise DataError(
+                f"{self.name}: {len(bad)} of {good + len(bad)} rows break a rule.\n{list_bad_rows(bad)}\n"
+                "Repair them, or leave them out with data.on_bad_row=skip."
+            )
+        if not good:
+            details = f" All {len(bad)} rows break a rule:\n{list_bad_rows(bad)}" if bad else " It is empty."
+            raise DataError(f"{self.name}: there is no problem in it.{details}")
+        self.check_columns()
+
+    def check_columns(self) -> None:
+        """Only the part of ``check`` about columns."""
+        if (fault := self.columns.fault()) is not None:
+            raise DataError(f"{self.name}: {fault}")
+
+    def notes(self, *, write_choices: bool | None = None) -> list[str]:
+        """What is there and unused in the last pass, in one line each.
+
+        Args:
+            write_choices: whether choices that a prompt lacks are added to it; None where the job has no such setting.
+        """
+        return [f"{self.section or self.name}: {note}" for note in self.columns.notes(write_choices=write_choices)]
+
+    def _no_columns(self) -> Columns:
+        also_read, needs_answer = self._about
+        return Columns(self.source, self.section, also_read, needs_answer)
+
+    def _mapped(self, row: Any) -> Row:
+        """Renames the configured fields to the contract's and cuts the answer out of a worked solution."""
+        if not isinstance(row, Mapping):
+            raise BrokenRow("", f"a row is an object with named fields, this is {kind_of(row)}")
+        source = self.source
+        mapped = {name: value for name, value in row.items() if name not in source.ignore}
+        found = {name: _found(mapped, name, given) for name, given in source.fields()}
+        for name, given in source.fields():
+            if name in ("prompt", "answer") and given != (name,) and given[0].split(".")[0] not in mapped:
+                key = f"{self.section or 'data.*'}.{name}_field"
+                raise BrokenRow(
+                    given[0], f"is missing ({key} names it); the row has {', '.join(map(str, row)) or 'nothing'}"
+                )
+        mapped |= found
+        if source.answer_regex is not None:
+            mapped["answer"] = _cut_out(source.answer_regex, source.answer_field, mapped.get("answer"))
+        return mapped
+
+    def _kept(self, problem: Problem) -> Problem:
+        """The problem with images that came as bytes put into the store."""
+        if self._store is None:
+            return problem
+        keep = self._store.keep
+        try:
+            frames = [tuple(Frame(keep(frame.image), frame.time_s) for frame in video) for video in problem.videos]
+            return replace(problem, images=tuple(map(keep, problem.images)), videos=tuple(frames))
+        except DataError as error:
+            raise BrokenRow("videos" if problem.videos else "images", str(error)) from None
+
+
+def load_problems(
+    source: SourceConfig,
+    section: str | None = None,
+    *,
+    on_bad_row: OnBadRow,
+    base_dir: Path | None = None,
+    store: ImageStore | None = None,
+    write_choices: bool | None = None,
+) -> LoadedProblems:
+    """Reads all problems of ``source``; see ``ProblemReader`` for the arguments.
 
     Raises:
-        DataError: the file cannot be read.
+        DataError: the file cannot be read, or ``ProblemReader.check`` refuses what is in it.
         ConfigError: the generator cannot be loaded.
     """
-    name, folder, rows = _open(source, base_dir)
-    lines_of_ids: dict[str, int] = {}
-    for line, row in rows:
-        if source.limit is not None and len(lines_of_ids) == source.limit:
-            break
-        try:
-            if isinstance(row, UnreadableRow):
-                raise BrokenRow("", row.detail)
-            mapped = _mapped(row, source)
-            problem = parse_problem(mapped, where=f"{name}:{line}", need_prompt=True, folder=folder)
-            rule(mapped)
-            if problem.id in lines_of_ids:
-                raise BrokenRow(
-                    "id", f"{problem.id!r} is already the id of row {lines_of_ids[problem.id]}; ids are unique"
-                )
-        except BrokenRow as broken:
-            bad_rows.append(BadRow(name, line, broken.field, broken.rule))
-        else:
-            lines_of_ids[problem.id] = line
-            yield mapped, problem
-
-
-def check_rows(source: SourceConfig, good: int, bad_rows: Sequence[BadRow], on_bad_row: OnBadRow) -> None:
-    """What a source that was read amounts to.
-
-    Raises:
-        DataError: it has no usable row, or has bad rows and ``on_bad_row`` is ``error``.
-    """
-    where = source.path or (source.generate.use if source.generate else "")
-    count = good + len(bad_rows)
-    if bad_rows and on_bad_row == "error":
-        raise DataError(
-            f"{where}: {len(bad_rows)} of {count} rows break a rule.\n{list_bad_rows(bad_rows)}\n"
-            "Repair them, or leave them out with data.on_bad_row=skip."
-        )
-    if not good:
-        details = f" All {count} rows break a rule:\n{list_bad_rows(bad_rows)}" if bad_rows else " It is empty."
-        raise DataError(f"{where}: there is no problem in it.{details}")
+    reader = ProblemReader(source, section, base_dir=base_dir, store=store)
+    problems = [problem for _, problem in reader]
+    reader.check(on_bad_row)
+    return LoadedProblems(problems, reader.bad_rows, reader.notes(write_choices=write_choices))
 
 
 def list_bad_rows(bad_rows: Sequence[BadRow]) -> str:
@@ -146,25 +238,42 @@ def _generated(use: str, args: dict[str, Any]) -> Iterator[tuple[int, Any]]:
         raise DataError(f"the generator {use!r} failed: {type(error).__name__}: {error}") from error
 
 
-def _mapped(row: Any, source: SourceConfig) -> dict[str, Any]:
-    """Renames the configured fields to the contract's and cuts the answer out of a worked solution."""
-    if not isinstance(row, Mapping):
-        raise BrokenRow("", f"a row is an object with named fields, this is {kind_of(row)}")
-    mapped = dict(row)
-    for name, given in (("prompt", source.prompt_field), ("answer", source.answer_field)):
-        if given == name:
-            continue
-        if given not in row:
-            fields = ", ".join(map(str, row)) or "nothing"
-            raise BrokenRow(given, f"is missing (data.*.{name}_field names it); the row has {fields}")
-        mapped[name] = row[given]
-    if source.answer_regex is not None:
-        answer = mapped.get("answer")
-        if not isinstance(answer, str):
-            raise BrokenRow(source.answer_field, f"answer_regex needs text to search, this is {kind_of(answer)}")
-        found = re.findall(source.answer_regex, answer)
-        if not found:
-            raise BrokenRow(source.answer_field, f"answer_regex {source.answer_regex!r} matches nothing in it")
-        last = found[-1]
-        mapped["answer"] = (last if isinstance(last, str) else last[0]).strip()
-    return mapped
+def _found(row: Mapping[str, Any], name: str, columns: Sequence[str]) -> Any:
+    """What a row has for a field of the contract: one column's value, or the values of several as a list."""
+    if len(columns) > 1:
+        values = [value for column in columns if (value := _find(row, column)) is not None]
+        listed = [value if isinstance(value, list | tuple) else [value] for value in values]
+        return [item for items in listed for item in items] or None
+    value = _find(row, columns[0])
+    return [value] if name == "images" and isinstance(value, str | bytes | Mapping) else value
+
+
+def _find(row: Mapping[str, Any], name: str) -> Any:
+    """The value of a column, or of a field in an object that ``name`` writes with a dot; None where there is none."""
+    if name in row or "." not in name:
+        return row.get(name)
+    column, _, inner = name.partition(".")
+    value = row.get(column)
+    return _find(value, inner) if isinstance(value, Mapping) else None
+
+
+def _cut_out(regex: str, field: str, answer: Any) -> str:
+    if not isinstance(answer, str):
+        raise BrokenRow(field, f"answer_regex needs text to search, this is {kind_of(answer)}")
+    found = re.findall(regex, answer)
+    if not found:
+        raise BrokenRow(field, f"answer_regex {regex!r} matches nothing in it")
+    last = found[-1]
+    return (last if isinstance(last, str) else last[0]).strip()
+
+
+def _whole(problem: Problem) -> Row:
+    """Fields of the row that parsing has changed: the chat as it was read, and whole paths."""
+    fields: Row = {"prompt": problem.prompt}
+    if problem.images:
+        fields["images"] = list(problem.images)
+    if problem.videos:
+        fields["videos"] = [
+            [{"image": frame.image, "time_s": frame.time_s} for frame in video] for video in problem.videos
+        ]
+    return fields

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import torch
 
 from sailrl.config.model_kinds import refusal
 from sailrl.config.schema import ModelConfig, PromptConfig
+from sailrl.data.chat_template import ChatTemplate, read_template
 from sailrl.errors import ConfigError, DataError
 
 PLACEHOLDERS = ("<|image_pad|>", "<|video_pad|>", "<image>", "<video>", "<IMG_CONTEXT>")
@@ -23,7 +24,7 @@ def load_processor(model: ModelConfig, data: PromptConfig, path: str, *, trained
         trained: the model will be trained, which is possible for fewer kinds of models than to ask it.
 
     Raises:
-        ConfigError: this kind of model is not supported.
+        ConfigError: this kind of model is not supported, or its chat template cannot be used.
     """
     from transformers import PreTrainedConfig
 
@@ -32,7 +33,14 @@ def load_processor(model: ModelConfig, data: PromptConfig, path: str, *, trained
         raise ConfigError(f"the model {path} is {why}")
     limits = {"min_pixels": data.min_pixels, "max_pixels": data.max_pixels}
     pixels = {name: value for name, value in limits.items() if value is not None}
-    return Processor(path, trust_remote_code=model.trust_remote_code, pixel_limits=pixels)
+    return Processor(
+        path,
+        trust_remote_code=model.trust_remote_code,
+        pixel_limits=pixels,
+        chat_template=None if data.chat_template is None else read_template(data.chat_template),
+        template_args=data.template_args,
+        system=data.system_prompt is not None,
+    )
 
 
 def _limit(image_processor: Any, limits: dict[str, int]) -> None:
@@ -67,13 +75,22 @@ class Processor:
     Args:
         path: model folder or hub name.
         pixel_limits: ``min_pixels`` and ``max_pixels`` to which images are resized; one left out is the model's own.
+        chat_template: text that takes the place of the model's own template, also where the processor is saved.
+        template_args, system: see ``ChatTemplate``.
 
     Raises:
-        ConfigError: the smallest size is larger than the largest.
+        ConfigError: the smallest size is larger than the largest, or the chat template cannot be used.
     """
 
     def __init__(
-        self, path: str | Path, *, trust_remote_code: bool = False, pixel_limits: dict[str, int] | None = None
+        self,
+        path: str | Path,
+        *,
+        trust_remote_code: bool = False,
+        pixel_limits: dict[str, int] | None = None,
+        chat_template: str | None = None,
+        template_args: Mapping[str, Any] | None = None,
+        system: bool = False,
     ) -> None:
         from transformers import AutoConfig, AutoProcessor, AutoTokenizer
 
@@ -95,6 +112,11 @@ class Processor:
         """Ids that may never be sampled: they stand for pixels. The marks around an image may."""
         self.placeholders: list[str] = list(self.tokenizer.convert_ids_to_tokens(self.banned_ids))
         """Their text: a problem that contains one would smuggle an image into its prompt."""
+        owner = self.full or self.tokenizer
+        if chat_template is not None:
+            owner.chat_template = self.tokenizer.chat_template = chat_template
+        self.chat = ChatTemplate(owner, str(path), args=template_args or {}, only_text=self.full is None, system=system)
+        """What makes text of messages."""
         own = _own_ends(path, config, self.tokenizer)
         turn_end = self._turn_end()
         self.end_id: int | None = self.tokenizer.eos_token_id if turn_end is None else turn_end
@@ -104,21 +126,10 @@ class Processor:
         self.note = self._note(own, turn_end)
         """What to tell about the end of turns, in one line; None where template and model agree."""
 
-    def render(self, messages: Sequence[Any]) -> str:
-        """The chat as text, up to where the model goes on; one placeholder per image."""
-        owner = self.full or self.tokenizer
-        return str(owner.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=True))
-
     def _turn_end(self) -> int | None:
         """The special token with which the chat template ends a turn of the assistant; None where it has none."""
-        said = "sailrl"
-        chat = [{"role": "user", "content": "?"}, {"role": "assistant", "content": said}]
-        try:
-            text = str((self.full or self.tokenizer).apply_chat_template(chat, tokenize=False))
-        except Exception:  # a template is code of others; that it renders no problem is said with the first problem
-            return None
         special = {i for i, token in self.tokenizer.added_tokens_decoder.items() if token.special}
-        return next((i for i in self.encode(text.rpartition(said)[2]) if i in special), None)
+        return next((i for i in self.encode(self.chat.after_turn) if i in special), None)
 
     def _note(self, own: set[int], turn_end: int | None) -> str | None:
         if turn_end is None and not own:

@@ -7,11 +7,13 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from sailrl.config.schema import PromptConfig
+from sailrl.data.fields import BrokenRow
 from sailrl.data.images import ImageStore
+from sailrl.data.messages import add_text, choices_are_unseen, listed_choices, split_marks, with_marks
 from sailrl.data.processor import Processor
-from sailrl.data.videos import IMAGE_MARK, as_images, marked, parts_of
+from sailrl.data.videos import as_images
 from sailrl.errors import DataError
-from sailrl.types import ImageSource, Message, Problem, Prompt
+from sailrl.types import ImageSource, Message, Problem, Prompt, content_texts
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +53,11 @@ class Template:
                 for them differ in number, or a text contains a placeholder of the model.
         """
         problem, names = as_images(problem, self._data.frames_per_video)
+        if problem.images and self._processor.image_id is None:
+            raise DataError(
+                f"problem {problem.id} has {len(problem.images)} images, and this model takes none. Use a "
+                "vision-language model, or leave them out with `ignore: [images]` under the source"
+            )
         limit = self._images_per_prompt
         if limit is not None and len(problem.images) > limit:
             raise DataError(
@@ -74,8 +81,8 @@ class Template:
         """
         problem, _ = as_images(problem, self._data.frames_per_video)
         messages = self._messages(problem)
-        self._refuse_placeholders(problem, messages)
-        text = self._processor.render(messages)
+        self._refuse_control_tokens(problem, messages)
+        text = self._processor.chat.render(messages, problem.id)
         return text if text.endswith(problem.response_prefix) else text + problem.response_prefix
 
     def render_all(self, problems: Sequence[Problem]) -> Rendered:
@@ -125,13 +132,17 @@ class Template:
         return Refused("too_long", says, tokens)
 
     def _messages(self, problem: Problem) -> list[Message]:
-        if isinstance(problem.prompt, str):
-            shown = parts_of(marked(problem.prompt, len(problem.images))) if problem.images else problem.prompt
-            messages: list[Message] = [{"role": "user", "content": shown}]
-        else:
-            messages = [_with_parts(message) for message in problem.prompt] if problem.images else list(problem.prompt)
+        try:
+            prompt = with_marks(problem.prompt, len(problem.images), 0)
+        except BrokenRow as broken:
+            raise DataError(f"problem {problem.id}: {broken.rule}") from None
+        messages: list[Message] = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else prompt
+        if problem.images:
+            messages = [{**message, "content": split_marks(message["content"])} for message in messages]
+        if self._data.write_choices and choices_are_unseen(problem):
+            messages[-1] = add_text(messages[-1], "\n" + listed_choices(problem.choices))
         if self._data.instruction:
-            messages = [*messages[:-1], _with_text(messages[-1], "\n" + self._data.instruction)]
+            messages[-1] = add_text(messages[-1], "\n" + self._data.instruction)
         if self._data.system_prompt is not None:
             messages = [{"role": "system", "content": self._data.system_prompt}, *messages]
         return messages
@@ -142,34 +153,22 @@ class Template:
         except DataError as error:
             raise DataError(f"problem {problem.id}: {name}: {error}") from error
 
-    def _refuse_placeholders(self, problem: Problem, messages: Sequence[Message]) -> None:
-        """A placeholder in a text would become a place for an image; escaping it would change what was asked."""
-        texts = [text for message in messages for text in _texts(message)]
-        for token in self._processor.placeholders:
-            if any(token in text for text in (*texts, problem.response_prefix)):
-                raise DataError(
-                    f"problem {problem.id}: a text contains `{token}`, which this model reads as pixels of an image. "
-                    "Take it out, or write it differently"
-                )
-
-
-def _texts(message: Message) -> list[str]:
-    content = message["content"]
-    return [content] if isinstance(content, str) else [part["text"] for part in content if part["type"] == "text"]
-
-
-def _with_parts(message: Message) -> Message:
-    """A chat message with the ``<image>`` marks in its texts as content parts."""
-    if not any(IMAGE_MARK in text for text in _texts(message)):
-        return message
-    return {**message, "content": parts_of(message["content"])}
-
-
-def _with_text(message: Message, text: str) -> Message:
-    content = message["content"]
-    if isinstance(content, str):
-        return {**message, "content": content + text}
-    return {**message, "content": [*content, {"type": "text", "text": text}]}
+    def _refuse_control_tokens(self, problem: Problem, messages: Sequence[Message]) -> None:
+        """A control token in a text would act as one; escaping it would change what was asked."""
+        texts = [text for message in messages for text in content_texts(message["content"])]
+        for tokens, what in (
+            (self._processor.placeholders, "this model reads as pixels of an image"),
+            (
+                self._processor.chat.turn_marks,
+                "the chat template writes around turns; text that was rendered already has it",
+            ),
+        ):
+            for token in tokens:
+                if any(token in text for text in (*texts, problem.response_prefix)):
+                    raise DataError(
+                        f"problem {problem.id}: a text contains `{token}`, which {what}. Take it out, or write it "
+                        "differently"
+                    )
 
 
 def _opened(text: str) -> str:

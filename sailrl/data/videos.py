@@ -8,19 +8,14 @@ The models' own video input, which merges two frames into one, is not used: a vi
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from sailrl.data.fields import BrokenRow
+from sailrl.data.messages import IMAGE_MARK, VIDEO_MARK, split_marks, with_marks
 from sailrl.errors import DataError
-from sailrl.types import Frame, ImageSource, Message, Problem, Video
-
-IMAGE_MARK, VIDEO_MARK = "<image>", "<video>"
-"""In a text, stand for the next image or video of the problem, like a part ``{"type": "image"}`` or
-``{"type": "video"}`` of a chat message."""
-_MARKS = re.compile(f"({IMAGE_MARK}|{VIDEO_MARK})")
-Part = Mapping[str, Any]
+from sailrl.types import Frame, ImageSource, Message, Part, Problem, Video
 
 
 def parse_video(video: Any, read: Callable[[Any, str], ImageSource]) -> Video:
@@ -96,10 +91,10 @@ def as_images(problem: Problem, most_frames: int) -> tuple[Problem, list[str]]:
     try:
         for message in _chat(problem):
             content: list[Part] = []
-            for part in parts_of(message["content"]):
+            for part in split_marks(message["content"]):
                 content += filled(part)
             prompt.append({**message, "content": content})
-    except StopIteration:
+    except (StopIteration, BrokenRow):
         raise DataError(_miscounted(problem)) from None
     if next(images, None) or next(videos, None):
         raise DataError(_miscounted(problem))
@@ -107,32 +102,11 @@ def as_images(problem: Problem, most_frames: int) -> tuple[Problem, list[str]]:
     return flat, [name for _, name in shown]
 
 
-def marked(text: str, images: int, videos: int = 0) -> str:
-    """A plain text with the marks of what it does not mark in front, images first."""
-    for mark, count in ((VIDEO_MARK, videos), (IMAGE_MARK, images)):
-        if mark not in text:
-            text = mark * count + text
-    return text
-
-
-def parts_of(content: str | Sequence[Part]) -> list[Part]:
-    """The content of a chat message with the marks in its texts as parts."""
-    parts: Sequence[Part] = [{"type": "text", "text": content}] if isinstance(content, str) else content
-    return [piece for part in parts for piece in (_split(part["text"]) if part["type"] == "text" else [part])]
-
-
-def _split(text: str) -> list[Part]:
-    kinds = {IMAGE_MARK: "image", VIDEO_MARK: "video"}
-    pieces = [piece for piece in _MARKS.split(text) if piece]
-    return [{"type": kinds[piece]} if piece in kinds else {"type": "text", "text": piece} for piece in pieces]
-
-
 def _chat(problem: Problem) -> Sequence[Message]:
     """The prompt as messages; a plain text has what it does not mark in front."""
     if not isinstance(problem.prompt, str):
         return problem.prompt
-    text = marked(problem.prompt, len(problem.images), len(problem.videos))
-    return [{"role": "user", "content": text}]
+    return [{"role": "user", "content": with_marks(problem.prompt, len(problem.images), len(problem.videos))}]
 
 
 def _miscounted(problem: Problem) -> str:

@@ -233,11 +233,17 @@ def _host(config: RlvrConfig, shape: ModelShape, where: Layout | None) -> dict[s
         parts["weights and optimizer"] = ranks * sum(_resting(config, shape, "cpu"))
     if shape.vision is not None:
         parts["processed images"] = ranks * GIB
+        parts["decoded images"] = (ranks + engines) * GIB
     if config.placement == "colocated":
         parts["weights of sleeping engines"] = m.engine_weights(shape, config) * engines
     if config.sync.method == "disk":
         parts["two versions in shared memory"] = 2 * 4 * shape.parameters
     return parts
+
+
+def mib(size: int) -> str:
+    """Bytes as MiB, for people: images of a small data set are far below a GiB."""
+    return f"{size / (1 << 20):,.1f}"
 
 
 def gib(size: int) -> str:

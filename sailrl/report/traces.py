@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sailrl.data.jsonl import AppendOnlyFile
-from sailrl.types import Group, Message, Problem, Rollout
+from sailrl.types import Group, Message, Problem, Rollout, content_text
 
 ROLLOUTS_FILE = "rollouts.jsonl"
 
@@ -116,12 +116,4 @@ def prompt_text(prompt: str | Sequence[Message]) -> str:
     """A prompt as plain text; of chat messages, each on its own line behind its role, ``<image>`` where one stands."""
     if isinstance(prompt, str):
         return prompt
-    return "\n".join(f"{message.get('role', '')}: {_content_text(message.get('content', ''))}" for message in prompt)
-
-
-def _content_text(content: Any) -> str:
-    if isinstance(content, str):
-        return content
-    return "".join(
-        str(part.get("text", "")) if part.get("type") == "text" else f"<{part.get('type')}>" for part in content
-    )
+    return "\n".join(f"{message.get('role', '')}: {content_text(message.get('content'))}" for message in prompt)

@@ -14,6 +14,8 @@ from sailrl.data.template import Template
 from sailrl.launch.model_folder import model_folder
 from sailrl.launch.run_folder import list_left_out, write_whole
 from sailrl.report.progress import Progress
+from sailrl.scoring.answers import check_answers, evenly_spread
+from sailrl.scoring.spec import ScoringSpec
 from sailrl.sft.data import imitation_sample, load_imitations
 from sailrl.types import Problem, Prompt
 
@@ -40,28 +42,35 @@ def prepare(config: RlvrConfig, run_dir: Path, progress: Progress) -> Prepared:
         DataError: rows, images or prompts break a rule.
     """
     bad: list[str] = []
+    data, store = config.data, ImageStore(run_dir / FOLDER)
 
-    def problems(source: SourceConfig) -> list[Problem]:
-        loaded = load_problems(source, on_bad_row=config.data.on_bad_row)
+    def problems(source: SourceConfig, section: str) -> list[Problem]:
+        loaded = load_problems(
+            source, section, on_bad_row=data.on_bad_row, store=store, write_choices=data.write_choices
+        )
         bad.extend(map(str, loaded.bad_rows))
+        for note in loaded.notes:
+            progress.message(note)
+        check_answers(ScoringSpec.from_config(config.rewards), evenly_spread(loaded.problems), section)
         return loaded.problems
 
     def prompts(source: list[Problem]) -> list[Prompt]:
         rendered = template.render_all(source)
         bad.extend(rendered.unusable)
         if rendered.too_long:
-            limit = config.data.max_prompt_tokens
+            limit = data.max_prompt_tokens
             progress.message(f"left out {len(rendered.too_long)} prompts longer than {limit} tokens")
         return rendered.prompts
 
-    train = [problem for source in (config.data.train, *config.data.more) for problem in problems(source)]
-    held_out = problems(config.data.eval) if config.data.eval else []
+    train = problems(data.train, "data.train")
+    for number, source in enumerate(data.more):
+        train += problems(source, f"data.more.{number}")
+    held_out = problems(data.eval, "data.eval") if data.eval else []
     model = model_folder(config.model, run_dir, progress)
-    processor = load_processor(config.model, config.data, model, trained=True)
+    processor = load_processor(config.model, data, model, trained=True)
     if processor.note:
         progress.message(processor.note)
-    store = ImageStore(run_dir / FOLDER)
-    template = Template(processor, store, config.data, images_per_prompt=config.rollout.engine.images_per_prompt)
+    template = Template(processor, store, data, images_per_prompt=config.rollout.engine.images_per_prompt)
     train_prompts = prompts(train)
     eval_prompts = prompts(held_out) if held_out else []
     list_left_out(run_dir, bad, progress.message)
@@ -82,7 +91,7 @@ def _warm_start(
 
     start = config.warm_start
     assert start is not None
-    rows = load_imitations(SftData(train=start.data)).rows
+    rows = load_imitations(SftData(train=start.data), section="warm_start.data", store=store).rows
     samples = [imitation_sample(row, template, processor) for row in rows]
     training = SftTraining(
         rows_per_step=start.rows_per_step, steps=start.steps, learning_rate=start.learning_rate, schedule="constant"

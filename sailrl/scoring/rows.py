@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from sailrl.data.contract import BrokenRow, parse_problem
+from sailrl.data.contract import parse_problem
+from sailrl.data.fields import BrokenRow
 from sailrl.data.rows import BadRow, Row
 from sailrl.scoring.scorer import Request, Scored
 from sailrl.types import Score

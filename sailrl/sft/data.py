@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 from data_filters.pipeline import Pipeline
 from sailrl import plugins
-from sailrl.config.schema import SourceConfig
 from sailrl.config.sft import SftData
 from sailrl.data.alignment import check_placeholders
 from sailrl.data.batch import Sample
-from sailrl.data.contract import BrokenRow
-from sailrl.data.problems import BadRow, check_rows, read_problems
+from sailrl.data.images import ImageStore
+from sailrl.data.problems import BadRow, ProblemReader
 from sailrl.data.processor import Processor
-from sailrl.data.rows import OnBadRow
+from sailrl.data.responses import READS, imitated
 from sailrl.data.template import Template
 from sailrl.errors import DataError
 from sailrl.types import Completion, Problem, Prompt
@@ -37,16 +36,21 @@ class Imitations:
     bad_rows: list[BadRow] = field(default_factory=list)
     dropped: dict[str, dict[str, int]] = field(default_factory=dict)
     """Per filter step, how many rows ended with each reason."""
+    notes: list[str] = field(default_factory=list)
+    """What is there and unused in the rows, in one line each."""
 
 
-def load_imitations(data: SftData) -> Imitations:
+def load_imitations(data: SftData, *, section: str = "data.train", store: ImageStore | None = None) -> Imitations:
     """Reads, checks and filters all rows.
+
+    Args:
+        section, store: see ``ProblemReader``.
 
     Raises:
         DataError: a row breaks a rule and ``on_bad_row`` is ``error``, or no row is left; with the counted reasons.
     """
     steps = Pipeline({name: plugins.build(step.use, step.args) for name, step in data.steps.items()})
-    loaded = _read(data.train, steps, data.on_bad_row)
+    loaded = _read(data, section, steps, store)
     loaded.dropped = {name: dict(counts) for name, counts in steps.counts.items()}
     if data.balance is not None and loaded.rows:
         balanced = plugins.build(data.balance.use, data.balance.args).select(
@@ -62,47 +66,18 @@ def load_imitations(data: SftData) -> Imitations:
     return loaded
 
 
-def _read(source: SourceConfig, steps: Pipeline, on_bad_row: OnBadRow) -> Imitations:
+def _read(data: SftData, section: str, steps: Pipeline, store: ImageStore | None) -> Imitations:
     def with_response(row: dict[str, Any]) -> None:
         row["response"] = imitated(row)
 
-    done, read = Imitations([]), 0
-    for row, problem in read_problems(source, done.bad_rows, rule=with_response):
-        read += 1
+    reader = ProblemReader(data.train, section, also_read=READS, needs_answer=False, store=store, rule=with_response)
+    rows = []
+    for row, problem in reader:
         kept = steps.convert({**row, "images": problem.images}).row
         if kept is not None:
-            done.rows.append(Imitation(replace(problem, prompt=kept["prompt"]), str(kept["response"])))
-    check_rows(source, read, done.bad_rows, on_bad_row)
-    return done
-
-
-def imitated(row: Mapping[str, Any]) -> str:
-    """The text to imitate: ``completion`` (one assistant message), ``response``, or ``meta.response``.
-
-    Raises:
-        BrokenRow: there is none.
-    """
-    completion = row.get("completion")
-    if completion is not None:
-        return _assistant_text(completion)
-    meta = row.get("meta")
-    response = row.get("response", meta.get("response") if isinstance(meta, Mapping) else None)
-    if not isinstance(response, str) or not response:
-        raise BrokenRow("response", "is missing or no text; a row to imitate has `response` or `completion`")
-    return response
-
-
-def _assistant_text(completion: Any) -> str:
-    messages = completion if isinstance(completion, Sequence) and not isinstance(completion, str) else []
-    if len(messages) != 1 or not isinstance(messages[0], Mapping) or messages[0].get("role") != "assistant":
-        raise BrokenRow("completion", "must be a list of one assistant message")
-    content = messages[0].get("content")
-    if isinstance(content, str):
-        return content
-    parts = content if isinstance(content, Sequence) else []
-    if not parts or any(not isinstance(part, Mapping) or part.get("type") != "text" for part in parts):
-        raise BrokenRow("completion", "must hold text, or a list of text parts")
-    return "".join(part["text"] for part in parts)
+            rows.append(Imitation(replace(problem, prompt=kept["prompt"]), str(kept["response"])))
+    reader.check(data.on_bad_row)
+    return Imitations(rows, reader.bad_rows, notes=reader.notes(write_choices=data.write_choices))
 
 
 def imitation_sample(row: Imitation, template: Template, processor: Processor) -> Sample:

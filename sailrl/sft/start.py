@@ -28,11 +28,12 @@ def start_sft(config: SftConfig, folder: Path) -> None:
         print(f"{folder} is finished: {folder / MODEL}. Start anew with another run.dir.")
         return
     disable_progress_bar()
-    rows = load_imitations(config.data)  # a bad row costs seconds: before any model is loaded
+    store = ImageStore(folder / FOLDER)
+    rows = load_imitations(config.data, store=store)  # a bad row costs seconds: before any model is loaded
     training = config.training
     with open_progress(folder.name, training.steps or 0) as progress:
         model = model_folder(config.model, folder / START, progress)
-        processor, store = load_processor(config.model, config.data, model, trained=True), ImageStore(folder / FOLDER)
+        processor = load_processor(config.model, config.data, model, trained=True)
         if processor.note:
             progress.message(processor.note)
         progress.stage(f"reading {len(rows.rows):,} rows")
@@ -64,6 +65,8 @@ def _write(policy: Policy, processor: Processor, out: Path) -> None:
 
 
 def _say_what_was_left_out(rows: Imitations, prepared: Prepared, folder: Path, progress: Progress) -> None:
+    for note in rows.notes:
+        progress.message(note)
     list_left_out(folder, [*rows.bad_rows, *prepared.unusable], progress.message)
     for step, reasons in rows.dropped.items():
         progress.message(f"{step}: " + ", ".join(f"{count:,} {reason}" for reason, count in reasons.items()))

@@ -71,7 +71,7 @@ def make_prompts(folder: Path, count: int, seed: int) -> list[Prompt]:
     prompts = []
     for row in rows(count, seed):
         problem = Problem(prompt=row["prompt"], answer=row["answer"], id=row["id"])
-        ids = processor.encode(processor.render([{"role": "user", "content": row["prompt"]}]))
+        ids = processor.encode(processor.chat.render([{"role": "user", "content": row["prompt"]}], row["id"]))
         prompts.append(Prompt(problem, ids, ids))
     return prompts
 

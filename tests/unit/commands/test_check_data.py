@@ -257,7 +257,7 @@ def _view_of_vllm(folder: Path, images: Sequence[Any], **options: Any) -> View:
     from sailrl.rollout.vllm_prompts import VllmPrompts
 
     processor = Processor(folder)
-    text = processor.render([{"role": "user", "content": [{"type": "image"}] * len(images)}])
+    text = processor.chat.render([{"role": "user", "content": [{"type": "image"}] * len(images)}], "p")
     engine = VllmPrompts(str(folder), {"dtype": "float32", "limit_mm_per_prompt": {"image": 3}, **options})
     return engine.view(processor.encode(text), images)
 

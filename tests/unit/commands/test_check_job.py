@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -61,7 +62,7 @@ def test_what_stands_in_the_data_neither_stops_nor_steers_the_terminal(base: Pat
 @pytest.mark.parametrize(
     ("kind", "text"),
     [
-        ("sft", "model: {path: org/model}\ndata: {train: {path: train.jsonl}, on_bad_row: skip}\n"),
+        ("sft", "model: {path: org/model}\ndata: {train: {path: imitate.jsonl}, on_bad_row: skip}\n"),
         (
             "eval",
             "models: {one: {path: org/model}}\ndata: {problems: {path: train.jsonl}, on_bad_row: skip}\n"
@@ -70,10 +71,23 @@ def test_what_stands_in_the_data_neither_stops_nor_steers_the_terminal(base: Pat
     ],
 )
 def test_the_rows_of_every_kind_of_job_are_counted(base: Path, kind: str, text: str) -> None:
+    rows = [json.loads(line) for line in Path("train.jsonl").read_text().splitlines()]
+    Path("imitate.jsonl").write_text("".join(json.dumps({**row, "response": "2"}) + "\n" for row in rows))
     base.write_text(f"kind: {kind}\n{text}")
     printed, error = checked(base)
     assert error == ""
     assert "2 problems (math 1, no task 1), 1 bad rows left out:" in printed
+
+
+def test_rows_to_imitate_that_have_no_response_are_refused(base: Path) -> None:
+    base.write_text("kind: sft\nmodel: {path: org/model}\ndata: {train: {path: train.jsonl}}\n")
+    assert "train.jsonl:1: response: is missing or no text" in checked(base)[1]
+    base.write_text(
+        "kind: rlvr\nmodel: {path: org/model, dtype: float32}\ndata: {train: {path: train.jsonl}, on_bad_row: skip}\n"
+        "rewards: {parts: {right: {use: 'mine.py:Right', weight: 1.0}}, combine: {use: 'mine.py:combine'}}\n"
+        "warm_start: {data: {path: train.jsonl, ignore: [id]}, steps: 1}\n"
+    )
+    assert "warm_start.data: train.jsonl: 3 of 3 rows break a rule" in checked(base)[1]
 
 
 def test_the_table_comes_before_the_complaints(base: Path) -> None:

@@ -170,8 +170,8 @@ def user(content: Any) -> dict[str, Any]:
         (user([{"type": "text"}]), "prompt[0].content[0].text: must be text, this is null"),
         (user([{"type": "audio"}]), "prompt[0].content[0].type: must be text, image or video, this is 'audio'"),
         (
-            user([{"type": "image", "image": "a.png"}]),
-            "prompt[0].content[0]: a part of type image is just a mark, but it has image; the image goes into `images`",
+            user([{"type": "image", "url": "a.png"}]),
+            "prompt[0].content[0]: a part of type image is just a mark, but it has url; the image goes into `images`",
         ),
     ],
 )
@@ -212,7 +212,8 @@ def test_a_missing_image_is_refused_with_its_full_path(folder: Path) -> None:
 @pytest.mark.parametrize(
     "prompt",
     [
-        "Compare.",  # a plain text without marks has its images in front
+        "Compare.",  # a text without marks has its images in front, and so has a chat
+        [{"role": "user", "content": "Compare."}],
         "Compare <image> and <image>.",
         [{"role": "user", "content": "Compare <image> and <image>."}],
         [{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "and <image>?"}]}],
@@ -227,7 +228,6 @@ def test_as_many_marks_as_images_are_fine(folder: Path, prompt: Any) -> None:
     [
         ("Look at <image>.", 1),
         ("<image><image><image>", 3),
-        ([{"role": "user", "content": "Compare."}], 0),
         ([{"role": "user", "content": [{"type": "image"}]}], 1),
     ],
 )

@@ -30,7 +30,7 @@ def _chat(processor: Processor, images: int) -> str:
     parts: list[dict[str, Any]] = [{"type": "text", "text": "a"}]
     for _ in range(images):
         parts += [{"type": "image"}, {"type": "text", "text": "b"}]
-    return processor.render([{"role": "user", "content": parts}])
+    return processor.chat.render([{"role": "user", "content": parts}], "p")
 
 
 @pytest.mark.parametrize("sizes", [[], *([size] for size in SIZES), SIZES[:2], SIZES[3:6]], ids=str)
@@ -181,7 +181,8 @@ def test_a_template_without_an_end_of_turn_leaves_the_models_own(tiny_folder: Pa
     plain = "{% for message in messages %}{{ message.content }}\n{% endfor %}"
     processor = _copy(tiny_folder, tmp_path / "plain", template=plain)
     assert (processor.stop_ids, processor.end_id, processor.note) == ([2], 2, None)
-    refusing = _copy(tiny_folder, tmp_path / "refusing", template="{{ raise_exception('users only') }}")
+    users_only = "{% for m in messages %}{{ m.content if m.role == 'user' else raise_exception('no') }}{% endfor %}"
+    refusing = _copy(tiny_folder, tmp_path / "refusing", template=users_only)
     assert (refusing.stop_ids, refusing.end_id, refusing.note) == ([2], 2, None)
 
 

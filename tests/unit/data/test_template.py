@@ -115,7 +115,7 @@ def test_images_for_a_text_model_are_refused(processor: Processor, tmp_path: Pat
     from PIL import Image
 
     Image.new("RGB", (28, 28)).save(tmp_path / "a.png")
-    with pytest.raises(DataError, match=r"problem p has 1 images and 0 places .*vision-language model"):
+    with pytest.raises(DataError, match=r"problem p has 1 images, and this model takes none\. .*vision-language model"):
         _template(processor, tmp_path / "store").render(
             Problem(prompt=[{"role": "user", "content": "?"}], id="p", images=[str(tmp_path / "a.png")])
         )

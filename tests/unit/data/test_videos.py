@@ -91,8 +91,8 @@ def test_marks_and_videos_must_be_as_many() -> None:
         parsed([video], "Is <video> like <video>?")
     with pytest.raises(BrokenRow, match="1 video marks"):
         parsed([], "Is <video> red?")
-    with pytest.raises(BrokenRow, match="0 video marks"):
-        parsed([video], [{"role": "user", "content": "Is it red?"}])
+    chat = parsed([video], [{"role": "user", "content": "Is it red?"}])  # without marks it stands in front
+    assert chat.prompt == [{"role": "user", "content": [{"type": "video"}, {"type": "text", "text": "Is it red?"}]}]
     with pytest.raises(BrokenRow, match="a part of type video is just a mark, but it has url"):
         parsed([video], [{"role": "user", "content": [{"type": "video", "url": "x"}]}])
 

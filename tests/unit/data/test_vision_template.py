@@ -214,8 +214,7 @@ def test_bad_images_stop_the_run_or_are_counted_with_their_reasons(processor: Pr
         ({"prompt": "?", "images": ["red.png", "http://x/a.png"]}, r"images\[1\]: 'http://x/a\.png' is an address"),
         ({"prompt": "<image>?", "images": []}, "images: the prompt has 1 image marks .* but the row has 0 images"),
         ({"prompt": "<image>?", "images": ["red.png"] * 2}, "images: the prompt has 1 image marks .* has 2 images"),
-        ({"prompt": [{"role": "user", "content": "?"}], "images": ["red.png"]}, "has 0 image marks"),
-        ({"prompt": "?", "images": "red.png"}, "images: must be a list of paths or bytes, this is text"),
+        ({"prompt": "?", "images": 3}, "images: must be a list of paths or bytes, this is the number 3"),
         ({"prompt": "?", "images": [3]}, r"images\[0\]: must be a path or the bytes of an image file"),
     ],
 )
