@@ -19,7 +19,7 @@ from sailrl.data.problems import load_problems
 from sailrl.data.processor import Processor, load_processor
 from sailrl.data.template import Template
 from sailrl.launch.engines import EngineSpec, open_pool, score_rollout
-from sailrl.launch.fingerprint import digest, model_digest
+from sailrl.launch.fingerprint import digest, model_digest, prompt_settings
 from sailrl.launch.placement import cluster, nodes, worker_places
 from sailrl.launch.run_folder import list_left_out
 from sailrl.report.evals import EVALS, print_evals, read_evals
@@ -237,7 +237,8 @@ def _settings(config: EvaluateConfig, problems: list[Problem]) -> str:
     return digest(
         {
             "problems": [problem_digest(problem) for problem in problems],
-            "prompt": config.data.model_dump(mode="json", exclude={"problems", "on_bad_row", "instruction"}),
+            "prompt": prompt_settings(config.data.model_copy(update={"instruction": ""})),
+            "longest": [config.data.max_prompt_tokens, config.data.on_long_prompt],
             "sampling": rollout.model_dump(include={"top_p", "top_k", "max_response_tokens"}),
             "images_per_prompt": rollout.engine.images_per_prompt,
             "seed": run.seed if run.deterministic else None,

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from sailrl.config.filtering import FilterConfig
 from sailrl.data import jsonl
 from sailrl.data.jsonl import AppendOnlyFile
-from sailrl.launch.fingerprint import digest, model_digest
+from sailrl.launch.fingerprint import digest, model_digest, prompt_settings
 from sailrl.scoring.resume import identity
 from sailrl.scoring.spec import ScoringSpec
 
@@ -26,7 +26,7 @@ def made_by(config: FilterConfig, weights: str) -> dict[str, Any]:
     rollout = config.rollout
     return {
         "model": {"hash": model_digest(weights, config.model.trust_remote_code), "dtype": config.model.dtype},
-        "prompt": config.data.model_dump(exclude={"problems", "max_prompt_tokens", "on_long_prompt", "on_bad_row"}),
+        "prompt": prompt_settings(config.data),
         "sampling": rollout.model_dump(include={"temperature", "top_p", "top_k", "max_response_tokens"}),
         "rewards": digest([identity(ScoringSpec.from_config(config.rewards)), config.rewards.accuracy_part]),
     }

@@ -9,6 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from sailrl.config.schema import PromptConfig
+from sailrl.data.chat_template import read_template
+
 THREADS = 8
 """Files that are hashed at a time."""
 
@@ -16,6 +19,13 @@ THREADS = 8
 def digest(value: Any) -> str:
     """32 hex digits of a JSON-able value."""
     return hashlib.blake2b(json.dumps(value, sort_keys=True).encode(), digest_size=16).hexdigest()
+
+
+def prompt_settings(data: PromptConfig) -> dict[str, Any]:
+    """What decides how a problem becomes a prompt: settings, and of a chat template its text."""
+    rest = {"max_prompt_tokens", "on_long_prompt", "on_bad_row"}
+    settings = data.model_dump(mode="json", include=set(PromptConfig.model_fields) - rest)
+    return settings | {"chat_template": None if data.chat_template is None else read_template(data.chat_template)}
 
 
 def model_digest(weights: str, trust_remote_code: bool) -> str:

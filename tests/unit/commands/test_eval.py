@@ -109,12 +109,24 @@ def test_what_changes_an_answer_or_its_score_is_in_the_fingerprint_and_the_engin
         _settings_of(data={"problems": {"path": "p"}, "system_prompt": "Be brief."}),
         _settings_of(data={"problems": {"path": "p"}, "max_pixels": 1000}),
         _settings_of(data={"problems": {"path": "p"}, "frames_per_video": 2}),
+        _settings_of(data={"problems": {"path": "p"}, "write_choices": True}),
+        _settings_of(data={"problems": {"path": "p"}, "template_args": {"enable_thinking": False}}),
+        _settings_of(data={"problems": {"path": "p"}, "max_prompt_tokens": 100}),
         _settings_of(rewards={"parts": {"boxed": {**boxed, "weight": 0.5}, "other": {**other, "weight": 0.5}}}),
         _settings_of(rewards={"parts": {"boxed": {**boxed, "args": {"deadline_s": 9}}}}),
         _settings_of(rewards={"parts": {"boxed": boxed, "other": other}, "accuracy": "boxed"}),
         _settings_of(rewards={"parts": {"boxed": boxed, "other": other}, "accuracy": "other"}),
     ]
     assert len({same, *changed}) == len(changed) + 1
+
+
+def test_the_text_of_a_chat_template_is_in_the_fingerprint_and_its_path_is_not(tmp_path: Path) -> None:
+    found = []
+    for name, text in (("a.jinja", "{{ messages }}"), ("b.jinja", "{{ messages }}"), ("a.jinja", "{{ messages[0] }}")):
+        (tmp_path / name).write_text(text)
+        found.append(_settings_of(data={"problems": {"path": "p"}, "chat_template": str(tmp_path / name)}))
+    assert found[0] == found[1] != found[2]
+    assert _settings_of() not in found
 
 
 def test_code_of_a_reward_that_changed_is_in_the_fingerprint(tmp_path: Path) -> None:
