@@ -25,11 +25,11 @@ _LEAD = re.compile(
 _LETTER = re.compile(r"[(\[]?\s*([A-Za-z])\s*(?:[)\]]\s*[.:]?|[.:,)]|\s-(?=\s+[\w\\])|(?=\s|$))\s*(.*)", re.DOTALL)
 _TRAIL = re.compile(
     r"\s*(?:(?:is|are) (?:both |all )?(?:the )?(?:correct|right|true)(?: answers?| options?| choices?| ones?)?|选?项|"
-    r"\(?correct\)?|options?|choices?|正确)\s*$",
+    r"\(?(?:correct|only)\)?|options?|choices?|都?(?:正确|对)的?)\s*$",
     re.IGNORECASE,
 )
-_MARKS = re.compile(r"\*\*|__|[$`]|(?<!\w)\*|\*(?!\w)")
-_SEVERAL = re.compile(r"\s*(?:,|;|and|or|&|\+|/|和|或|与|\s|\(|\)|\.)\s*", re.IGNORECASE)
+_MARKS = re.compile(r"\\checkmark|[✓✔]|\*\*|__|[$`]|(?<!\w)\*|\*(?!\w)")
+_SEVERAL = re.compile(r"\s*(?:,|;|and|or|&|\+|/|和|或|与|[\s()\[\].])\s*", re.IGNORECASE)
 _BETWEEN = re.compile(r"\s*(?:[,;，；、\n]|(?<![A-Za-z])(?:and|or)(?![A-Za-z])|&|和|与|及)\s*", re.IGNORECASE)
 _MAX_NAMED = 40
 """Pieces of an answer that names several options."""
@@ -161,6 +161,8 @@ def _letters(s: str, count: int) -> frozenset[int]:
 def _each_named(s: str, texts: Sequence[str]) -> frozenset[int] | None:
     """The options of "iron and gold", "D. gold, A. iron"; None when a part of it names no option. An option's own text
     may hold a comma or an "and"."""
+    lead = _LEAD.match(s)
+    s = s[lead.end() :] if lead is not None else s
     cuts = list(_BETWEEN.finditer(s))
     if not cuts or len(cuts) > _MAX_NAMED:
         return None
@@ -172,7 +174,7 @@ def _each_named(s: str, texts: Sequence[str]) -> frozenset[int] | None:
             at += 1
             continue
         for end in range(min(at + 4, len(starts)), at, -1):  # the longest piece that is an option
-            index = _option(s[starts[at] : ends[end - 1]], texts)
+            index = _option(s[starts[at] : ends[end - 1]], texts, whole=end == at + 1)
             if index is not None:
                 found.add(index)
                 at = end
@@ -182,8 +184,16 @@ def _each_named(s: str, texts: Sequence[str]) -> frozenset[int] | None:
     return frozenset(found)
 
 
-def _option(piece: str, texts: Sequence[str]) -> int | None:
-    """The one option that ``piece`` names by its letter, its text or both."""
+def _option(piece: str, texts: Sequence[str], *, whole: bool) -> int | None:
+    """The one option that ``piece`` names by its letter, its text or both. What is made of several pieces must be an
+    option's very text."""
+    if not whole:
+        same = [i for i, text in enumerate(texts) if text_key(text) == text_key(piece)]
+        return same[0] if len(same) == 1 else None
+    reverse = _TEXT_THEN_LETTER.fullmatch(piece)
+    if reverse is not None:
+        index = ord(reverse.group(2).upper()) - 65
+        return index if index in _matching(reverse.group(1), texts) else None
     named = _named(piece)
     if named is not None and named[0] < len(texts):
         index, rest = named

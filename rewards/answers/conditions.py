@@ -69,6 +69,7 @@ def qualified(s: str) -> tuple[str, str] | None:
     if outer.endswith(")") and "(" in outer:
         at = outer.rindex("(")
         head, tail = s[:at].strip().rstrip(","), s[at + 1 : -1].strip()
+        tail = tail[word.end() :] if (word := _WORDS.match(tail)) is not None else tail
         about = _ABOUT.match(tail)
         if head and about is not None and not _RELATES.search(outer[:at]) and _mentions(head, about):
             return head, tail

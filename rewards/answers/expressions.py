@@ -25,8 +25,9 @@ from rewards.answers.values import Outcome, inexact, near
 _NOISE = 1e-14
 """Relative error of one floating-point operation, with room for a few."""
 _VARIABLES = frozenset("xyztuvwsrpq") | {r"\theta", r"\phi", r"\tau"}
-_CONSTANT = re.compile(r"[A-EKMck](?:_\{?\d\}?)?|[a-d]_\{?\d\}?")
-_SURELY = re.compile(r"[CK]|[CKck]_\{?\d\}?")
+_CONSTANT = re.compile(r"[A-EKM](?:_\d)?|[a-dk]_\d")
+_SURELY = re.compile(r"[CK](?:_\d)?|[ck]_\d")
+_NAMED_FREELY = re.compile(rf"{_CONSTANT.pattern}|[ck]")
 _INTEGER = re.compile(r"[klmnpqrtNKMj]")
 
 
@@ -142,7 +143,7 @@ def _renamed(g: Node, a: Node, whole: frozenset[str], answered: frozenset[str]) 
     if not free or len(free) > 3:
         return
     theirs = names - (gold_names - free)
-    pattern = _INTEGER if whole or answered else _CONSTANT
+    pattern = _INTEGER if whole or answered else _NAMED_FREELY
     if len(theirs) != len(free) or not all(pattern.fullmatch(name) for name in theirs):
         return
     ordered = sorted(free)
@@ -165,14 +166,13 @@ def _parameters(
 def _free_constants(g: Node, names: frozenset[str]) -> frozenset[str]:
     """The constants that a reference leaves free: C, K and the like beside variables, or one c or k added to them."""
     others = names - _VARIABLES
-    if not others or others == names or not all(_CONSTANT.fullmatch(name) for name in others):
+    if others == names:
         return frozenset()
-    if all(len(name) == 1 and name.islower() for name in others):
+    free = frozenset(name for name in others if _CONSTANT.fullmatch(name))
+    if not free:  # "x^2 + c", but not the c of "ax^2 + bx + c"
         terms = g[1] if g[0] == "sum" else ()
-        return others if len(others) == 1 and ("sym", *others) in terms else frozenset()
-    if not any(_SURELY.fullmatch(name) for name in others) and not _transcendental(g):
-        return frozenset()
-    return others
+        return others if others in ({"c"}, {"k"}) and ("sym", *others) in terms else frozenset()
+    return free if any(_SURELY.fullmatch(name) for name in free) or _transcendental(g) else frozenset()
 
 
 def _transcendental(node: Node) -> bool:

@@ -35,6 +35,9 @@ def same_label(gold: str, answer: str) -> bool:
     g, a = label_key(gold), label_key(answer)
     if g == a or (g.isupper() and g == a[::-1]):  # AB and BA are one segment
         return True
+    short, long = sorted((g, a), key=len)
+    if short in _UNKNOWNS and long.partition("_")[0] == short and long.partition("_")[2].isdecimal():
+        return True  # x_1 is a solution for x
     return not (_short(g) and _short(a))
 
 

@@ -108,6 +108,7 @@ _UNIT_VECTOR = re.compile(
     rf"{_BOLD}\s*\{{\s*(?:{_BOLD}\s*)?(?:\{{\s*(?:\\([ij])math|([ijk]))\s*\}}|\\([ij])math|([ijk]))\s*\}}"
     rf"|{_BOLD}\s+([ijk])(?![A-Za-z])|{_BOLD}\s*\\([ij])math"
 )
+_ANGLES = re.compile(r"\\langle([^,]{1,100},(?:(?!\\[lr]angle).){1,200})\\rangle(?![a-zA-Z])")
 _COLOUR = re.compile(r"\\(?:textcolor|color|colorbox)\s*\{[a-zA-Z]+\}")
 _DROP = re.compile(
     r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|rm|bf|it|sf|tt|mathstrut|strut|noindent|centering|"
@@ -277,6 +278,8 @@ def _latex(s: str) -> str:
     s = _SYNONYM.sub(lambda m: _SYNONYMS[m.group()], s)
     s = _UNIT_VECTOR.sub(lambda m: f"\\{next(filter(None, m.groups()))}vec ", s)
     s = _DROP.sub("", s)
+    if r"\langle" in s:
+        s = _ANGLES.sub(r"(\1)", s)
     s = _FRAC.sub(r"\\frac", s)
     s = _COLOUR.sub("", s)
     s = _WIDE.sub(" ", s)

@@ -62,7 +62,7 @@ def real_set(parsed: Parsed) -> RealSet | None:
         return None if base is None or removed is None else difference(base, removed)
     if parsed.kind == "expr" and parsed.text in {r"\mathbb{R}", r"\emptyset"}:
         return ALL if parsed.text == r"\mathbb{R}" else []
-    if parsed.label and parsed.value is not None:
+    if parsed.kind == "set" or (parsed.label and parsed.value is not None):
         return _points(parsed)  # "x > 2 or x = 0"
     return None
 

@@ -48,9 +48,11 @@ _RELATION = re.compile(
 )
 _FLIP = {"<": ">", ">": "<", r"\le": r"\ge", r"\ge": r"\le"}
 _MATRIX = re.compile(r"\\begin\s*\{([pbvBV]?(?:small)?matrix|array)\}(?:\s*\{[lcr| ]*\})?(.*)\\end\s*\{\1\}", re.DOTALL)
+_TURNED = re.compile(r"([(\[][^()\[\]]+[)\]]) ?\^ ?\{? ?(?:T|\\top|\\intercal|\\prime) ?\}?")
+"""A row written as the transpose of a column: ``(1,2)^T``."""
 _ARROW = re.compile(r"(?:=(?![=<>])|:|\\(?:therefore|implies|Rightarrow|to|equiv)(?![a-zA-Z])) ?")
 _COMPOSED = re.compile(r"\( ?([A-Za-z]) ?\\circ ?([A-Za-z]) ?\) ?\(([^()]*)\)")
-_CHOOSE = re.compile(r"(?<![A-Za-z\d.])(\d+|[a-z]) choose (\d+|[a-z])(?![A-Za-z\d.])")
+_CHOOSE = re.compile(r"(?<![A-Za-z\d.])(\d+|[a-z]) \\?choose (\d+|[a-z])(?![A-Za-z\d.])")
 _UNION = re.compile(r"\\cup(?![a-zA-Z])|(?<=[)\]])\s*U\s*(?=[(\[])")
 
 
@@ -124,11 +126,11 @@ def _composed(s: str) -> Parsed | None:
     if logic.is_formula(s):
         return _formula(s)
     if s[:1] == "<" and s[-1:] == ">" and "," in s:
-        return _bracketed(rf"\langle{s[1:-1]}\rangle")
+        return _bracketed(f"({s[1:-1]})")
     taken = conditions.excepted(s)
     if taken is not None:
         base, removed = read_clean(taken[0] or r"\mathbb{R}"), read_clean(clean(taken[1]))
-        if base.kind in _SETS or base.text == r"\mathbb{R}":
+        if base.kind in _SETS or base.kind == "tuple" or base.text == r"\mathbb{R}":
             return Parsed("minus", s, items=(base, _without_label(removed)), label=base.label or removed.label)
     if (found := conditions.qualified(s)) is not None:
         head = read_clean(clean(found[0]))
@@ -302,12 +304,12 @@ def _bracketed(s: str) -> Parsed | None:
             return read_clean(builder.group(2).strip())
         items = splits(inner)
         return Parsed("set", s, items=tuple(read_clean(item) for item in items)) if all(items) else None
-    if s.startswith(r"\langle") and s.endswith(r"\rangle"):
-        items = splits(s[7:-7].strip())
-        return Parsed("tuple", s, items=tuple(read_clean(item) for item in items), ends="()") if all(items) else None
     if len(s) > 4 and s[0].isupper() and s[-1] == ")" and (point := _POINT.fullmatch(s)) is not None:
         inside = _bracketed(point.group(2))  # "P(1, 2)"
         return _relabel(inside, point.group(1)) if inside is not None and inside.kind == "tuple" else None
+    turned = _TURNED.fullmatch(s)
+    if turned is not None:
+        return _bracketed(turned.group(1))
     if len(s) < 3 or s[0] not in "([]" or s[-1] not in ")][" or not encloses(s):
         return None
     items = splits(s[1:-1].strip(), words_too=False)
