@@ -201,7 +201,7 @@ def _sailrl(side: Side, folder: Path, model: str, task: Task, updates: int, sett
     side.accuracies.append([line["eval/accuracy"] for line in lines if "eval/accuracy" in line][-1])
     for line in [line for line in lines if "grad_norm" in line][WARM_UP_UPDATES:]:
         side.seconds.append(line["time/step_s"])
-        side.tokens.append(line["tokens/trained_per_s"] * line["time/step_s"])
+        side.tokens.append(line["tokens/trained_per_s"] * line["time/update_s"])  # an episode has one update
         side.longest.append(line["response_tokens/max"])
         side.other.append(line["time/other_s"] / line["time/step_s"])
 

@@ -205,10 +205,12 @@ class Meter:
         now = time.monotonic()
         if now - self._last < REPORT_EVERY_S and self._done < self._progress.total:
             return
+        seconds = (now - self._last) / (self._done - self._shown)
         self._progress.update(
             self._done,
             {
-                "time/step_s": (now - self._last) / (self._done - self._shown),
+                "time/step_s": seconds,
+                "time/update_s": seconds,
                 "accuracy": self._right.value,
                 "response_tokens/mean": self._tokens.value,
             },

@@ -284,9 +284,17 @@ UPDATE_METRICS = (
     Metric("time/checkpoint_s", "Writing a checkpoint; in the line after it.", "seconds"),
     Metric("time/other_s", "Everything else.", "seconds", "small"),
     Metric(
+        "time/update_s",
+        "Mean wall time of an update over the last updates, as many as an episode has; evaluations and checkpoints are "
+        "left out. It is what the progress display shows as `step`.",
+        "seconds",
+        "steady",
+    ),
+    Metric(
         "tokens/trained_per_s",
-        "Response tokens of the update per second of time/step_s.",
+        "Response tokens of the same updates per second of the same time: the speed of whole episodes.",
         "tokens per second",
+        "steady",
         fixed=True,
     ),
 )

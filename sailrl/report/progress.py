@@ -251,7 +251,7 @@ def readings(values: Values) -> list[tuple[str, str]]:
         ("groups/dropped", "dropped", lambda v: f"{v:.0f}"),
         ("clip/high_fraction", "clip-high", lambda v: f"{100 * v:.2f}%"),
         ("staleness/max", "stale", lambda v: f"{v:.0f}"),
-        ("time/step_s", "step", lambda v: f"{v:.1f}s"),
+        ("time/update_s", "step", lambda v: f"{v:.1f}s"),
     )
     found = ((label, values.get(key), show) for key, label, show in formats)
     return [(label, show(value)) for label, value, show in found if value is not None]

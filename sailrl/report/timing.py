@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 PHASES = ("generate", "learn", "sync", "eval", "checkpoint")
@@ -54,3 +55,26 @@ class Stopwatch:
         now = self._clock()
         self._spent[self._open[-1] if self._open else "other"] += now - self._since
         self._since = now
+
+
+class Pace:
+    """The speed over the last ``updates`` updates: with as many as an episode has, the speed of whole episodes.
+
+    The updates of one episode take very different times, since the first waits for generation and the last publishes
+    the weights. Before so many updates were made, the mean is over those that were. Evaluations and checkpoints, which
+    not every episode has, are left out.
+    """
+
+    def __init__(self, updates: int) -> None:
+        self._last: deque[tuple[float, float]] = deque(maxlen=updates)
+
+    def after(self, tokens: float, lap: Mapping[str, float]) -> dict[str, float]:
+        """``time/update_s`` (mean seconds of an update) and ``tokens/trained_per_s``, once an update is done.
+
+        Args:
+            tokens: that the update learned from.
+            lap: its seconds, of ``Stopwatch.lap``.
+        """
+        self._last.append((tokens, lap["time/step_s"] - lap["time/eval_s"] - lap["time/checkpoint_s"]))
+        learned, seconds = (sum(values) for values in zip(*self._last, strict=True))
+        return {"time/update_s": seconds / len(self._last), "tokens/trained_per_s": learned / seconds}

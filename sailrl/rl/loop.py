@@ -10,7 +10,7 @@ from sailrl.data.batch import Sample
 from sailrl.errors import MismatchError
 from sailrl.plan.batch import BatchPlan
 from sailrl.report.progress import Progress
-from sailrl.report.timing import Stopwatch
+from sailrl.report.timing import Pace, Stopwatch
 from sailrl.rl.diagnosis import diagnosed
 from sailrl.rl.episode import advantages, clip_signal, episode_metrics, update_metrics
 from sailrl.rl.evaluate import evaluate
@@ -22,14 +22,17 @@ from sailrl.types import Group
 
 
 async def train(config: RlvrConfig, plan: BatchPlan, run: Session, run_dir: Path, progress: Progress) -> None:
-    """Runs episodes from where ``run.state`` stands until the last one, until the data has nothing left to teach, or
-    until the run is asked to end: then generation is given up, learning goes on to the end of its episode, and that
-    is saved.
+    """Runs episodes from where ``run.state`` stands until the last one, or until the run is asked to end: then
+    generation is given up, learning goes on to the end of its episode, and that is saved.
 
     The learner works in a thread, so that the event loop goes on taking in and scoring what engines finish: nothing in
     a synchronous run, the next episodes where ``rollout.max_staleness`` lets generation go on.
+
+    Raises:
+        NothingToLearn: the data has nothing left to teach; what was learned before is evaluated and saved.
+        SailError: another reason why the run cannot go on; the last checkpoint is whole.
     """
-    state, watch = run.state, Stopwatch()
+    state, watch, pace = run.state, Stopwatch(), Pace(plan.updates_per_episode)
     await publish(run, state.version)
     if state.episode == 0:
         await run.stop.unless(evaluate(config, run, watch, progress))
@@ -41,24 +44,21 @@ async def train(config: RlvrConfig, plan: BatchPlan, run: Session, run_dir: Path
         if run.stop.asked or state.episode >= config.batch.episodes:
             break
         progress.doing("generating")
-        with watch("generate"):
-            try:
-                episode = await run.stop.unless(run.collector.collect(plan.prompts_per_episode, state.version))
-            except NothingToLearn as reason:
-                if state.episode == 0:
-                    raise
-                progress.message(f"the run ends early: {reason}")
-                if state.episode % config.eval.every_episodes:
-                    await evaluate(config, run, watch, progress)
-                if state.episode % config.checkpoint.every_episodes:
-                    await run.checkpoint(run_dir, config.checkpoint.keep)
-                break
+        try:
+            with watch("generate"):
+                episode = await run.collect(plan.prompts_per_episode)
+        except NothingToLearn:
+            if state.episode % config.eval.every_episodes:
+                await evaluate(config, run, watch, progress)
+            if state.episode % config.checkpoint.every_episodes:
+                await run.checkpoint(run_dir, config.checkpoint.keep)
+            raise
         if episode is None:
             break
         state.episode += 1
         shared = episode_metrics(episode, state, config.rewards)
         gains = advantages(episode.kept, config.algorithm)
-        await to_thread(run.log_rollouts, episode, gains)
+        await to_thread(run.log_rollouts, state.episode, episode, gains)
 
         progress.doing("learning")
         samples, updates = _updates(episode.kept, gains, plan)
@@ -82,7 +82,7 @@ async def train(config: RlvrConfig, plan: BatchPlan, run: Session, run_dir: Path
                     shared["sync/max_abs_dlogp"] = await publish(run, state.version + 1)
                 shared |= await to_thread(run.learners.expert_load, run.text_probe)
             spent = watch.lap()
-            speed = {"tokens/trained_per_s": learned["tokens"] / spent["time/step_s"]}
+            speed = pace.after(learned["tokens"], spent)
             values = shared | run.pool.metrics() | update_metrics(learned, clip) | spent | speed
             run.metrics.log(state.step, values)
             progress.update(state.step, values)

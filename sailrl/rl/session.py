@@ -101,9 +101,21 @@ class Session:
             await to_thread(self.learners.free_memory)
             await self.pool.wake(stage)
 
-    def log_rollouts(self, episode: Collection, gains: Sequence[Sequence[float]]) -> None:
-        """Writes every rollout of an episode, dropped ones too."""
-        where: dict[str, Any] = {"episode": self.state.episode, "step": self.state.step, "version": self.state.version}
+    async def collect(self, prompts: int) -> Collection | None:
+        """The groups of the next episode; None when the run is asked to end before.
+
+        Of an episode that cannot be collected, what was sampled is logged first: it shows why.
+        """
+        try:
+            return await self.stop.unless(self.collector.collect(prompts, self.state.version))
+        except Exception:
+            sampled = Collection(dropped=self.collector.unfinished())
+            await to_thread(self.log_rollouts, self.state.episode + 1, sampled, [])
+            raise
+
+    def log_rollouts(self, number: int, episode: Collection, gains: Sequence[Sequence[float]]) -> None:
+        """Writes every rollout of episode ``number``, dropped ones too."""
+        where: dict[str, Any] = {"episode": number, "step": self.state.step, "version": self.state.version}
         for index, (group, gain) in enumerate(zip(episode.kept, gains, strict=True)):
             self.rollouts.log(group, index=index, advantages=gain, **where)
         for index, (group, reason) in enumerate(episode.dropped, start=len(episode.kept)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
@@ -17,13 +18,20 @@ from sailrl.rl.build import open_session
 from sailrl.rl.loop import train
 from sailrl.rl.prepare import prepare
 from sailrl.rl.stop import Stop
+from sailrl.rollout.collect import NothingToLearn
 
 
 def start_rlvr(config: RlvrConfig, folder: Path) -> None:
-    """Runs or resumes reinforcement learning in ``folder``; a finished run only prints its summary."""
+    """Runs or resumes reinforcement learning in ``folder``; a finished run only prints its summary.
+
+    Raises:
+        SystemExit: 0 when the run was asked to end, 1 when the data had nothing left to teach after some episodes.
+        SailError: it cannot go on; the last checkpoint is whole.
+    """
     plan = batch_plan(config)
     checkpoint = checkpoints.latest(folder)
     state = checkpoints.load(checkpoint) if checkpoint else checkpoints.RunState()
+    early: NothingToLearn | None = None
 
     async def job() -> None:
         prepared = prepare(config, folder, progress)
@@ -46,11 +54,36 @@ def start_rlvr(config: RlvrConfig, folder: Path) -> None:
             if checkpoint:
                 progress.message(f"resuming from {checkpoint}: {state.step} of {plan.updates} updates are done")
             with stop.listening():
-                asyncio.run(job())
+                try:
+                    asyncio.run(job())
+                except NothingToLearn as error:
+                    if checkpoints.latest(folder) is None:
+                        raise
+                    early = error
+    saved = checkpoints.latest(folder)
     if stop.asked:
-        print(f"The run was asked to end. Run the same command to go on from {checkpoints.latest(folder)}.")
+        print(asked_to_end(saved))
         raise SystemExit(0)  # a recipe must not take this stage for a finished one
     print_summary(folder)
+    if early and saved:
+        print(f"error: {ended_early(early, saved, config.batch.episodes)}", file=sys.stderr)
+        raise SystemExit(1)
+
+
+def asked_to_end(saved: Path | None) -> str:
+    """What is said when a run ends because it was asked to; ``saved`` is its last checkpoint."""
+    if saved is None:
+        return "The run was asked to end. Nothing was saved: no episode was finished. The same command starts it again."
+    return f"The run was asked to end. Run the same command to go on from {saved}."
+
+
+def ended_early(reason: NothingToLearn, saved: Path, episodes: int) -> str:
+    """What is said when the data has nothing left to teach before all ``episodes`` are done."""
+    done = checkpoints.load(saved).episode
+    return (
+        f"the run ended early, after {done} of {episodes} episodes: {reason} What was learned is saved in {saved}; to "
+        f"leave it at that, set batch.episodes={done}."
+    )
 
 
 async def restarted(session: Callable[[], Awaitable[None]], most: int, say: Callable[[str], None]) -> None:

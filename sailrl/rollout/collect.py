@@ -15,6 +15,8 @@ from sailrl.errors import DataError, RewardError
 from sailrl.rollout.engine import Pool, Request, Sampling
 from sailrl.types import Completion, Group, Prompt, Rollout, Verdict
 
+GIVEN_UP = "given_up"
+"""Why a group that could teach was not learned from: its episode failed."""
 ScoreFn = Callable[[Prompt, Completion], Awaitable[Rollout]]
 """Scores one completion; bad responses become unscored rollouts, never exceptions."""
 
@@ -92,6 +94,7 @@ class Collector:
         self._sampling, self._settings, self._accuracy = sampling, settings, accuracy
         self._max_unscored_rate, self._seed = max_unscored_rate, seed
         self._backlog: deque[int] = deque()  # prompts that were drawn, and could teach, but were one too many
+        self._sampled: list[Group] = []  # groups that are scored, and not handed out yet
 
     async def collect(self, wanted: int, version: int) -> Collection:
         """Collects ``wanted`` groups with the weights of ``version``.
@@ -107,7 +110,10 @@ class Collector:
                 raise NothingToLearn(exhausted(done, len(done.kept), wanted, self._settings.max_waves))
             indices = self._draw(ask)
             groups = await self.sample(
-                [self._prompts[i] for i in indices], self._sampling, self._wave(version, done.waves)
+                [self._prompts[i] for i in indices],
+                self._sampling,
+                self._wave(version, done.waves),
+                finished=lambda _, group: self._sampled.append(group),
             )
             for index, group in zip(indices, groups, strict=True):
                 verdict = admit(group, self._accuracy, self._settings)
@@ -123,11 +129,20 @@ class Collector:
             tried = len(done.kept) + len(done.dropped)
             rate = max(len(done.kept) / tried, 1 / 8)  # a wave asks for what it takes, but never for a flood
             ask = min(wanted, math.ceil((wanted - len(done.kept)) / rate))
+        self._sampled.clear()
         return done
 
-    async def sample(self, prompts: Sequence[Prompt], sampling: Sampling, seed: int | None) -> list[Group]:
+    def unfinished(self) -> list[tuple[Group, str]]:
+        """The groups of an episode that ``collect`` could not complete, and why each teaches nothing; ``given_up``
+        where it could."""
+        verdicts = [(group, admit(group, self._accuracy, self._settings)) for group in self._sampled]
+        return [(group, GIVEN_UP if verdict.keep else verdict.reason) for group, verdict in verdicts]
+
+    async def sample(
+        self, prompts: Sequence[Prompt], sampling: Sampling, seed: int | None, **options: Any
+    ) -> list[Group]:
         """One wave of groups; see ``sample_groups``."""
-        return await sample_groups(self._pool, self._score, prompts, sampling, seed)
+        return await sample_groups(self._pool, self._score, prompts, sampling, seed, **options)
 
     async def stop(self) -> None:
         """Ends what is being sampled: nothing, between two calls of ``collect``."""
@@ -196,8 +211,8 @@ def check_unscored(groups: Sequence[Group], max_rate: float) -> None:
         reasons = ", ".join(f"{n} x {reason}" for reason, n in unscored.most_common(3))
         raise RewardError(
             f"{count} of {len(rollouts)} responses could not be scored ({reasons}); allowed is a share of "
-            f"{max_rate:g} (rewards.max_unscored_rate). Mend the reward or the judge, and run the same command to "
-            "resume."
+            f"{max_rate:g} (rewards.max_unscored_rate). The responses are in the run folder. Fix the reward or the "
+            "judge, and run the same command to resume."
         )
 
 

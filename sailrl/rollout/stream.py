@@ -59,6 +59,8 @@ class StreamCollector(Collector):
             del self._drawn[ticket]
             done.kept.append(self._accepted.pop(ticket))
         self._room = self._max_staleness * wanted
+        handed_out = {id(group) for group in (*done.kept, *(group for group, _ in done.dropped))}
+        self._sampled = [group for group in self._sampled if id(group) not in handed_out]
         return done
 
     async def stop(self) -> None:
@@ -82,6 +84,7 @@ class StreamCollector(Collector):
     async def _run(self, ticket: int, index: int) -> None:
         """One group, from prompt to verdict. A failure is raised by ``collect``, which waits for this task."""
         (group,) = await self.sample([self._prompts[index]], self._sampling, None)
+        self._sampled.append(group)
         verdict = admit(group, self._accuracy, self._settings)
         if verdict.keep:
             self._accepted[ticket] = group

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from sailrl.report.timing import Stopwatch
+from sailrl.report.timing import Pace, Stopwatch
 
 
 def test_phases_and_the_rest_sum_to_wall_time(clock: Any) -> None:
@@ -81,3 +81,18 @@ def test_phases_that_overlap_instead_of_nesting_are_refused(clock: Any) -> None:
 def test_an_unknown_phase_is_refused() -> None:
     with pytest.raises(ValueError, match="generat"), Stopwatch()("generation"):
         pass
+
+
+def test_the_pace_is_that_of_whole_episodes_and_steady_where_updates_are_not(clock: Any) -> None:
+    watch, pace, shown = Stopwatch(clock), Pace(2), []
+    for _ in range(3):  # episodes of two updates: 8 s of generation, 1 s for each update, 100 tokens learned in each
+        with watch("generate"):
+            clock.wait(8.0)
+        for _ in range(2):
+            with watch("learn"):
+                clock.wait(1.0)
+            shown.append(pace.after(100.0, watch.lap()))
+        with watch("eval"):
+            clock.wait(50.0)  # no part of an episode
+    assert [one["time/update_s"] for one in shown] == [9, 5, 5, 5, 5, 5]  # (8 + 1 + 1) / 2; the first has no second yet
+    assert [one["tokens/trained_per_s"] for one in shown[1:]] == [20] * 5  # 200 tokens in 10 s

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sailrl.errors import WeightSyncError
+from sailrl.errors import RewardError, RolloutError, WeightSyncError
 from sailrl.report.metrics import EVAL_KEYS, RLVR_KEYS
 from sailrl.rl import checkpoints
 from sailrl.rollout.collect import NothingToLearn
@@ -45,6 +46,19 @@ def test_every_update_has_a_line_with_every_number_of_the_contract(finished: Loc
         assert line["staleness/max"] == 0
         assert line["mismatch/max_abs_dlogp"] < 1e-4 or line["step"] > 1
     assert [line["time/generate_s"] > 0 for line in updates] == [True, False, False, False] * 3
+
+
+def test_every_line_tells_the_speed_of_whole_episodes(finished: LocalRun) -> None:
+    """The first update of an episode waits for its generation, so that the time of a line says little."""
+    updates = [line for line in lines(finished.run_dir) if "reward/mean" in line]
+    seconds = [line["time/step_s"] - line["time/eval_s"] - line["time/checkpoint_s"] for line in updates]
+    assert max(seconds[4:8]) > 2 * min(seconds[4:8])
+    for at, line in enumerate(updates):
+        last = seconds[max(0, at - 3) : at + 1]  # four updates are an episode
+        assert line["time/update_s"] == pytest.approx(sum(last) / len(last))
+    learned = 4 * updates[7]["time/update_s"] * updates[7]["tokens/trained_per_s"]
+    rows = [row for row in _logged(finished.run_dir) if row["kept"] and row["episode"] == 2]
+    assert learned == pytest.approx(2 * sum(row["response_tokens"] for row in rows))  # in two passes
 
 
 def test_held_out_problems_are_tried_before_the_first_update_and_after_the_last(finished: LocalRun) -> None:
@@ -183,9 +197,59 @@ async def _always_right(prompt: Prompt, completion: Completion) -> Rollout:
     return Rollout(completion, {"even": Score(1.0)}, 1.0)
 
 
-def test_data_that_teaches_nothing_at_once_is_an_error(tiny_folder: Path, tmp_path: Path) -> None:
+def _logged(run_dir: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (run_dir / "rollouts.jsonl").read_text().splitlines()]
+
+
+@pytest.mark.parametrize("staleness", [0, 1], ids=["waves", "stream"])
+def test_data_that_teaches_nothing_at_once_is_an_error_and_its_rollouts_can_be_looked_at(
+    tiny_folder: Path, tmp_path: Path, staleness: int
+) -> None:
+    dynamic = {"max_waves": 2}
+    rollout = {"max_response_tokens": 4, "max_staleness": staleness, "dynamic_sampling": dynamic}
+    config = make_config(run={"deterministic": not staleness}, rollout=rollout)
     with pytest.raises(NothingToLearn, match="all_correct"):
-        LocalRun(make_config(), tmp_path, tiny_folder, score=_always_right).train()
+        LocalRun(config, tmp_path, tiny_folder, score=_always_right).train()
+    rows = _logged(tmp_path)
+    assert len(rows) >= 2 * 16  # two waves of an episode's 16 rollouts
+    assert {(row["episode"], row["kept"], row["dropped_reason"]) for row in rows} == {(1, False, "all_correct")}
+    assert all(row["response"] is not None and row["scores"]["even"]["value"] == 1.0 for row in rows)
+
+
+def test_responses_that_cannot_be_scored_can_be_looked_at(tiny_folder: Path, tmp_path: Path) -> None:
+    async def broken(prompt: Prompt, completion: Completion) -> Rollout:
+        return Rollout(completion, {"even": Score(None, "failed", "raised:KeyError")}, None, "raised:KeyError")
+
+    with pytest.raises(RewardError, match=r"16 of 16 responses .*raised:KeyError"):
+        LocalRun(make_config(), tmp_path, tiny_folder, score=broken).train()
+    rows = _logged(tmp_path)
+    assert len(rows) == 16
+    assert {(row["dropped_reason"], row["reward_reason"]) for row in rows} == {("unscored", "raised:KeyError")}
+
+
+def test_what_was_sampled_before_an_engine_failed_can_be_looked_at(tiny_folder: Path, tmp_path: Path) -> None:
+    run = LocalRun(make_config(), tmp_path, tiny_folder)
+    generate = run.pool.generate
+
+    async def failing(requests: Sequence[Request], sampling: Sampling, *, seed: int | None = None) -> Any:
+        training, left = sampling.temperature == 1.0 and len(requests) == 4, 3
+        async for item in generate(requests, sampling, seed=seed):
+            if training and not left:
+                raise RolloutError("the engine died")
+            left -= 1
+            yield item
+            await asyncio.sleep(0.01)  # the group is scored meanwhile
+
+    run.pool.generate = failing  # type: ignore[method-assign, assignment]
+    with pytest.raises(RolloutError, match="the engine died"):
+        run.train()
+    rows = _logged(tmp_path)
+    assert len(rows) == 3 * 4  # three groups of four
+    assert {row["dropped_reason"] for row in rows} <= {"given_up", "all_correct", "all_wrong"}
+
+
+def test_a_run_that_ends_well_gives_no_group_up(finished: LocalRun) -> None:
+    assert "given_up" not in {row["dropped_reason"] for row in _logged(finished.run_dir)}
 
 
 def test_a_run_with_nothing_left_to_learn_ends_evaluated_and_saved(tiny_folder: Path, tmp_path: Path) -> None:
@@ -195,8 +259,9 @@ def test_a_run_with_nothing_left_to_learn_ends_evaluated_and_saved(tiny_folder: 
         return await (even if completion.version == 0 else _always_right)(prompt, completion)
 
     config = make_config(checkpoint={"every_episodes": 10}, eval={"every_episodes": 10})
-    run = LocalRun(config, tmp_path, tiny_folder, score=soon_right).train()
-    assert "the run ends early" in run.output.getvalue()
+    run = LocalRun(config, tmp_path, tiny_folder, score=soon_right)
+    with pytest.raises(NothingToLearn, match="all_correct"):
+        run.train()
     found = lines(tmp_path)
     assert [line["step"] for line in found if "eval/accuracy" in line] == [0, 4]
     checkpoint = checkpoints.latest(tmp_path)

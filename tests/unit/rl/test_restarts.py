@@ -1,13 +1,18 @@
-"""A session that loses a process it cannot replace is started again, but not for ever."""
+"""A session that loses a process it cannot replace is started again, but not for ever; and how the end of a run that
+did not reach its last episode is told."""
 
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 
 from sailrl.errors import LearnerDied, LearnerError, RolloutError, SailError, WorkerDied
-from sailrl.rl.start import restarted
+from sailrl.rl import checkpoints
+from sailrl.rl.checkpoints import RunState
+from sailrl.rl.start import asked_to_end, ended_early, restarted
+from sailrl.rollout.collect import NothingToLearn
 
 
 class Sessions:
@@ -51,3 +56,16 @@ def test_what_would_happen_again_ends_the_run_at_once(error: SailError) -> None:
     with pytest.raises(type(error), match=str(error)):
         sessions.run(3)
     assert sessions.begun == 1
+
+
+def test_a_run_that_was_asked_to_end_names_its_checkpoint_or_says_that_there_is_none() -> None:
+    assert "go on from runs/a/checkpoints/episode-000002." in asked_to_end(Path("runs/a/checkpoints/episode-000002"))
+    assert "Nothing was saved" in asked_to_end(None)
+    assert "None" not in asked_to_end(None)
+
+
+def test_a_run_without_anything_left_to_learn_says_how_to_take_that_as_its_end(tmp_path: Path) -> None:
+    saved = checkpoints.save(tmp_path, RunState(episode=3), lambda folder: None, keep=1)
+    told = ended_early(NothingToLearn("10 waves gave 0 of 4 groups."), saved, 8)
+    assert "after 3 of 8 episodes: 10 waves gave 0 of 4 groups." in told
+    assert "set batch.episodes=3" in told

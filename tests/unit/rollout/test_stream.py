@@ -184,6 +184,31 @@ def test_groups_that_teach_nothing_are_replaced_and_data_without_any_is_an_error
         asyncio.run(stream.collect(4, 0))
 
 
+def test_what_was_sampled_and_not_handed_out_is_known_when_an_episode_fails() -> None:
+    stream = _stream(SlowPool([2], outcomes="++"), max_waves=3)
+    with pytest.raises(NothingToLearn):
+        asyncio.run(stream.collect(4, 0))
+    failed = stream.unfinished()
+    assert len(failed) >= 12  # three times the four wanted
+    assert {reason for _, reason in failed} == {"all_correct"}
+
+
+def test_groups_that_were_handed_out_are_not_unfinished() -> None:
+    async def run() -> None:
+        pool, out = SlowPool([1, 3]), set()
+        stream = _stream(pool)
+        for version in range(3):
+            pool.version = version
+            episode = await stream.collect(2, version)
+            out |= {id(group) for group in (*episode.kept, *(group for group, _ in episode.dropped))}
+            left = stream.unfinished()
+            assert not out & {id(group) for group, _ in left}
+            assert {reason for _, reason in left} <= {"given_up"}  # they could teach, and wait for their turn
+        await stream.stop()
+
+    asyncio.run(run())
+
+
 def test_a_judge_that_fails_everywhere_stops_the_run_before_the_waves_are_up() -> None:
     pool = SlowPool([0], outcomes="??")
     with pytest.raises(RewardError, match="responses could not be scored"):
