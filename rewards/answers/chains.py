@@ -6,6 +6,7 @@ cannot be decided: with a link that is false it is an answer of its own.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from fractions import Fraction
@@ -14,6 +15,11 @@ from rewards.answers.expressions import by_points
 from rewards.answers.quantity import Parsed, read_expression
 from rewards.answers.values import inexact, numbers_equal
 
+_ABOUT = re.compile("approx|about|roughly|约")
+_ROUNDED = re.compile(
+    r"(.*\S)\s*(?:\(|,|(?<![A-Za-z])or(?![A-Za-z]))\s*(?:or )?"
+    r"(?:\\approx|approximately|approx\.?|about|roughly|约为?)\s*([^()]+)\)?"
+)
 _ROUGH = 0.01
 """Relative error of what is called approximate, when no decimal place says more."""
 
@@ -30,11 +36,19 @@ def chain(s: str, terms: Sequence[Parsed], signs: Sequence[str]) -> Parsed | Non
     last = terms[-1]
     rough = (i for i, sign in enumerate(signs[: len(links)]) if sign != "=" or _is_rounded(terms[i], terms[i + 1]))
     exact = terms[next(rough, -1)]
+    if exact.decimals is not None and last.decimals is None and last.value is not None:
+        exact, last = last, exact  # "3.16 is about sqrt(10)"
     if exact is last or exact.kind not in {"number", "expr"}:
         return last
     if exact.unit is None and last.unit is not None:
         exact = replace(exact, unit=last.unit)
     return replace(exact, rounded=last if last.value is not None else None)
+
+
+def approximated(s: str) -> str:
+    """``s`` with a second figure, which only rounds the first, after ``\\approx``: "\\sqrt{10} (about 3.16)"."""
+    match = _ROUNDED.fullmatch(s) if _ABOUT.search(s) else None
+    return s if match is None else rf"{match.group(1)} \approx {match.group(2)}"
 
 
 def _is_rounded(a: Parsed, b: Parsed) -> bool:

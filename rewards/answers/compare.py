@@ -172,13 +172,15 @@ def _as_text(gold: Parsed, answer: Parsed, precision: int | None) -> Outcome:
     return Outcome(False, "text")
 
 
-def _literal_key(s: str) -> str | tuple[int, int, int]:
-    """Dates are compared by day, month and year, other literals as text: spaces around signs and the spelling of
-    a.m./p.m. do not matter."""
+def _literal_key(s: str) -> str | int | tuple[int, int, int]:
+    """Dates are compared by day, month and year, times of day by the second, other literals as text: spaces around
+    signs do not matter."""
     k = text_key(s).replace("a.m", "am").replace("p.m", "pm").replace(",", " ").rstrip(".")
     if (day := notation.date(k)) is not None:
         return day
     k = k.replace(" ", "")
+    if (time := notation.time_of_day(k)) is not None:
+        return time
     return k[1:] if _CLOCK.match(k) else k
 
 

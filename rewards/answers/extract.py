@@ -46,7 +46,8 @@ _BOX = re.compile(r"\\(?:boxed|fbox)\s*\{")
 # braces are then judged by what they hold.
 _BLANK = re.compile(
     r"(?:[\s{}~$\u200b-\u200d\u2060\ufeff]|\\[,;:!>()\[\] \\]|\\[hv](?:space|skip)\*?\s*\{[^{}]*\}"
-    r"|\\(?:q?quad|enspace|thinspace|strut|displaystyle)(?![a-zA-Z])|\\[hv]?phantom\s*\{[^{}]*\}"
+    r"|\\(?:q?quad|enspace|thinspace|strut|displaystyle|[hv]fill|newline|null|relax|space)(?![a-zA-Z])|\\?_"
+    r"|\\rule\s*\{[^{}]*\}\s*\{[^{}]*\}|\\(?:f?boxed|[fm]\w*box)\s*(?:\[[^\]]*\]\s*)?(?=\{)|\\[hv]?phantom\s*\{[^{}]*\}"
     rf"|\\(?:text)?color\s*\{{\w*\}}|\\(?:{FONTS})\s*(?=\{{))*+"
 )
 

@@ -19,7 +19,7 @@ CIRCLED = "①②③④⑤⑥⑦⑧⑨⑩⑪⑫⑬⑭⑮⑯⑰⑱⑲⑳"
 """Numbers of statements: not digits of one number."""
 _HIDDEN = "".join(chr(0xE000 + i) for i in range(len(CIRCLED)))
 _HIDE, _SHOW = str.maketrans(CIRCLED, _HIDDEN), str.maketrans(_HIDDEN, CIRCLED)
-_BARRED = re.compile("(?:\\d\u0305)+")
+_BARRED = re.compile("(?:\\d[\u0304\u0305])+")
 _DOTTED = re.compile("(\\d)\u0307")
 _VULGAR = re.compile(r"(\d?)\s*([¼-¾⅐-⅞])")
 
@@ -159,6 +159,7 @@ _SPACES = re.compile(r"\s+")
 _FREE_SPACE = re.compile(r"(?<![0-9A-Za-z]) | (?![0-9A-Za-z])")
 _ESCAPED = re.compile(r"\\([%$#&_])")
 _INLINE = re.compile(r"(?<![\\$A-Za-z])\$((?:\\.|[^$\\])++)\$(?![\d$])")
+_IN_CIRCLE = re.compile(r"\\textcircled\s*\{\s*(1?\d|20)\s*\}")
 _MATHS = re.compile(r"(?<!\\)\\[()\[\]]")
 _DELIMITERS = (
     ("$$", "$$"),
@@ -274,6 +275,7 @@ def _digit(char: str) -> str:
 
 def _latex(s: str) -> str:
     s = _MATHS.sub("", s.replace("\\\\%", "\\%").replace("\\!", ""))
+    s = _IN_CIRCLE.sub(lambda m: CIRCLED[int(m.group(1)) - 1], s) if "\\textc" in s else s
     s = _THIN_IN_NUMBER.sub("", s)
     s = _SYNONYM.sub(lambda m: _SYNONYMS[m.group()], s)
     s = _UNIT_VECTOR.sub(lambda m: f"\\{next(filter(None, m.groups()))}vec ", s)

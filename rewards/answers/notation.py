@@ -16,22 +16,26 @@ from rewards.answers.quantity import Parsed, read_number, read_quantity
 from rewards.answers.units import parse_unit
 
 _MAX_CHARS = 120
-_TRIGGER = re.compile(rf"[_~'\"°度{CIRCLED}-]|\bbase\b|\bto\b|\band\b|\\sim|degree|至|到", re.IGNORECASE)
+_TRIGGER = re.compile(
+    rf"[_~'\"°度{CIRCLED}-]|\bbase\b|al\b|binary|through|\bto\b|\band\b|\\sim|deg|至|到", re.IGNORECASE
+)
 _BASE = re.compile(
     r"\(?\s*([0-9A-Za-z]{1,64})\s*\)?\s*(?:_\s*\{?\s*\(?\s*(?:base\s*)?(\d{1,2}|[a-z]+)\s*\)?\s*\}?"
-    r"|\s*(?:in\s+)?base[ -]?(\d{1,2}|[a-z]+))",
+    r"|\s*\(?(?:in\s+)?(?:base[ -]?(\d{1,2}|[a-z]+)|(binary|octal|decimal|hexadecimal))\)?)",
     re.IGNORECASE,
 )
-_RATIO = re.compile(r"\d+(?:\.\d+)?(?:\s?(?::|比)\s?\d+(?:\.\d+)?)+|\d+(?:\.\d+)?(?: to \d+(?:\.\d+)?)+")
+_BASES = {"binary": 2, "octal": 8, "decimal": 10, "hexadecimal": 16}
+_TERM = r"(?:\d+(?:\.\d+)?(?:/\d+)?|\\frac\{\d+\}\{\d+\})"
+_RATIO = re.compile(rf"{_TERM}(?:\s?(?::|比)\s?{_TERM})+|{_TERM}(?: to {_TERM})+")
 _CLOCK = re.compile(r"(?:[01]?\d|2[0-4]):[0-5]\d(?::[0-5]\d)?")
 _FIGURE = r"[$€£¥]?(?!0\d)\d[\d,]*(?:\.\d+)?"
 _RANGE = re.compile(
     rf"(from |between |从)?(-?{_FIGURE}(?:\s?[^\d\s~-][^\d~-]{{0,30}}?)?)\s*"
-    rf"(-|~|\\sim|\bto\b|\band\b|至|到)\s*({_FIGURE}.{{0,60}})"
+    rf"(-|~|\\sim|\bto\b|\bthrough\b|\band\b|至|到)\s*({_FIGURE}.{{0,60}})"
 )
 _ARC = re.compile(
-    r"""(-?\d+(?:\.\d+)?)\s*(?:\^\\circ|degrees?|度)\s*(?:(\d+(?:\.\d+)?)\s*(?:'|minutes?|分))?"""
-    r"""\s*(?:(\d+(?:\.\d+)?)\s*(?:"|''|seconds?|秒))?"""
+    r"""(-?\d+(?:\.\d+)?)\s*(?:\^\\circ|deg(?:rees?)?|度)\s*(?:(\d+(?:\.\d+)?)\s*(?:'|(?:arc)?min(?:utes?)?|分))?"""
+    r"""\s*(?:(\d+(?:\.\d+)?)\s*(?:"|''|(?:arc)?sec(?:onds?)?|秒))?"""
 )
 _CIRCLES = re.compile(
     rf"(?:(?:正确的?|应?选|序号|结论|命题|说法)*(?:是|为|有|:)?\s*)([{CIRCLED}](?:\s*(?:[,;和与及]|and|(或|or))?\s*[{CIRCLED}])*)"
@@ -42,7 +46,10 @@ _DATE = re.compile(
     r"|(?P<m2>\d{1,2})月(?P<d2>\d{1,2})[日号]"
 )
 _MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-_DATE_WORD = re.compile(r"([a-z]+)|(\d+)(?:st|nd|rd|th)?(?![a-z\d])|[\s,.]+")
+_DATE_WORD = re.compile(r"([a-z]+)|(\d+)(?:st|nd|rd|th)?(?![a-z\d])|[\s,./-]+")
+_FILLS = frozenset(["of", "the"]) | {f"{day}day" for day in ("mon", "tues", "wednes", "thurs", "fri", "satur", "sun")}
+_SLASHED = re.compile(r"(\d{1,2})[/.-](\d{1,2})[/.-](\d{4})")
+_TIME = re.compile(r"(\d{1,2})(?::(\d{2}))?(?::(\d{2}))? ?(?:([ap])\.?m\.?)?")
 
 
 def read_notation(s: str) -> Parsed | None:
@@ -58,8 +65,9 @@ def _based(s: str) -> Parsed | None:
     match = _BASE.fullmatch(s)
     if match is None:
         return None
-    digits, name = match.group(1).upper(), match.group(2) or match.group(3)
+    digits, name = match.group(1).upper(), next(filter(None, match.groups()[1:])).lower()
     spelled = words.english(name) if name.isalpha() else (Fraction(int(name)), "")
+    spelled = (Fraction(_BASES[name]), "") if name in _BASES else spelled
     if spelled is None or spelled[1] or not 2 <= spelled[0] <= 16:
         return None
     base = int(spelled[0])
@@ -121,7 +129,11 @@ def ratio(text: str) -> tuple[tuple[Fraction, ...], bool] | None:
     None when ``text`` is no ratio."""
     if len(text) > _MAX_CHARS or _RATIO.fullmatch(text) is None:
         return None
-    terms = [Fraction(term) for term in re.split(r"\s?(?::|比)\s?| to ", text)]
+    plain = re.sub(r"\\frac\{(\d+)\}\{(\d+)\}", r"\1/\2", text)
+    try:
+        terms = [Fraction(term) for term in re.split(r"\s?(?::|比)\s?| to ", plain)]
+    except ZeroDivisionError:
+        return None
     return (tuple(t / terms[0] for t in terms), _CLOCK.fullmatch(text) is not None) if terms[0] else None
 
 
@@ -132,6 +144,11 @@ def date(text: str) -> tuple[int, int, int] | None:
     if match is not None:
         said = {name[0]: int(value) for name, value in match.groupdict(default="").items() if value}
         return said.get("y", 0), said.get("m", 0), said.get("d", 0)
+    slashed = _SLASHED.fullmatch(text)
+    if slashed is not None:
+        first, second, year = map(int, slashed.groups())
+        clear = max(first, second) > 12 or first == second
+        return (year, min(first, second), max(first, second)) if clear else None
     year = month = day = at = 0
     for found in _DATE_WORD.finditer(text.lower()[:_MAX_CHARS]):
         if found.start() != at:
@@ -144,6 +161,20 @@ def date(text: str) -> tuple[int, int, int] | None:
             year = int(number)
         elif number and len(number) <= 2 and not day:
             day = int(number)
-        elif word not in {None, "of", "the"} or number:
+        elif (word and word not in _FILLS) or number:
             return None
     return (year, month, day) if month and at == len(text) else None
+
+
+def time_of_day(text: str) -> int | None:
+    """Seconds since midnight of ``3:30 pm`` and ``15:30``; None for what is no time, or might be one of two (3:30)."""
+    match = _TIME.fullmatch(text)
+    if match is None or not (match.group(2) or match.group(4)):
+        return None
+    hour, minute, second = (int(part or 0) for part in match.groups()[:3])
+    half = match.group(4)
+    if hour > (12 if half else 24) or minute > 59 or second > 59 or (not half and 0 < hour < 13):
+        return None
+    if half:
+        hour = hour % 12 + (12 if half == "p" else 0)
+    return (hour * 60 + minute) * 60 + second

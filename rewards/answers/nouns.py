@@ -16,17 +16,16 @@ from rewards.answers.words import NUMBER_WORDS
 
 _CHANGES = """
     and or not no nor neither either none never but except excluding besides without unless if when whether maybe
-    perhaps possibly probably likely almost nearly
-    than less lesser more fewer greater larger smaller bigger higher lower least most minimum maximum above below over
-    under up down beyond within between before after until till versus vs short off onwards upwards downwards exceeds
-    plus minus times divided multiplied subtracted added over into squared cubed doubled tripled halved square cube root
+    perhaps possibly probably likely almost nearly than less lesser more fewer greater larger smaller bigger higher
+    lower least most minimum maximum above below over under up down beyond within between before after until till
+    versus vs short off onwards upwards downwards exceeds plus minus times divided multiplied subtracted added over
+    into squared cubed doubled tripled halved inverted negated reversed rounded excluded omitted square cube root
     roots power powers factorial factorials modulo mod log ln sin cos tan cot sec csc exp sqrt lim reciprocal
-    reciprocals inverse inverses opposite opposites twice thrice percent double doubles triple triples
-    quadruple fraction proportion pair pairs couple couples base bases binary octal
-    hexadecimal decimal hex negative negatives remainder exponent
-    is are was were be been am equal equals divides does do did has have had can could may might must shall should will
-    would cannot exceeding i it he she we you they who whose which what how why where that as so such same other others
-    another any some many much few several half true false yes infinity pi x y z
+    reciprocals inverse inverses opposite opposites twice thrice percent double doubles triple triples quadruple
+    fraction proportion pair pairs couple couples base bases binary octal hexadecimal decimal hex negative negatives
+    remainder exponent is are was were be been am equal equals divides does do did has have had can could may might
+    must shall should will would cannot exceeding i it he she we you they who whose which what how why where that as
+    so such same other others another any some many much few several half true false yes infinity pi x y z
 """
 CHANGES = frozenset(_CHANGES.split()) | NUMBER_WORDS
 """Words that compute, negate, bound or hedge, and the words that only sentences have."""
@@ -80,6 +79,11 @@ def singular(word: str) -> str:
     return word
 
 
+def plain_noun(text: str) -> bool:
+    """Whether Chinese words after a counter or a unit leave the number as it is."""
+    return _CHANGES_ZH.search(text) is None
+
+
 def chinese_noun(text: str) -> frozenset[str] | None:
     """What a counter and its noun name ("个苹果", 人); None when ``text`` is no such thing. A counter says nothing."""
     if text in _SILENT_ZH:
@@ -87,6 +91,6 @@ def chinese_noun(text: str) -> frozenset[str] | None:
     if text[0] not in _COUNTER or len(text) > 12:
         return None
     noun = text if text[0] == "人" else text[1:]
-    if _CHANGES_ZH.search(noun):
+    if not plain_noun(noun):
         return None
     return frozenset({noun}) if noun and noun not in _SILENT_ZH else frozenset()

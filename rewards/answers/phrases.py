@@ -14,7 +14,8 @@ YES, NO = frozenset(_YES.split()), frozenset(_NO.split())
 _EMPTY = (
     r"\emptyset", r"\{\}", "{}", "empty set", "the empty set", r"\{\emptyset\}", "no solution", "no solutions",
     "no real solution", "no real solutions", "has no solution", "has no solutions", "has no real solution",
-    "has no real solutions", "is empty", "无解", "没有解", "没有实数解", "无实数解", "空集",
+    "has no real solutions", "is empty", "no solutions exist", "no real roots", "has no real roots", "无解", "没有解",
+    "没有实数解", "无实数解", "没有实数根", "无实数根", "空集",
 )  # fmt: skip
 _ENDLESS = (
     "infinitely many", "infinitely many solutions", "infinite solutions", "infinite number of solutions",
@@ -42,7 +43,7 @@ _MEANS = {
 # A subject and what it has: only phrases that cannot be a part of another one.
 _SENTENCE = re.compile(
     r"(?:(?:there (?:is|are)|with) |(?P<subject>.{1,100}?)"
-    r"(?: (?=has |is |does |doesn't |do )|(?=无[解数穷实]|有无[数穷]|没有|不存在)))(?P<said>.+)"
+    r"(?: (?=has |is |does |doesn't |do |dne$)|(?=无[解数穷实]|有无[数穷]|没有|不存在|空集)))(?P<said>.+)"
 )
 _DENIES = re.compile(
     r"(?<![a-z])(?:not|no|never|if|unless|when|or|but|maybe|false|untrue)(?![a-z])|n't|[不非若或]|如果"

@@ -67,7 +67,7 @@ GROUPED = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{3})+(?![\d,])")
 _SPACED = re.compile(r"(?<![\d.,/])\d{1,3}(?: \d{3})+(?![\d/]| \d)")
 _CURRENCY = re.compile(
     r"([+-]?)\s*((?:US|CA|AU|HK|NT|NZ|SG|MX|CN|A|C|S|R)?\s?[$]|[€£¥₹₩]"
-    r"|(?:USD|AUD|CAD|HKD|NZD|SGD|TWD|EUR|GBP|CNY|RMB|JPY|INR|Rs\.?)(?=[\s\d]))\s*([+-]?)(?=[\d.\\(])"
+    r"|(?:USD|AUD|CAD|HKD|NZD|SGD|TWD|EUR|GBP|CNY|RMB|JPY|INR|Rs\.?)\$?(?=[\s\d]))\s*([+-]?)(?=[\d.\\(])"
 )
 _GLUED = re.compile(r"(.*\d)([A-Za-z])")
 _NOTED = re.compile(r"([^()]*[^()\s])\s*\(\s*([^()]+?)\s*\)")
@@ -83,7 +83,7 @@ _SCALES = {word: Fraction(n) for word, n in words.SCALES.items() if word.isascii
 _SCALE = re.compile(rf"(.*[\d)}}])\s*-?({'|'.join(_SCALES)})\b\s*(.*)", re.IGNORECASE | re.DOTALL)
 _HAS_DIGIT = re.compile(r"\d")
 _UNIT_START = re.compile(
-    r"(?<=[\d)}\]!i])\s*(?=[A-Za-z\u4e00-\u9fffμΩ°'$€£¥¢₩₹]|\^\\circ|\\mu|\\Omega|/\s*[A-Za-z]|\\frac\s*\{\s*[a-z]+\s*\}\s*\{\s*[a-z])|\s+(?=[A-Za-z\u4e00-\u9fff])"
+    r"(?<=[\d)}\]!i])\s*(?=[A-Za-z\u4e00-\u9fffμΩ°'\"$€£¥¢₩₹]|\^\\circ|\\mu|\\Omega|/\s*[A-Za-z]|\\frac\s*\{\s*[a-z]+\s*\}\s*\{\s*[a-z])|\s+(?=[A-Za-z\u4e00-\u9fff])"
 )
 
 
@@ -182,7 +182,7 @@ def _quantity(s: str) -> Parsed | None:
     if currency is not None:
         sign, symbol, inner = currency.groups()
         symbol = symbol.replace(" ", "")
-        unit = parse_unit(symbol)
+        unit = parse_unit(symbol if len(symbol) < 4 else symbol.rstrip("$"))  # "CAD$"
         body = f"{sign}{inner}{body[currency.end() :]}".strip()
     number = read_number(body)
     if number is not None:
@@ -214,7 +214,9 @@ def _quantity(s: str) -> Parsed | None:
     if unit is None:
         for match in _UNIT_START.finditer(body, max(0, len(body) - MAX_UNIT)):
             head, tail = body[: match.start()].strip(), body[match.end() :].strip()
-            if not _HAS_DIGIT.search(head) or (len(tail) == 1 and tail.isascii() and body[match.start()] == tail):
+            if not _HAS_DIGIT.search(head) or (
+                len(tail) == 1 and tail.isascii() and tail.isalpha() and body[match.start()] == tail
+            ):
                 continue  # "5m" may be a product: see ``glued``
             if tail.startswith("(") and tail.endswith(")"):
                 tail = tail[1:-1]
@@ -236,10 +238,12 @@ def _quantity(s: str) -> Parsed | None:
 def _noted(body: str, s: str) -> Parsed | None:
     """``5 (five)``, ``five (5)``, ``12 (cm)``: the same number again, or its unit, in brackets."""
     match = _NOTED.fullmatch(body)
-    figure = _quantity(match.group(1)) if match is not None else None
+    figure = _quantity(match.group(1)) or _constant(match.group(1)) if match is not None else None
     if match is None or figure is None or figure.value is None:
         return None
-    again = read_number(match.group(2)) or _written(match.group(2))
+    again = read_number(match.group(2)) or _written(match.group(2)) or _constant(match.group(2))
+    if match.group(1) == match.group(2):
+        return None  # "2(2)" is a product
     if again is not None:
         return figure if again.value == figure.value else None
     named = parse_unit(match.group(2))
@@ -277,6 +281,11 @@ def _written(s: str) -> Parsed | None:
     if not s:
         return None
     if s[0].isascii():
+        whole, joint, part = s.partition(" and ")
+        if joint and whole.isdecimal() and (broken := words.english(part)) is not None and 0 < broken[0] < 1:
+            unit = parse_unit(broken[1]) if broken[1] else None
+            value = int(whole) + broken[0]  # "5 and a half"
+            return None if broken[1] and unit is None else Parsed("number", s, ("num", value), value, unit)
         if s.isascii() and not s[0].isalpha():
             return None
         if s[0].isalpha():
@@ -291,6 +300,8 @@ def _written(s: str) -> Parsed | None:
             value, rest = found
             if percent := _PERCENT.fullmatch(rest):
                 return Parsed("number", s, ("num", value), value, percent=bool(percent))
+            if value.denominator != 1:  # "half an hour"
+                rest = rest.removeprefix("of ").removeprefix("a ").removeprefix("an ")
             unit = parse_unit(rest) if rest else None
             return None if rest and unit is None else Parsed("number", s, ("num", value), value, unit)
     read_chinese = words.chinese(s)

@@ -23,6 +23,7 @@ _VERBS = """
 _STATES = frozenset(_VERBS.split())
 _NEAR = "a about approximately around roughly exactly only just total of in all now to"
 _ABOUT = frozenset(_NEAR.split())
+_SO = frozenset(["so", "thus", "therefore", "hence", ","])
 _DENIES = """
     no not nor never none nobody nothing neither cannot without except but or either if unless whether when suppose
     assume assuming let given maybe perhaps possibly probably could may might would should than less more fewer least
@@ -43,7 +44,8 @@ _AFTER = re.compile(
     r"|是(?:最终|正确)?(?:答案|结果)|是正确的"
 )
 _ZH = re.compile(
-    r"([A-Za-z,()\u4e00-\u9fff]{1,40}?)(?:等于|约为|约是|为|是|有|共|得|约|:)\s*"
+    r"([A-Za-z,()\u4e00-\u9fff]{0,40}?)(?:等于|约为|约是|为|是|有|共计?|得到?|约|:"
+    r"|需要?|还?剩下?|花了?|用了?|买了?|卖了?|[走跑行吃]了|获得)\s*"
     r"(?=[-+]?[$¥]?\s*[\d\\(零一二两三四五六七八九十百千万亿负])"
 )
 _ZH_DENIES = re.compile(
@@ -61,7 +63,7 @@ def stated(s: str) -> str | None:
         return s[: after.start()]
     if not s[0].isascii() or not s.isascii():
         chinese = _ZH.match(s)
-        if chinese is not None and not chinese.group(1).isascii():
+        if chinese is not None:
             return None if _ZH_DENIES.search(chinese.group(1)) else s[chinese.end() :]
     value = _VALUE.search(s)
     if value is None or not value.start() or not _states(s[: value.start()]):
@@ -82,6 +84,8 @@ def _states(before: str) -> bool:
         return False
     while len(tokens) > 1 and tokens[-1] in _ABOUT:
         tokens.pop()
+    if all(token in _SO for token in tokens):
+        return True
     verb = tokens.pop()
     return (verb in _STATES or verb == ":") and _names(tokens)
 

@@ -10,7 +10,7 @@ from fractions import Fraction
 from functools import lru_cache
 
 from rewards.answers import conditions, environments, latex, logic, parts
-from rewards.answers.chains import chain
+from rewards.answers.chains import approximated, chain
 from rewards.answers.cost import MAX_CHARS, metered
 from rewards.answers.labels import UNKNOWN, is_label
 from rewards.answers.normalize import clean, key
@@ -31,7 +31,7 @@ _LITERAL = re.compile(
     r"|\d+年\d+月(?:\d+[日号])?|\d+月\d+[日号]|\d+[点时](?:\d+分)?",
     re.IGNORECASE,
 )
-_RATIO = re.compile(r"(\d+(?:\.\d+)?) ?(?::| to ) ?(\d+(?:\.\d+)?)")
+_RATIO = re.compile(r"(\d+(?:\.\d+)?) ?(?::| to | out of | in ) ?(\d+(?:\.\d+)?)")
 _LEAD = re.compile(
     r"(?:so |thus |therefore,? |hence,? )?(?:(?:the |my |our |its? )?(?:(?:final|correct|right) )?"
     r"(?:answer|ans|result|solution|value)(?: (?:is|equals|are|would be|should be)(?: :)?| ?[:=])"
@@ -214,6 +214,7 @@ def _relation(s: str) -> Parsed | None:
     """``x = 5`` as a labelled answer, other equations and inequalities as relations, ``1 < x < 2`` as an interval."""
     if not ("=" in s or "<" in s or ">" in s or "\\" in s):
         return None
+    s = approximated(s)
     parts = split_top(s, _RELATION)
     if len(parts) < 3:
         return None
@@ -235,6 +236,8 @@ def _relation(s: str) -> Parsed | None:
             return _relabel(counted, label) if counted.kind != "text" or len(items) == 1 else None
         if counted is None and all(item.node is not None for item in items):
             return Parsed("relation", s, items=tuple(items), ends="=")
+        if counted is None and len(items) == 2 and _described_by(items[0]):
+            counted = items[1]  # "20% of 50 = 10"
         return None if counted is None or counted.kind == "text" else counted
     if len(splits(s)) > 1:
         return None
@@ -255,6 +258,11 @@ def _relation(s: str) -> Parsed | None:
         return None
     apart = signs == [r"\ne"] and UNKNOWN.fullmatch(terms[0]) is not None
     return Parsed("relation", s, items=tuple(items), ends=" ".join(signs), label=terms[0] if apart else "")
+
+
+def _described_by(left: Parsed) -> bool:
+    """Whether the left side of an equation is words that name its right side."""
+    return left.kind == "text" and re.search(r"[A-Za-z]{2}|:", left.text) is not None and names(left.text)
 
 
 def _sign(operator: str) -> str:

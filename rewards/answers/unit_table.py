@@ -99,7 +99,8 @@ _OTHERS = {
     "rupee": {"₹ rs inr rupee": "1"},
     "won": {"₩ krw won": "1"},
     "real": {"r$ brl": "1"},
-    "prime": {"'": "1"},  # feet or minutes of arc: 5' is neither 5 degrees nor 5 inches
+    "prime": {"'": "1"},
+    "double-prime": {"'' \"": "1"},
 }  # fmt: skip
 # country -> how its dollar is written
 _DOLLARS = {
@@ -119,7 +120,7 @@ def known(token: str) -> Known | None:
         return _SYMBOLS.get(token)
     lower = token.lower()
     symbol = _FOLDED.get(lower, "")
-    if symbol[1:] == token[1:] and token[:1] in {"m", "M"}:
+    if symbol[1:] == token[1:] and token[:1] in {"m", "M", "p", "P"}:
         symbol = ""  # only the prefix is in the other case: "MF" is no "mF"
     return _NAMES.get(lower) or _SYMBOLS.get(symbol)
 

@@ -12,7 +12,17 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from functools import lru_cache
 
-from rewards.answers.nouns import CHANGES, DETERMINERS, EACH, SILENT, TAIL, chinese_noun, is_plural, singular
+from rewards.answers.nouns import (
+    CHANGES,
+    DETERMINERS,
+    EACH,
+    SILENT,
+    TAIL,
+    chinese_noun,
+    is_plural,
+    plain_noun,
+    singular,
+)
 from rewards.answers.unit_table import Dimension, Known, known
 
 
@@ -31,8 +41,12 @@ class Unit:
 
 MAX_UNIT = 120
 """Characters of the longest unit."""
+_ONE = Known((), Fraction(1))
+"""Any unit: ``24 units^2``."""
 _POWERS = {"square": 2, "sq": 2, "squared": 2, "cubic": 3, "cubed": 3, "平方": 2, "立方": 3}
+_INCH = re.compile(r"\s*(?:$|[^A-Za-z\s]|(?:long|tall|wide|high|deep|thick)(?![a-z]))")
 _FRACTION = re.compile(r"\\frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
+_DIVISOR = re.compile(r"/\s*\(([^()/]*)\)")
 _GREEK = re.compile(r"\\mu\s*(?=[A-Za-z])|(?<![A-Za-z])([mkMG]?)\s*(?:\\Omega|Ω)")
 # How units are written together, and names of several words. The case of the short ones matters.
 _ALIASES = {
@@ -41,10 +55,10 @@ _ALIASES = {
     "degrees centigrade": r"^\circ C", "degrees fahrenheit": r"^\circ F", "degree fahrenheit": r"^\circ F",
     "degrees c": r"^\circ C", "degrees f": r"^\circ F", "us dollars": "usd", "u.s. dollars": "usd",
     "australian dollars": "aud", "canadian dollars": "cad", "hong kong dollars": "hkd", "new zealand dollars": "nzd",
-    "singapore dollars": "sgd", "taiwan dollars": "twd", "mexican pesos": "mxn",
+    "ordered pairs": "tuples", "singapore dollars": "sgd", "taiwan dollars": "twd", "mexican pesos": "mxn",
 }  # fmt: skip
 _ALIAS = re.compile("|".join(rf"\b{re.escape(k)}(?![a-z])" for k in _ALIASES), re.IGNORECASE)
-_TOGETHER = re.compile(r"\b(?:(N)(m)|(m?A)(h)|([kM]?W)(h)|(J|Pa|V)(s)|(kg)(m))(?![A-Za-z])")
+_TOGETHER = re.compile(r"\b(?:(k?N)(m)|(N)(s)|(m?A)(h)|([kM]?W)(h)|(J|Pa|V)(s)|(kg)(m))(?![A-Za-z])")
 _BOTH = re.compile(r"(?<![A-Za-z])(k?m|c?m|kg|g|J|mol|N|W)(s|h|m|dm|cm|kg|L|K|mol)(?=\^\{?-|-\d(?!\d))")
 _TOKEN = re.compile(
     r"\^\\circ(?:\s*[CF](?![a-zA-Z]))?|\^\{?(-?\d)\}?|(?<=[A-Za-z])(-\d)(?!\d)|平方|立方|[A-Za-z]*[$€£¥¢₹₩]"
@@ -58,12 +72,14 @@ def parse_unit(text: str) -> Unit | None:
     names none. Words that say nothing (个, "in total") give an empty Unit."""
     if len(text) > MAX_UNIT:
         return None
-    text = text.strip()
-    if text == "'":
-        return _unit(known("'"))
+    text = text.strip().removeprefix("of a ").removeprefix("of an ")  # "3/4 of an hour"
+    if text in {"'", "''", '"'}:
+        return _named(text)
     if text in {"st", "nd", "rd", "th"}:
         return Unit()
     text = _FRACTION.sub(r"\1/\2", text).replace("每", "/") if "frac" in text or "每" in text else text
+    if "(" in text:
+        text = _DIVISOR.sub(r"/\1", text)
     if "\\" in text or "Ω" in text:
         text = _GREEK.sub(lambda m: "μ" if m.group(1) is None else f"{m.group(1)}Ω", text)
     text = _ALIAS.sub(lambda m: _ALIASES[m.group().lower()], text)
@@ -83,10 +99,6 @@ def parse_unit(text: str) -> Unit | None:
     return reading.unit() if at == len(text) else None
 
 
-def _unit(unit: Known | None) -> Unit | None:
-    return None if unit is None else Unit(unit.dimension, unit.size, country=unit.country)
-
-
 @dataclass(slots=True)
 class _Reading:
     """A text of units and nouns, read token by token. What a unit divides by comes after "/" or "per"; a tail ("of
@@ -96,20 +108,25 @@ class _Reading:
     size: Fraction = Fraction(1)
     country: str = ""
     words: set[str] = field(default_factory=set)
-    head: str = ""
-    """The last word of the noun so far."""
+    plural: bool = False
+    """A noun in the plural is among the words."""
     last: Known | None = None
     last_power: int = 1
     pending: int = 1
     sign: int = 1
     in_tail: bool = False
+    open: bool = False
+    """A word must follow: "5 a" says nothing."""
     closed: bool = False
     """Nothing more may be counted: "5 times"."""
 
     def take(self, token: str, rest: str) -> bool:
         """Whether ``token`` may stand here."""
+        self.open = token in EACH and token != "each"
         if token in {"·", "*", "-", "'", "\\cdot", "\\times"}:
             return True
+        if not token.isascii():
+            token = token.removesuffix("左右") or token
         word = token.lower()
         if token == "/" or token in EACH:
             self.sign, self.in_tail, self.closed = -1, False, False
@@ -119,7 +136,7 @@ class _Reading:
         if word in _POWERS:
             self.pending = _POWERS[word]
             return True
-        if word in TAIL and (word != "in" or self._named() or rest.lstrip()[:1].isalpha()):
+        if word in TAIL and not (word == "in" and _INCH.match(rest)):
             self.in_tail, self.closed = True, False
             return True
         if word == "times":
@@ -127,6 +144,7 @@ class _Reading:
             return not self._named()
         if word in SILENT:
             self.pending = 1
+            self.last = _ONE if word in {"unit", "units"} else self.last
             return True
         if word in CHANGES:
             return False
@@ -157,17 +175,27 @@ class _Reading:
 
     def _noun(self, word: str) -> bool:
         if not word.isascii():
-            noun = chinese_noun(word)
-            self.words |= noun or frozenset()
-            return noun is not None
+            return self._chinese(word)
         if word in DETERMINERS:
             return self.in_tail or self.sign < 0
         if len(word) < 3 or self.closed:
             return False
         if not self.in_tail and self.sign > 0:
             self.words.add(singular(word))
-            self.head = word
+            self.plural = self.plural or is_plural(word)
         self.pending = 1
+        return True
+
+    def _chinese(self, word: str) -> bool:
+        """A counter and a noun, or a unit and what it measures: 5升水, 60千米的路程."""
+        noun = chinese_noun(word)
+        if noun is None:
+            cut = next((cut for cut in range(min(4, len(word) - 1), 0, -1) if known(word[:cut])), 0)
+            unit = known(word[:cut]) if cut and plain_noun(word[cut:].removeprefix("的")) else None
+            if unit is not None:
+                self._multiply(unit)
+            return unit is not None
+        self.words |= noun
         return True
 
     def _named(self) -> bool:
@@ -175,10 +203,10 @@ class _Reading:
 
     def unit(self) -> Unit | None:
         """None when a power stands alone: ``5 cubed``."""
-        if self.pending != 1:
+        if self.pending != 1 or self.open:
             return None
         dimension = tuple(sorted((base, n) for base, n in self.powers.items() if n))
-        one = bool(self.head) and not dimension and not is_plural(self.head)
+        one = not dimension and not self.plural and any(word.isascii() for word in self.words)
         return Unit(dimension, self.size, frozenset(self.words), self.country, one)
 
 
@@ -196,6 +224,10 @@ def same_unit(gold: Unit | None, answer: Unit | None) -> Fraction | None:
         return Fraction(1) if shared else None
     if gold.dimension == answer.dimension:
         return answer.size / gold.size
+    if gold.dimension in _PRIMES or answer.dimension in _PRIMES:
+        pairs = [(unit, answer) for unit in _PRIMES.get(gold.dimension, ())]
+        pairs += [(gold, unit) for unit in _PRIMES.get(answer.dimension, ())]
+        return next((factor for pair in pairs if (factor := same_unit(*pair)) is not None), None)
     return Fraction(1) if frozenset((gold.dimension, answer.dimension)) in _ALIKE else None
 
 
@@ -211,11 +243,21 @@ def priced(money: Unit, other: Unit | None) -> Unit | None:
     return Unit(tuple(sorted(money.dimension + other.dimension)), money.size * other.size, country=money.country)
 
 
+def _named(name: str) -> Unit:
+    unit = known(name)
+    assert unit is not None  # a name of the table
+    return Unit(unit.dimension, unit.size, country=unit.country)
+
+
+_PRIMES = {
+    _named("'").dimension: (_named("arcminute"), _named("foot")),
+    _named("''").dimension: (_named("arcsecond"), _named("inch")),
+}
+"""``30'`` may be minutes of arc or feet."""
+
+
 def _alike(one: str, other: str) -> frozenset[Dimension]:
-    a, b = known(one), known(other)
-    assert a is not None  # both are names of the table
-    assert b is not None
-    return frozenset((a.dimension, b.dimension))
+    return frozenset((_named(one).dimension, _named(other).dimension))
 
 
 # Spellings that may mean either: "25 C", "5 pounds" of money, a bare "90 degrees" of temperature.

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import math
+import struct
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -28,8 +29,8 @@ class Outcome(NamedTuple):
 
 RELATIVE = Fraction(1, 10**6)
 """Tolerance between a decimal and a number that is not whole."""
-_COMPUTED = Fraction(1, 10**12)
-"""Tolerance of a reference that is a computer's floating-point number."""
+_COMPUTED, _COMPUTED_SHORT = Fraction(1, 10**12), Fraction(1, 10**7)
+"""Tolerance of a reference that is a computer's floating-point number of 64 and of 32 bits."""
 _FLOAT = 1e-9
 """Tolerance between two values of our own floating-point arithmetic."""
 
@@ -84,7 +85,7 @@ def _close(
             return _rounded(g, precision) == _rounded(a, precision)
         return _rounded(_exact(g), precision) == _rounded(_exact(a), precision)
     if isinstance(g, Fraction) and isinstance(a, Fraction):
-        if g == a or (_computed(gold) and abs(g - a) <= _COMPUTED * abs(g)):
+        if g == a or abs(g - a) <= _computed(gold) * abs(g):
             return True
         if answer.decimals is None and not (answer.percent and answer.node is not None and answer.node[0] == "num"):
             # An exact value against a decimal gold: it must round to it.
@@ -112,9 +113,14 @@ def _close(
     return answer.decimals is not None and abs(inexact_g - inexact_a) <= 1e-6 * abs(inexact_g)
 
 
-def _computed(gold: Parsed) -> bool:
-    """Whether a decimal has as many digits as a computer prints: 0.30000000000000004, 0.6666666666666666."""
-    return gold.plain >= 10 and sum(c.isdigit() for c in gold.text.lstrip("-0.")) >= 14
+def _computed(gold: Parsed) -> Fraction:
+    """The tolerance of a decimal with as many digits as a computer prints, of 64 bits (0.6666666666666666) or of 32
+    (0.6666666865348816); else 0."""
+    if gold.plain < 10 or sum(c.isdigit() for c in gold.text.lstrip("-0.")) < 14:
+        return Fraction(0)
+    value = inexact(gold.value or Fraction(0))
+    short = isinstance(value, float) and abs(value) < 1e30 and struct.unpack("f", struct.pack("f", value))[0] == value
+    return _COMPUTED_SHORT if short else _COMPUTED
 
 
 def _rounds_to(value: Fraction, g: Fraction, gold: Parsed) -> bool:

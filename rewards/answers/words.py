@@ -45,6 +45,15 @@ _WORD = re.compile(r"[a-z]+")
 
 def english(text: str) -> tuple[Fraction, str] | None:
     """``"twenty-one cats"`` -> (21, "cats"); None when the text does not begin with a number word."""
+    whole, point, digits = text.partition(" point ")
+    if point and (before := english(whole)) is not None and not before[1]:
+        spelled = re.match(rf"(?:(?:{'|'.join(_ONES.split()[:10])})(?![a-z])[ -]*)+", digits.lower())
+        if spelled is None:
+            return None
+        places = [str(_SMALL[word]) for word in _WORD.findall(spelled.group())]
+        sign = -1 if text.lower().startswith(("minus ", "negative ")) else 1
+        value = Fraction(f"{abs(before[0])}.{''.join(places)}")
+        return sign * value, digits[spelled.end() :].strip()
     sign = 1
     lower = text.lower()
     for prefix in ("minus ", "negative "):
@@ -72,7 +81,7 @@ def english(text: str) -> tuple[Fraction, str] | None:
                 current *= SCALES[word]
             else:
                 total, current = total + current * SCALES[word], Fraction(0)
-        elif word in PARTS and (seen or current or word == "half"):
+        elif word in PARTS and (seen or current or word in {"half", "quarter"}):
             current = (current or 1) * Fraction(1, PARTS[word])
             return sign * (total + current), text[stop:].strip()
         elif word == "and" and seen and i + 1 < len(words):
