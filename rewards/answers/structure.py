@@ -17,7 +17,7 @@ from rewards.answers.normalize import clean, key
 from rewards.answers.notation import read_notation
 from rewards.answers.phrases import NO, YES, meaning
 from rewards.answers.quantity import Parsed, read_expression, read_number, read_quantity
-from rewards.answers.sentence import stated
+from rewards.answers.sentence import names, stated
 from rewards.answers.separators import SEPARATOR, encloses, split_top, splits
 
 _MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sept?|oct|nov|dec)[a-z]*\.?"
