@@ -4,9 +4,9 @@ Source: SAIL-VL2 (arXiv 2509.14033) section 4.2.3, filter 2; the estimator is Ch
 
 **What "pass@4" means in the recipe.** The papers drop problems with "pass@4 = 1" and, for reasoning-heavy tasks, also
 those with "pass@4 = 0". Read literally, pass@4 is the chance that any of 4 answers is right; dropping 1 would then
-throw away every problem the model ever solves. What they must mean is the **mean accuracy over 4 samples**: with 4
-samples, keep 1/4, 2/4 and 3/4. So :class:`PassAtK` decides on accuracy c/n, and writes the literal pass@k into the
-evidence beside it.
+throw away every problem the model ever solves. What they must mean is the **accuracy of 4 samples**, the share of them
+that are right: keep 1/4, 2/4 and 3/4. So :class:`PassAtK` decides on accuracy c/n, and writes the literal pass@k into
+the evidence as well.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from data_filters.rows import reaches
 from sailrl.errors import ConfigError, DataError
-from sailrl.types import Score, Verdict
+from sailrl.types import Score, Verdict, reaches
 
 Rule: TypeAlias = Literal["reasoning", "perception"]
 
@@ -94,7 +93,8 @@ def _check_counts(n: int, c: int) -> None:
 
 @dataclass(frozen=True)
 class PassAtK:
-    """Keeps a problem when ``keep[0] < accuracy < keep[1]``, accuracy being the mean over its scored samples.
+    """Keeps a problem when ``keep[0] < accuracy < keep[1]``, accuracy being the share of right ones among its
+    scored samples.
 
     With the defaults and 4 samples, the rows with 1, 2 or 3 right answers stay (the rule for reasoning tasks). With
     ``drop_impossible=False`` a row that was never solved stays too (the rule for perception tasks).

@@ -14,9 +14,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
-from data_filters.rows import Row, count_units, first_refusal, problem_key, reaches, score_value, text_key, units
+from data_filters.rows import Row, count_units, first_refusal, problem_key, score_value, text_key, units
 from sailrl.errors import ConfigError, DataError
-from sailrl.types import Filter, Verdict
+from sailrl.types import Filter, Verdict, reaches
 
 Rank: TypeAlias = Literal["judge_score", "median_length", "least_repetition"]
 

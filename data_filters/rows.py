@@ -106,11 +106,6 @@ def score_value(row: Row, name: str) -> float | None:
     return score.value if isinstance(score, Score) else score["value"]
 
 
-def reaches(value: float, enough: float) -> bool:
-    """``value >= enough`` up to rounding: 0.6 + 0.3 + 0.1, a full reward, is 0.9999999999999999."""
-    return value >= enough - 1e-9
-
-
 def first_refusal(filters: Iterable[Filter], row: Row) -> Verdict | None:
     """The verdict of the first filter that drops the row; None when all keep it."""
     verdicts = (check(row) for check in filters)

@@ -7,7 +7,7 @@ fields: lengths are in tokens, log-probabilities in nats, times in seconds.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
@@ -176,6 +176,23 @@ class Rollout:
     reward: float | None
     reason: str = ""
     """Why there is no reward, or the combining rule's remark."""
+
+    def right(self, part: str) -> bool | None:
+        """Whether the response is right: its score in ``part`` is a full 1. Partial credit is not right. None where
+        there is no score."""
+        score = self.scores.get(part)
+        return None if score is None or score.value is None else reaches(score.value, 1.0)
+
+
+def reaches(value: float, enough: float) -> bool:
+    """``value >= enough`` up to rounding: 0.6 + 0.3 + 0.1, a full reward, is 0.9999999999999999."""
+    return value >= enough - 1e-9
+
+
+def accuracy(rollouts: Iterable[Rollout], part: str) -> float | None:
+    """The share of responses that are right, of those with a score in ``part``; None where there is none."""
+    known = [right for rollout in rollouts if (right := rollout.right(part)) is not None]
+    return sum(known) / len(known) if known else None
 
 
 @dataclass(frozen=True, slots=True)

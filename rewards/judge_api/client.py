@@ -306,7 +306,7 @@ class JudgeClient:
         start = self._clock()
         with self._connection(state) as http:
             reply = await post_chat(http, body, key, min(settings.timeout_s, max(0.001, deadline - start)))
-        self._metrics.observe("latency_s", self._clock() - start)
+        self._metrics.observe("request_s", self._clock() - start)
         self._metrics.count("prompt_tokens", reply.prompt_tokens)
         self._metrics.count("completion_tokens", reply.completion_tokens)
         return reply

@@ -26,7 +26,7 @@ class JudgeMetrics:
         self._samples.setdefault(name, deque(maxlen=_RECENT)).append(value)
 
     def snapshot(self) -> dict[str, float]:
-        """``latency_s`` becomes ``latency_s/mean``, ``/p50``, ``/p95`` and ``/max``."""
+        """``request_s`` becomes ``request_s/mean``, ``/p50``, ``/p95`` and ``/max``."""
         found = {name: float(value) for name, value in self._counts.items()}
         for name, samples in self._samples.items():
             ordered = sorted(samples)

@@ -61,6 +61,8 @@ def check_job(
         say(console, describe_filter(config))
     elif isinstance(config, FuseConfig):
         say(console, describe_fuse(config))
+    if (rewards := getattr(config, "rewards", None)) is not None:
+        say(console, f"accuracy: the share of responses to which {rewards.accuracy_part} gives a full 1")
     for warning in warnings(config, loaded.where):
         say(console, f"warning: {warning}")
     problems = preflight_problems(config, loaded.where) + tensor_problems(config, loaded.where)

@@ -32,7 +32,7 @@ from sailrl.scoring.answers import check_answers, evenly_spread
 from sailrl.scoring.resume import identity
 from sailrl.scoring.scorer import Scorer
 from sailrl.scoring.spec import ScoringSpec
-from sailrl.types import Group, Problem
+from sailrl.types import Group, Problem, accuracy
 
 RESPONSES = "responses.jsonl"
 
@@ -163,26 +163,28 @@ async def _sample(
     return await sample_groups(pool, partial(score_rollout, scorer), prompts, sampling, seed)
 
 
-def _numbers(groups: list[Group], accuracy: str) -> dict[str, Any]:
-    """Accuracy with its standard error over problems, and the mean length. Unscored responses are left out and
-    counted."""
+def _numbers(groups: list[Group], part: str) -> dict[str, Any]:
+    """Accuracy, the share of responses that are right, with its standard error, and the mean length. Unscored
+    responses are left out and counted.
+
+    The responses to one problem are alike, so the error counts problems: with n_i scored responses, c_i of them right,
+    to problem i of m, it is sqrt(m / (m - 1) * sum (c_i - accuracy * n_i)^2) / sum n_i (that of a ratio; Cochran,
+    Sampling Techniques, section 6.3).
+    """
     rollouts = [rollout for group in groups for rollout in group.rollouts]
-    by_problem = []
-    for group in groups:
-        values = [value for r in group.rollouts if (value := r.scores[accuracy].value) is not None]
-        if values:
-            by_problem.append(fmean(values))
-    mean = fmean(by_problem) if by_problem else None
+    share = accuracy(rollouts, part)
+    verdicts = [[right for r in group.rollouts if (right := r.right(part)) is not None] for group in groups]
+    verdicts = [known for known in verdicts if known]
     error = None
-    if mean is not None and len(by_problem) > 1:
-        spread = sum((value - mean) ** 2 for value in by_problem) / (len(by_problem) - 1)
-        error = math.sqrt(spread / len(by_problem))
+    if share is not None and len(verdicts) > 1:
+        spread = sum((sum(known) - share * len(known)) ** 2 for known in verdicts)
+        error = math.sqrt(len(verdicts) / (len(verdicts) - 1) * spread) / sum(map(len, verdicts))
     return {
-        "accuracy": mean,
+        "accuracy": share,
         "standard_error": error,
         "response_tokens": fmean(len(r.completion.token_ids) for r in rollouts),
         "problems": len(groups),
-        "unscored": sum(r.scores[accuracy].value is None for r in rollouts),
+        "unscored": sum(r.right(part) is None for r in rollouts),
         "truncated": sum(r.completion.finish_reason == "length" for r in rollouts),
     }
 

@@ -25,11 +25,11 @@ class EvaluateConfig(JobConfig):
     instructions: dict[str, str] = Field(default={"thinking": SAIL_INSTRUCTION, "direct": ""}, min_length=1)
     """Instructions by name. Every model gets every problem with each of them, in place of `data.instruction`."""
     rewards: RewardsConfig
-    """What scores the responses; `rewards.accuracy` names the part that is the accuracy."""
+    """What scores the responses; `rewards.accuracy` names the part that says whether one is right."""
     rollout: SamplingConfig = SamplingConfig()
     """How the responses are sampled."""
     samples: int = Field(default=1, ge=1)
-    """Responses per problem; accuracy is their mean."""
+    """Responses per problem; accuracy is the share of all responses that are right."""
     temperature: float = Field(default=0.0, ge=0)
     """In place of `rollout.temperature`; 0 is greedy decoding."""
 

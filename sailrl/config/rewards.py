@@ -26,7 +26,9 @@ class RewardsConfig(Section):
     combine: Plugin = Plugin(use="rewards.mix:Weighted")
     """How the scores of a response become one reward."""
     accuracy: str | None = None
-    """The part whose value is the accuracy in dynamic sampling and evaluation; null is the first part."""
+    """The part that says whether a response is right: it is when this part scores a full 1, partial credit is not.
+    Accuracy is the share of responses that are right, everywhere. Dynamic sampling compares the scores of this part;
+    null is the first part."""
     deadline_s: float = Field(default=1.0, gt=0)
     """Longest time of one response in one CPU-bound reward. Then its worker is killed and replaced, and the score is
     `timed_out`."""

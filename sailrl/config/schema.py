@@ -161,7 +161,8 @@ class BatchConfig(Section):
 
 
 class DynamicSampling(Section):
-    """DAPO's dynamic sampling: a group whose responses all have the same accuracy gives no gradient and is replaced."""
+    """DAPO's dynamic sampling: a group whose responses all have the same score in the accuracy part teaches
+    nothing and is replaced."""
 
     enabled: bool = True
     """False keeps every fully scored group."""
@@ -303,7 +304,7 @@ class EvalConfig(Section):
     every_episodes: int = Field(default=10, ge=1)
     """Episodes between evaluations."""
     samples: int = Field(default=1, ge=1)
-    """Responses per problem; accuracy is their mean."""
+    """Responses per problem; accuracy is the share of all responses that are right."""
     temperature: float = Field(default=0.0, ge=0)
     """0 is greedy decoding."""
 

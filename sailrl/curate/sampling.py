@@ -196,7 +196,7 @@ class Meter:
     def sampled(self, group: Group) -> None:
         """A problem has its responses."""
         for rollout in group.rollouts:
-            self._right.add(rollout.scores[self.accuracy].value)
+            self._right.add(rollout.right(self.accuracy))
             self._tokens.add(len(rollout.completion.token_ids))
         self._advance()
 

@@ -7,7 +7,7 @@ compares it with what runs log. ``<name>`` in a key stands for any text without 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 
@@ -26,6 +26,55 @@ class Metric:
     """Whether scripts rely on the key: every line has it, and its name does not change."""
 
 
+_COUNTED = "scoring, since the line of the episode before"
+_JUDGE = "a reward that asks a judge"
+_SCORING = (
+    Metric(
+        "score/<name>/reason/<reason>",
+        "Responses by the reason of the score, see [rewards](rewards.md).",
+        "responses",
+        "no `too_slow`, no reason that takes over",
+        _COUNTED,
+    ),
+    Metric("score/<name>/latency_s/mean", "Mean time of a score.", "seconds", "far below its deadline", _COUNTED),
+    Metric("score/<name>/latency_s/max", "Longest time of a score.", "seconds", "below its deadline", _COUNTED),
+    Metric("score/<name>/calls", "Questions to the judge since the start.", "calls", "", _JUDGE),
+    Metric("score/<name>/requests", "HTTP requests for them, retries counted.", "requests", "", _JUDGE),
+    Metric("score/<name>/retries", "Requests that were made again.", "requests", "near 0", _JUDGE),
+    Metric("score/<name>/cache_hits", "Questions answered from the cache.", "calls", "", _JUDGE),
+    Metric("score/<name>/cache_errors", "Answers that the cache could not read or write.", "calls", "0", _JUDGE),
+    Metric("score/<name>/deduplicated", "Questions that waited for the same one.", "calls", "", _JUDGE),
+    Metric("score/<name>/unreadable_replies", "Replies that were no verdict.", "replies", "near 0", _JUDGE),
+    Metric("score/<name>/failed/<reason>", "Questions without an answer, by reason.", "calls", "absent", _JUDGE),
+    Metric("score/<name>/prompt_tokens", "Tokens that the judge has read.", "tokens", "", _JUDGE),
+    Metric("score/<name>/completion_tokens", "Tokens that the judge has written.", "tokens", "", _JUDGE),
+    Metric("score/<name>/breaker_opened", "How often the breaker stopped all calls.", "times", "0", _JUDGE),
+    Metric("score/<name>/breaker_open", "1 while the breaker stops all calls.", "", "0", _JUDGE),
+    Metric(
+        "score/<name>/request_s/<figure>",
+        "`mean`, `p50`, `p95` and `max` time of the last 4,096 requests.",
+        "seconds",
+        "below `timeout_s`",
+        _JUDGE,
+    ),
+    Metric(
+        "score/<name>/queue_s/<figure>",
+        "The same of the wait for one of the judge's `max_concurrency` places.",
+        "seconds",
+        "below `request_s`; more means that `max_concurrency` is the bottleneck",
+        _JUDGE,
+    ),
+    Metric(
+        "score/<name>/<count>",
+        "Responses by status of a reward's score (`scored`, `unscorable`, `failed`, `timed_out`), and by where it ran "
+        "(`inline`, `worker`, `async`). `metrics_failed` is 1 where the reward's own `metrics()` fails.",
+        "responses",
+        "`failed` and `timed_out` 0",
+        _COUNTED,
+    ),
+)
+"""What scoring counts."""
+
 UPDATE_METRICS = (
     Metric("step", "Number of the update; 1 is the first.", "updates", fixed=True),
     Metric("episode", "Number of the episode that the update learns from; 1 is the first.", "episodes", fixed=True),
@@ -41,8 +90,8 @@ UPDATE_METRICS = (
     Metric("reward/<name>", "Mean score of one reward, over the same responses.", "", "depends on the reward"),
     Metric(
         "accuracy",
-        "Mean value of the part that `rewards.accuracy` names, over the same responses: the share of right responses "
-        "where that part is 0 or 1.",
+        "Share of the same responses that are right: those to which the part that `rewards.accuracy` names gave a full "
+        "1. Partial credit is not right; its mean is `reward/<name>`. Responses without a score are left out.",
         "share",
         "rises; at 0 or 1 all groups are dropped",
         fixed=True,
@@ -86,7 +135,7 @@ UPDATE_METRICS = (
     ),
     Metric(
         "groups/dropped_<reason>",
-        "The same by reason. `all_correct`, `all_wrong`, `all_equal`: all responses have the same accuracy. "
+        "The same by reason. `all_correct`, `all_wrong`, `all_equal`: the accuracy part gave all responses the same. "
         "`unscored`: fewer than 2 responses have a score. `stale`: older than `rollout.max_staleness`. `surplus`: the "
         "episode was full already.",
         "groups",
@@ -96,6 +145,7 @@ UPDATE_METRICS = (
     Metric(
         "groups/waves", "Waves of prompts that the episode needed; 0 where generation goes on all the time.", "waves"
     ),
+    *_SCORING,
     Metric("workers/alive", "Rollout workers that are ready.", "workers", "`rollout.workers`"),
     Metric("workers/restarts", "Rollout workers that were replaced since the start.", "workers", "0"),
     Metric("loss", "The loss. Its value says little in RL; its gradient is what counts.", "", "near 0"),
@@ -304,13 +354,16 @@ EVAL_METRICS = (
     Metric("step", "Updates before the evaluation; 0 before the first.", "updates", fixed=True),
     Metric(
         "eval/accuracy",
-        "Mean value of the accuracy part over all responses with a score.",
+        "Share of responses that are right: the part that `rewards.accuracy` names gave a full 1. Responses without a "
+        "score are left out.",
         "share",
         "rises",
         fixed=True,
     ),
     Metric("eval/response_tokens", "Mean length of the responses.", "tokens", fixed=True),
     Metric("eval/unscored", "Responses without a score; they are left out of the accuracy.", "responses", "0"),
+    Metric("eval/reward/<name>", "Mean score of one reward, partial credit included.", "", "depends on the reward"),
+    *(replace(metric, key=f"eval/{metric.key}") for metric in _SCORING),
 )
 """Lines of ``kind: rlvr``, one per evaluation on held-out problems."""
 

@@ -26,7 +26,7 @@ class Visit:
 
     @property
     def accuracy(self) -> float | None:
-        """Mean accuracy; None when nothing was scored."""
+        """The share of right responses; None when nothing was scored."""
         return self.correct / self.scored if self.scored else None
 
 

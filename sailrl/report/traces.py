@@ -18,7 +18,7 @@ ROLLOUTS_FILE = "rollouts.jsonl"
 class RolloutLog:
     """Appends groups to ``rollouts.jsonl``, and can go back to where a checkpoint was taken.
 
-    ``accuracy`` names the reward whose value is the accuracy (``rewards.accuracy`` of the config).
+    ``accuracy`` names the reward that says whether a response is right (``rewards.accuracy`` of the config).
     """
 
     def __init__(self, run_dir: Path, *, accuracy: str, resume_at: Mapping[str, Any] | None = None) -> None:
@@ -69,7 +69,8 @@ class RolloutLog:
 
 
 def rollout_fields(rollout: Rollout, accuracy: str) -> dict[str, Any]:
-    """One response with its scores, under the names of a scored file; ``accuracy`` names the score that is it."""
+    """One response with its scores, under the names of a scored file; ``accuracy`` names the score that says whether it
+    is right."""
     completion, logprobs = rollout.completion, rollout.completion.logprobs
     return {
         "response": completion.text,
@@ -83,12 +84,12 @@ def rollout_fields(rollout: Rollout, accuracy: str) -> dict[str, Any]:
 
 
 def score_fields(rollout: Rollout, accuracy: str) -> dict[str, Any]:
-    """Of ``rollout_fields`` those that the rewards decide."""
-    right = rollout.scores.get(accuracy)
+    """Of ``rollout_fields`` those that the rewards decide. ``accuracy`` is 1.0, 0.0, or None without a score."""
+    right = rollout.right(accuracy)
     return {
         "reward": rollout.reward,
         "reward_reason": rollout.reason,
-        "accuracy": right.value if right else None,
+        "accuracy": None if right is None else float(right),
         "scores": {
             name: {"value": score.value, "status": score.status, "reason": score.reason}
             for name, score in rollout.scores.items()

@@ -122,6 +122,7 @@ async def _open(
         eval_prompts=prepared.eval,
         text_probe=[prompt for prompt in prepared.eval or prompts if not prompt.images][:TEXT_PROBE_PROMPTS],
         processor=prepared.processor,
+        score_metrics=scorer.metrics,
         stop=stop,
         colocated=colocated,
     )

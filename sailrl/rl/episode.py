@@ -16,7 +16,7 @@ from sailrl.config.rewards import RewardsConfig
 from sailrl.errors import ConfigError
 from sailrl.rl.checkpoints import RunState
 from sailrl.rollout.collect import Collection
-from sailrl.types import Group
+from sailrl.types import Group, Rollout, accuracy
 
 
 def advantages(groups: Sequence[Group], algorithm: Algorithm) -> list[list[float]]:
@@ -38,11 +38,12 @@ def episode_metrics(episode: Collection, state: RunState, rewards: RewardsConfig
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     ages = [state.version - r.completion.version for group in episode.kept for r in group.rollouts]
     lengths = [len(r.completion.token_ids) for r in rollouts]
+    right = accuracy(rollouts, rewards.accuracy_part)
     values = {
         "episode": state.episode,
         "version": state.version,
         "reward/mean": _mean(r.reward for r in rollouts),
-        "accuracy": _mean(r.scores[rewards.accuracy_part].value for r in rollouts),
+        "accuracy": math.nan if right is None else right,
         "response_tokens/mean": fmean(lengths),
         "response_tokens/max": max(lengths),
         "truncated_fraction": fmean(r.completion.finish_reason == "length" for r in rollouts),
@@ -50,9 +51,13 @@ def episode_metrics(episode: Collection, state: RunState, rewards: RewardsConfig
         "staleness/max": max(ages),
         "staleness/mean": fmean(ages),
     }
-    for name in rewards.parts:
-        values[f"reward/{name}"] = _mean(r.scores[name].value for r in rollouts)
+    values |= part_means(rollouts, rewards)
     return {key: float(value) for key, value in values.items()} | episode.metrics()
+
+
+def part_means(rollouts: Sequence[Rollout], rewards: RewardsConfig) -> dict[str, float]:
+    """``reward/<name>``: the mean score of each part, partial credit included, over the responses that have one."""
+    return {f"reward/{name}": _mean(r.scores[name].value for r in rollouts) for name in rewards.parts}
 
 
 def clip_controller(algorithm: Algorithm, saved: Mapping[str, Any] | None = None) -> ClipController:

@@ -7,13 +7,16 @@ from statistics import fmean
 from sailrl.config.schema import RlvrConfig
 from sailrl.report.progress import Progress
 from sailrl.report.timing import Stopwatch
+from sailrl.rl.episode import part_means
 from sailrl.rl.session import Session
 from sailrl.rollout.collect import wave_seed
 from sailrl.rollout.engine import Sampling
+from sailrl.types import accuracy
 
 
 async def evaluate(config: RlvrConfig, run: Session, watch: Stopwatch, progress: Progress) -> None:
-    """Samples every held-out problem and logs ``eval/accuracy`` and ``eval/response_tokens``.
+    """Samples every held-out problem and logs ``eval/accuracy`` (the share of responses that are right),
+    ``eval/reward/<name>``, ``eval/response_tokens`` and what scoring counted.
 
     A response that could not be scored is left out of the accuracy and counted as ``eval/unscored``.
     """
@@ -25,12 +28,13 @@ async def evaluate(config: RlvrConfig, run: Session, watch: Stopwatch, progress:
     with watch("eval"):
         groups = await run.collector.sample(run.eval_prompts, sampling, seed)
     rollouts = [rollout for group in groups for rollout in group.rollouts]
-    values = [r.scores[config.rewards.accuracy_part].value for r in rollouts]
-    scored = [value for value in values if value is not None]
+    part = config.rewards.accuracy_part
     result = {
-        "eval/accuracy": fmean(scored) if scored else None,
+        "eval/accuracy": accuracy(rollouts, part),
         "eval/response_tokens": fmean(len(r.completion.token_ids) for r in rollouts),
-        "eval/unscored": float(len(values) - len(scored)),
+        "eval/unscored": float(sum(r.right(part) is None for r in rollouts)),
     }
+    counts = part_means(rollouts, config.rewards) | run.score_metrics()
+    result |= {f"eval/{name}": value for name, value in counts.items()}
     run.metrics.log_eval(run.state.step, result)
     progress.evaluated(run.state.step, result)

@@ -56,7 +56,7 @@ async def train(config: RlvrConfig, plan: BatchPlan, run: Session, run_dir: Path
         if episode is None:
             break
         state.episode += 1
-        shared = episode_metrics(episode, state, config.rewards)
+        shared = episode_metrics(episode, state, config.rewards) | run.score_metrics()
         gains = advantages(episode.kept, config.algorithm)
         await to_thread(run.log_rollouts, state.episode, episode, gains)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from asyncio import to_thread
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -79,6 +79,8 @@ class Session:
     text_probe: list[Prompt]
     """Prompts without images on which the load of experts is watched: RL on images must not starve text."""
     processor: Processor
+    score_metrics: Callable[[], dict[str, float]] = dict
+    """What scoring has counted since the last call; see ``Scorer.metrics``."""
     stop: Stop = field(default_factory=Stop)
     """Says when the run was asked to end."""
     colocated: bool = False

@@ -54,10 +54,10 @@ class Collection:
 
 
 def admit(group: Group, accuracy: str, settings: DynamicSampling) -> Verdict:
-    """DAPO's dynamic sampling (arXiv 2503.14476, section 3.2): a group teaches when its accuracies are not all equal.
+    """DAPO's dynamic sampling (arXiv 2503.14476, section 3.2): a group teaches when its scores are not all equal.
 
-    Decided on the accuracy, not on the shaped reward, which differs even between two wrong answers. Responses that
-    could not be scored are left out.
+    Decided on the scores of the accuracy part, not on the shaped reward, which differs even between two wrong answers.
+    Responses that could not be scored are left out.
     """
     values = [r.scores[accuracy].value for r in group.rollouts if r.reward is not None]
     known = [value for value in values if value is not None]

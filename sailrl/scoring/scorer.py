@@ -155,11 +155,14 @@ class Scorer:
     def metrics(self) -> dict[str, float]:
         """What happened since the last call: ``score/<part>/<status>``, ``score/<part>/reason/<reason>`` and
         ``score/<part>/{inline,worker,async}`` in rows, ``score/<part>/latency_s/{mean,max}`` in seconds, and
-        what async rewards report themselves in ``metrics()``."""
+        what rewards report themselves in ``metrics()``."""
         metrics = self._tally.take()
         for name, reward in self._rewards.items():
             if callable(own := getattr(reward, "metrics", None)):
-                metrics |= {f"score/{name}/{key}": float(value) for key, value in own().items()}
+                try:
+                    metrics |= {f"score/{name}/{key}": float(value) for key, value in own().items()}
+                except Exception:  # a user's code: a run does not end because of a count
+                    metrics[f"score/{name}/metrics_failed"] = 1.0
         return metrics
 
     def close(self) -> None:

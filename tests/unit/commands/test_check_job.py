@@ -42,6 +42,12 @@ def checked(base: Path, *overrides: str) -> tuple[str, str]:
     return console.export_text(), error
 
 
+def test_the_check_says_which_part_is_the_accuracy(base: Path) -> None:
+    assert "accuracy: the share of responses to which right gives a full 1" in checked(base)[0]
+    other = "rewards.parts={a: {use: 'mine.py:Right', weight: 1.0}, b: {use: 'mine.py:Right'}}"
+    assert "to which b gives" in checked(base, other, "rewards.accuracy=b")[0]
+
+
 def test_a_good_configuration_ends_with_ok(base: Path) -> None:
     printed, error = checked(base)
     assert error == ""

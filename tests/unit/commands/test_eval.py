@@ -28,13 +28,26 @@ def _group(*values: float | None) -> Group:
     return Group(Prompt(Problem(), [], []), rollouts)
 
 
-def test_accuracy_is_a_mean_over_problems_and_unscored_responses_are_no_zeros() -> None:
+def test_accuracy_is_the_share_of_right_responses_and_unscored_responses_are_no_zeros() -> None:
     numbers = _numbers([_group(1.0, None), _group(0.0, 1.0), _group(None, None)], "boxed")
-    assert numbers["accuracy"] == pytest.approx(0.75)  # (1 + 1/2) / 2; the third problem says nothing
-    # Standard error: deviations 1/4 and -1/4, variance (1/16 + 1/16) / 1 = 1/8, over 2 problems 1/16, root 1/4.
-    assert numbers["standard_error"] == pytest.approx(0.25)
+    assert numbers["accuracy"] == pytest.approx(2 / 3)  # 2 of 3; the third problem says nothing
+    # Standard error: right less expected is 1 - 2/3 = 1/3 and 1 - 4/3 = -1/3, the squares sum to 2/9; times m / (m - 1)
+    # = 2 / 1 it is 4/9, its root 2/3, over 3 responses 2/9.
+    assert numbers["standard_error"] == pytest.approx(2 / 9)
     assert numbers["response_tokens"] == pytest.approx((2 + 4 + 4 + 2 + 4 + 4) / 6)
     assert (numbers["problems"], numbers["unscored"], numbers["truncated"]) == (3, 3, 1)
+
+
+def test_partial_credit_is_not_right() -> None:
+    numbers = _numbers([_group(0.9, 0.5, 0.6 + 0.3 + 0.1, 0.0)], "boxed")
+    assert numbers["accuracy"] == 0.25  # the third is a full 1 up to rounding; the mean score would be 0.6
+    assert numbers["unscored"] == 0
+
+
+def test_with_as_many_responses_to_each_problem_the_error_is_that_of_the_mean_over_problems() -> None:
+    numbers = _numbers([_group(1.0, 1.0), _group(0.0, 1.0), _group(0.0, 0.0)], "boxed")
+    # accuracies 1, 1/2, 0: variance (1/4 + 0 + 1/4) / 2 = 1/4, over 3 problems 1/12
+    assert numbers["standard_error"] == pytest.approx((1 / 12) ** 0.5)
 
 
 def _config(model: str | Path, **sections: Any) -> EvaluateConfig:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,9 +15,13 @@ import torch
 from sailrl.config.sft import SftConfig
 from sailrl.data.batch import collate
 from sailrl.demo import tiny_text
+from sailrl.launch.engines import score_rollout
 from sailrl.learner.objective import UpdateScope, measure, summary
 from sailrl.report.metric_table import EVAL_METRICS, SFT_METRICS, UPDATE_METRICS, Metric, described_by, fixed_keys
+from sailrl.scoring.scorer import Scorer
+from sailrl.scoring.spec import PartSpec, ScoringSpec
 from sailrl.sft.start import start_sft
+from tests.fakes.judge_server import Action, Refuse, Say, judge_server
 from tests.fakes.local_run import LocalRun, make_config
 from tests.fakes.tiny_learner import make_learner, make_samples, make_scope
 
@@ -49,10 +55,23 @@ def logged(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[
     dense = make_config(algorithm={"name": "dapo", "dual_clip": 3.0})
     experts = make_config(batch={"episodes": 1}, learner={"routing_replay": "r2", "router_aux_coef": 0.01})
     for name, config, model in (("dense", dense, tiny_folder), ("experts", experts, root / "model")):
-        run = LocalRun(config, root / name, model)
-        run.session.text_probe = run.session.eval_prompts
-        run.train()
+        with judge_server(_often_right) as server, Scorer(_rewards(server.url)) as scorer:
+            run = LocalRun(config, root / name, model, score=partial(score_rollout, scorer))
+            run.session.score_metrics = scorer.metrics
+            run.session.text_probe = run.session.eval_prompts
+            run.train()
     return [*_lines(root / "dense"), *_lines(root / "experts")]
+
+
+def _often_right(body: dict[str, Any], number: int) -> Action:
+    return Refuse(418) if number == 3 else Say('{"is_correct": true}')
+
+
+def _rewards(url: str) -> ScoringSpec:
+    """The part of the fake runs' configuration, and a judge that is watched."""
+    judge = {"base_url": url, "model": "m", "backoff_s": 0.001}
+    even = PartSpec("tests.unit.scoring.sample_rewards:EvenLength", {}, 1.0)
+    return ScoringSpec({"even": even, "judge": PartSpec("rewards.judge:Judge", judge)})
 
 
 def _unknown(keys: Iterable[str], metrics: tuple[Metric, ...]) -> list[str]:
@@ -82,10 +101,12 @@ def test_what_needs_nothing_special_is_on_every_line_of_an_update(logged: list[s
 
 
 def test_every_number_of_an_evaluation_is_in_the_table_and_every_entry_is_logged(logged: list[set[str]]) -> None:
-    for line in logged:
-        if "eval/accuracy" in line:
-            assert not _unknown(line, EVAL_METRICS)
-            assert not _unused(line, EVAL_METRICS)
+    lines = [line for line in logged if "eval/accuracy" in line]
+    plain = [metric.key for metric in EVAL_METRICS if not metric.when and "<" not in metric.key]
+    for line in lines:
+        assert not set(plain) - line
+    assert not _unknown(set().union(*lines), EVAL_METRICS)
+    assert not _unused(set().union(*lines), EVAL_METRICS)
 
 
 def test_every_number_of_a_supervised_step_is_in_the_table_and_every_entry_is_logged(

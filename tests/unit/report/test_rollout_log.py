@@ -74,6 +74,13 @@ def test_dropped_groups_are_logged_with_their_reason(tmp_path: Path) -> None:
     assert line["accuracy"] is None  # not scored is not wrong
 
 
+def test_partial_credit_is_not_right_in_the_log(tmp_path: Path) -> None:
+    log = RolloutLog(tmp_path, accuracy="boxed")
+    two = group(rollout("?", Score(0.9), reward=0.9), rollout("!", Score(1.0)))
+    log.log(two, episode=1, step=0, version=3, index=0)
+    assert [line["accuracy"] for line in lines(tmp_path)] == [0.0, 1.0]
+
+
 def test_pixels_never_reach_the_log(tmp_path: Path) -> None:
     problem = Problem(
         prompt=[{"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "How many?"}]}],

@@ -70,6 +70,13 @@ def test_metrics_are_over_all_groups_dropped_ones_too() -> None:
     assert values["groups/dropped_all_wrong"] == 1.0
 
 
+def test_accuracy_is_the_share_of_right_responses_and_partial_credit_counts_for_its_reward_only() -> None:
+    episode = Collection(kept=[_group(_rollout(1, 1.0), _rollout(0.5, 0.5), _rollout(0.9, 0.9), _rollout(0, 0.0))])
+    values = episode_metrics(episode, RunState(), REWARDS)
+    assert values["accuracy"] == 0.25
+    assert values["reward/boxed"] == pytest.approx(0.6)  # (1 + 0.5 + 0.9 + 0) / 4
+
+
 def test_a_reward_that_never_scored_has_no_mean() -> None:
     episode = Collection(kept=[_group(_rollout(None, None), _rollout(None, None))])
     assert math.isnan(episode_metrics(episode, RunState(), REWARDS)["accuracy"])

@@ -122,6 +122,20 @@ class Judge:
         self.closed = True
 
 
+class EvenLength:
+    """Right when the response has an even number of characters; half of the points are for having written anything."""
+
+    def __call__(self, response: str, problem: Problem) -> Score:
+        return Score(1.0 - len(response) % 2 / 2, reason="odd" if len(response) % 2 else "even")
+
+    fast = __call__
+
+
+class MetricsRaise(EvenLength):
+    def metrics(self) -> dict[str, float]:
+        return {"fine": 1.0, "bad": float("x")}
+
+
 class WarmsUp:
     """Slow to load and quick to answer."""
 
