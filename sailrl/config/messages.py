@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import types
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated, Any, Literal, TypeGuard, Union, get_args, get_origin
 
@@ -13,6 +13,7 @@ import yaml
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
+from sailrl.config.aliases import meant
 from sailrl.config.base import Section
 from sailrl.config.yaml_text import Dumper, Keys, Where, dotted, parse
 from sailrl.errors import ConfigError
@@ -172,7 +173,7 @@ def _need(found: _Found) -> str | None:
 def _special(found: _Found, model: type[Section]) -> str:
     name = dotted(found.spot.keys) or "the configuration"
     if found.kind == "extra_forbidden":
-        return _unknown_key(found.spot, model)
+        return _unknown_key(found.spot, found.value, model)
     if found.kind == "missing":
         return _missing(found.spot)
     if found.kind == "value_error":
@@ -267,26 +268,36 @@ def _missing(spot: _Spot) -> str:
     return f"{inside} has no `{key}`, which it needs.{spot.doc} Add {example}."
 
 
-def _unknown_key(spot: _Spot, model: type[Section]) -> str:
+def _unknown_key(spot: _Spot, value: Any, model: type[Section]) -> str:
     *parents, key = spot.keys
     inside = f"the section {dotted(tuple(parents))}" if parents else "the configuration"
     known = list(spot.owner.model_fields) if spot.owner else []
     if squeezed := re.fullmatch(r"(\w+):(\S+)", str(key)):
         return f"{inside} has no key `{key}`. A colon needs a space behind it: `{squeezed[1]}: {squeezed[2]}`."
-    elsewhere = [path for path in all_keys(model) if path[-1] == key and path[:-1] != tuple(parents)]
-    if elsewhere:
+    paths = list(all_keys(model))
+    every, near = [dotted(path) for path in paths], _nearest(str(key), known, "Did you mean `{}`?")
+    if isinstance(value, dict):  # of a section that nothing here is like, what stands in it
+        targets = {dotted((*spot.keys, name)): meant(str(name), every) or _only(str(name), every) for name in value}
+        wanted = ", ".join(f"`{target}` for `{typed}`" for typed, target in targets.items() if target)
+        hint = near or (f"Did you mean {wanted}?" if wanted else "")
+    elif target := meant(str(key), every):
+        hint = f"Did you mean `{target.removeprefix(dotted((*parents, '')))}`?"
+    elif elsewhere := [path for path in paths if path[-1] == key and path[:-1] != tuple(parents)]:
         or_near = _nearest(str(key), known, " The nearest key here is `{}`.")
         owner = f"the section {dotted(elsewhere[0][:-1])}" if elsewhere[0][:-1] else "the top of the file"
         return f"{inside} has no key `{key}`, but {owner} has. Write it as `{dotted(elsewhere[0])}`.{or_near}"
-    near = _nearest(str(key), known, "Did you mean `{}`?")
-    if near:
-        return f"{inside} has no key `{key}`. {near}"
-    paths = {str(path[-1]): path for path in all_keys(model) if path[:-1] != tuple(parents)}
-    far = difflib.get_close_matches(str(key), list(paths), n=1, cutoff=0.75)
-    if far:
-        path = paths[far[0]]
-        return f"{inside} has no key `{key}`. Did you mean `{dotted(path)}`?"
-    return f"{inside} has no key `{key}`. It has {', '.join(known)}; remove the line or use one of these."
+    else:
+        far = {str(path[-1]): dotted(path) for path in paths if path[:-1] != tuple(parents)}
+        found = difflib.get_close_matches(str(key), list(far), n=1, cutoff=0.75)
+        hint = near or (f"Did you mean `{far[found[0]]}`?" if found else "")
+    hint = hint or f"It has {', '.join(known)}; remove the line or use one of these."
+    return f"{inside} has no key `{key}`. {hint}"
+
+
+def _only(name: str, known: Sequence[str]) -> str | None:
+    """The one key of this name, in whatever section; None where there are several."""
+    found = {key for key in known if key.rpartition(".")[2] == name}
+    return found.pop() if len(found) == 1 else None
 
 
 def _nearest(key: str, known: list[str], text: str) -> str:
