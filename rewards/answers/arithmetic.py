@@ -208,9 +208,9 @@ def _integers(combine: Callable[..., int]) -> Callable[..., Number]:
 
 def _ordered(choose: Callable[..., Any]) -> Callable[..., Number]:
     def call(*xs: Number) -> Number:
-        if any(isinstance(x, complex) for x in xs):
-            raise Unreadable
-        return choose(*xs) if len(xs) > 1 else xs[0]
+        if len(xs) < 2 or any(isinstance(x, complex) for x in xs):
+            raise Unreadable  # "max 7" is a bound
+        return choose(*xs)
 
     return call
 

@@ -45,7 +45,14 @@ _DATE = re.compile(
     r"(?P<y>\d{4})[-/.](?P<m>\d{1,2})(?:[-/.](?P<d>\d{1,2}))?|(?P<y1>\d{4})年(?P<m1>\d{1,2})月(?:(?P<d1>\d{1,2})[日号])?"
     r"|(?P<m2>\d{1,2})月(?P<d2>\d{1,2})[日号]"
 )
-_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
+_MONTHS = {
+    spelling: number
+    for number, name in enumerate(
+        ("january", "february", "march", "april", "may", "june", "july", "august", "september", "october", "november",
+         "december"), 1
+    )
+    for spelling in (name, name[:3], "sept" if name == "september" else name)
+}  # fmt: skip
 _DATE_WORD = re.compile(r"([a-z]+)|(\d+)(?:st|nd|rd|th)?(?![a-z\d])|[\s,./-]+")
 _FILLS = frozenset(["of", "the"]) | {f"{day}day" for day in ("mon", "tues", "wednes", "thurs", "fri", "satur", "sun")}
 _SLASHED = re.compile(r"(\d{1,2})[/.-](\d{1,2})[/.-](\d{4})")
@@ -155,8 +162,8 @@ def date(text: str) -> tuple[int, int, int] | None:
             return None
         at = found.end()
         word, number = found.groups()
-        if word and word[:3] in _MONTHS and not month:
-            month = _MONTHS.index(word[:3]) + 1
+        if word in _MONTHS and not month:
+            month = _MONTHS[word]
         elif number and len(number) == 4 and not year:
             year = int(number)
         elif number and len(number) <= 2 and not day:

@@ -35,6 +35,8 @@ _SAYS_NOTHING = """
 """
 SILENT = frozenset(_SAYS_NOTHING.split())
 """Words that add nothing to a count or a measure."""
+LATER = frozenset(["to", "with", "by", "during", "after", "before", "through", "this", "next"])
+"""What opens a tail only behind a noun or a unit: "3 hours to finish", but not "3 to the power"."""
 DETERMINERS = frozenset(["the", "this", "these", "those", "his", "her", "its", "their", "our", "my", "your", "them"])
 TAIL = frozenset(["of", "in", "on", "at", "from", "for"])
 """What opens a tail: where, when or of what something is counted. Its words are free, but for the closed class."""

@@ -13,20 +13,34 @@ from rewards.answers.words import NUMBER_WORDS
 
 _MAX_CHARS = 300
 _VERBS = """
-    is are was were be equals equal has have had contains contain holds hold see sees saw count counts counted get gets
-    got need needs needed cost costs make makes made give gives gave take takes took pay pays paid earn earns earned
-    sell sells sold buy buys bought eat eats ate find finds found use uses used spend spends spent save saves saved
-    weigh weighs weighed measure measures measured receive receives received read reads run runs ran walk walks walked
-    drive drives drove travel travels traveled travelled score scores scored win wins won collect collects collected
-    keep keeps kept become becomes became totals yields shows
+    answer answered answers are ate attend attended attends bake baked bakes be became become becomes bought build
+    builds built burn burned burns buy buys carried carries carry catch catches caught charge charged charges choose
+    chooses chose climb climbed climbs collect collected collects complete completed completes consume consumed
+    consumes contain contains cook cooked cooks cost costs count counted counts cover covered covers cut cuts deliver
+    delivered delivers donate donated donates drank draw draws drew drink drinks drive drives drove earn earned earns
+    eat eats equal equals exercise exercised exercises fed feed feeds fill filled fills find finds finish finished
+    finishes form formed forms found gave get gets give gives got grew grow grows had has have hire hired hires hold
+    holds include included includes invite invited invites is jump jumped jumps keep keeps kept last lasted lasts lift
+    lifted lifts lose loses lost made make makes measure measured measures need needed needs order ordered orders owe
+    owed owes own owned owns pack packed packs paid paint painted paints pass passed passes pay pays pick picked picks
+    plant planted plants play played plays practice practiced practices produce produced produces raise raised raises
+    ran read reads receive received receives rent rented rents require required requires ride rides rode run runs save
+    saved saves saw score scored scores see sees select selected selects sell sells send sends sent serve served
+    serves share shared shares shows sleep sleeps slept sold spend spends spent studied studies study swam swim swims
+    take takes took totals travel traveled travelled travels use used uses visit visited visits walk walked walks was
+    wash washed washes watch watched watches wear wears weigh weighed weighs were win wins won wore work worked works
+    write writes wrote yields
 """
 _STATES = frozenset(_VERBS.split())
-_NEAR = "a about approximately around roughly exactly only just total of in all now to"
-_ABOUT = frozenset(_NEAR.split())
+_NEAR = re.compile(
+    r"(?:(?:^|(?<=[\s,]))(?:about|approximately|around|roughly|exactly|only|just|now|altogether|in all|in total|"
+    r"(?:a )?total of|equal to)\s+)++$",
+    re.IGNORECASE,
+)
 _SO = frozenset(["so", "thus", "therefore", "hence", ","])
 _DENIES = """
     no not nor never none nobody nothing neither cannot without except but or either if unless whether when suppose
-    assume assuming let given maybe perhaps possibly probably could may might would should than less more fewer least
+    assume assuming let given maybe perhaps possibly probably could may might than less more fewer least
     most minus plus times divided twice thrice half double triple quadruple
 """
 _DENIED = frozenset(_DENIES.split())
@@ -73,6 +87,7 @@ def stated(s: str) -> str | None:
 
 def _states(before: str) -> bool:
     """Whether the words before a value say that it is the value of something."""
+    before = _NEAR.sub("", f"{before.rstrip()} ")
     tokens, at = [], 0
     for match in _TOKEN.finditer(before):
         if match.start() != at:
@@ -82,8 +97,6 @@ def _states(before: str) -> bool:
             tokens.append(match.group().lower())
     if at != len(before) or not tokens:
         return False
-    while len(tokens) > 1 and tokens[-1] in _ABOUT:
-        tokens.pop()
     if all(token in _SO for token in tokens):
         return True
     verb = tokens.pop()

@@ -20,7 +20,10 @@ from rewards.answers.quantity import Parsed, read_expression, read_number, read_
 from rewards.answers.sentence import names, stated
 from rewards.answers.separators import SEPARATOR, encloses, split_top, splits
 
-_MONTH = r"(?:jan|feb|mar|apr|may|jun|jul|aug|sept?|oct|nov|dec)[a-z]*\.?"
+_MONTH = (
+    r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|"
+    r"nov(?:ember)?|dec(?:ember)?)(?![a-z])\.?"
+)
 _LITERAL = re.compile(
     r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}(?:[ T].*)?|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}|\d{4}-\d{2}"  # dates
     rf"|\d{{1,2}}(?:st|nd|rd|th)?(?: of)? {_MONTH},? ?\d{{0,4}}"
@@ -352,12 +355,15 @@ def _listed(s: str) -> Parsed | None:
     if mixed is not None:  # "11 and 5/6"
         return read_expression(f"{mixed.group(1)} {mixed.group(2)}/{mixed.group(3)}")
     items = splits(s)
-    if len(items) < 2:
+    if len(items) < 2 or _DANGLING.search(s) is not None:
         return None
     parsed = tuple(read_clean(item) for item in items if item)
     if len(parsed) < 2:
         return parsed[0] if parsed else None
     return _described(s, parsed, _joint(s)) or Parsed("list", s, items=parsed)
+
+
+_DANGLING = re.compile(r"^(?:and|or)(?![A-Za-z])|(?<![A-Za-z])(?:and|or)$", re.IGNORECASE)
 
 
 def _joint(s: str) -> str:

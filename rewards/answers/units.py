@@ -16,6 +16,7 @@ from rewards.answers.nouns import (
     CHANGES,
     DETERMINERS,
     EACH,
+    LATER,
     SILENT,
     TAIL,
     chinese_noun,
@@ -45,6 +46,9 @@ _ONE = Known((), Fraction(1))
 """Any unit: ``24 units^2``."""
 _POWERS = {"square": 2, "sq": 2, "squared": 2, "cubic": 3, "cubed": 3, "平方": 2, "立方": 3}
 _INCH = re.compile(r"\s*(?:$|[^A-Za-z\s]|(?:long|tall|wide|high|deep|thick)(?![a-z]))")
+_STANDING = re.compile(
+    r"(?: (?:is|are|was|were|will be))? (?:left over|left|leftover|remaining|needed|required|present|visible|shown)$"
+)
 _FRACTION = re.compile(r"\\frac\s*\{([^{}]*)\}\s*\{([^{}]*)\}")
 _DIVISOR = re.compile(r"/\s*\(([^()/]*)\)")
 _GREEK = re.compile(r"\\mu\s*(?=[A-Za-z])|(?<![A-Za-z])([mkMG]?)\s*(?:\\Omega|Ω)")
@@ -72,7 +76,7 @@ def parse_unit(text: str) -> Unit | None:
     names none. Words that say nothing (个, "in total") give an empty Unit."""
     if len(text) > MAX_UNIT:
         return None
-    text = text.strip().removeprefix("of a ").removeprefix("of an ")  # "3/4 of an hour"
+    text = _STANDING.sub("", text.strip()).removeprefix("of a ").removeprefix("of an ")  # "3/4 of an hour"
     if text in {"'", "''", '"'}:
         return _named(text)
     if text in {"st", "nd", "rd", "th"}:
@@ -136,6 +140,9 @@ class _Reading:
         if word in _POWERS:
             self.pending = _POWERS[word]
             return True
+        if word in LATER and self._named():
+            self.in_tail = True
+            return True
         if word in TAIL and not (word == "in" and _INCH.match(rest)):
             self.in_tail, self.closed = True, False
             return True
@@ -177,7 +184,7 @@ class _Reading:
         if not word.isascii():
             return self._chinese(word)
         if word in DETERMINERS:
-            return self.in_tail or self.sign < 0
+            return self.in_tail
         if len(word) < 3 or self.closed:
             return False
         if not self.in_tail and self.sign > 0:
