@@ -13,7 +13,8 @@ from functools import lru_cache
 
 from rewards.answers.tokens import CONSTANTS, GREEK, Token, Unreadable, tokenize
 
-_CALL = re.compile(r"[A-Za-z}']\s*(?:\^\s*\{?\s*-\s*1\s*\}?\s*)?\(")
+_CALL = re.compile(r"[A-Za-z}']\s*(?:\^\s*\{?\s*-\s*1\s*\}?\s*)?[(\[]")
+_PAIRS = {"(": ")", "[": "]", "{": "}"}
 _USUAL = frozenset(["f", "g", "h", "F", "G", "H", r"\phi", r"\psi", r"\Phi", r"\Psi"])
 
 
@@ -75,7 +76,7 @@ def in_tokens(tokens: list[Token]) -> Letters:
         while at < len(tokens) and tokens[at][1] == "'":
             name, at = name + "'", at + 1
         bracket = past_inverse(tokens, at)
-        close = closing.get(bracket) if bracket < len(tokens) and tokens[bracket][1] == "(" else None
+        close = closing.get(bracket) if bracket < len(tokens) and tokens[bracket][1] in "([" else None
         if close is None:
             alone.add(name)
             continue
@@ -95,13 +96,15 @@ def in_tokens(tokens: list[Token]) -> Letters:
 
 
 def _closing(tokens: list[Token]) -> dict[int, int]:
-    """Where each round or curly bracket closes."""
+    """Where each bracket closes; none of them when the brackets do not match."""
     out: dict[int, int] = {}
     stack: list[int] = []
     for i, (_, value) in enumerate(tokens):
-        if value in {"(", "{"}:
+        if value in _PAIRS:
             stack.append(i)
-        elif value in {")", "}"} and stack:
+        elif value in {")", "}", "]"}:
+            if not stack or _PAIRS[tokens[stack[-1]][1]] != value:
+                return {}
             out[stack.pop()] = i
     return out
 

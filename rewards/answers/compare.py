@@ -151,7 +151,7 @@ def _as_count(point: Parsed, other: Parsed) -> Parsed:
 
 def _stated_sum(gold: Parsed, answer: Parsed, precision: int | None) -> Outcome:
     """``m + n = 7`` states the value of what has no figures of its own; ``2m = 7`` does not."""
-    if answer.ends == "=":
+    if answer.ends == "=" and not gold.label:
         for side, other in (answer.items, answer.items[::-1]):
             if side.kind == "number" and not any(c.isdigit() for c in other.text) and names(other.text):
                 return compare(gold, side, precision)

@@ -24,11 +24,13 @@ from rewards.answers.values import Outcome, inexact, near
 
 _NOISE = 1e-14
 """Relative error of one floating-point operation, with room for a few."""
+_SOME, _MANY = 3, 6
+"""Points that must agree where not all are defined, and where one side has an unknown that the other has not."""
 _VARIABLES = frozenset("xyztuvwsrpq") | {r"\theta", r"\phi", r"\tau"}
 _CONSTANT = re.compile(r"[A-EKM](?:_\d)?|[a-dk]_\d")
 _SURELY = re.compile(r"[CK](?:_\d)?|[ck]_\d")
 _NAMED_FREELY = re.compile(rf"{_CONSTANT.pattern}|[ck]")
-_INTEGER = re.compile(r"[klmnpqrtNKMj]")
+_INTEGER = re.compile(r"[jklmnKMN]")
 
 
 def by_points(gold: Parsed, answer: Parsed) -> Outcome:
@@ -49,7 +51,9 @@ def by_points(gold: Parsed, answer: Parsed) -> Outcome:
         for renamed in _renamed(g, a, gold.integers, answer.integers):
             if same(g, renamed):
                 return Outcome(True, "expression")
-        if all_integers(gold.condition, answer.condition) and _same_family(g, a):
+        names = latex.symbols(g) | latex.symbols(a)
+        counted = all(name in gold.integers | answer.integers or _INTEGER.fullmatch(name) for name in names)
+        if counted and all_integers(gold.condition, answer.condition) and _same_family(g, a):
             return Outcome(True, "expression")
     return Outcome(verdict, "expression")
 
@@ -88,9 +92,10 @@ def same(g: Node, a: Node) -> bool | None:
         return False if False in verdicts else True if True in verdicts else None
     if total and missing > 1:
         return False
-    if not agreeing:
-        return None
-    return agreeing > 1 or not found.names or None
+    if not found.names:
+        return True if agreeing else None
+    one_sided = latex.symbols(g) != latex.symbols(a)
+    return agreeing >= (_MANY if one_sided else _SOME if found.limited or found.whole else 2) or None
 
 
 def proportional(g: Node, a: Node) -> bool | None:

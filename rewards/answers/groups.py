@@ -33,6 +33,8 @@ def in_groups(g: Parsed, a: Parsed, same: Same) -> Outcome:
     """Whether two answers are equal, at least one of which is of a kind in GROUPS."""
     if len(g.items) > _MAX_ITEMS or len(a.items) > _MAX_ITEMS:
         return Outcome(None if len(g.items) == len(a.items) else False, g.kind)
+    if any(map(_unsolved, a.items)) and not any(map(_unsolved, g.items)):
+        return Outcome(False, "equation")
     if g.kind == "parts" or a.kind == "parts":
         return _in_parts(g, a, same)
     if {g.kind, a.kind} & _CONDITIONS or {g.text, a.text} & _NAMED or r"\ne" in (g.ends, a.ends):
@@ -60,6 +62,10 @@ def in_groups(g: Parsed, a: Parsed, same: Same) -> Outcome:
     return _several(g, a, same)
 
 
+def _unsolved(item: Parsed) -> bool:
+    return item.kind == "relation" and item.ends == "="
+
+
 def _several(g: Parsed, a: Parsed, same: Same) -> Outcome:
     """Lists, sets and tuples."""
     if labelled(g) and labelled(a):
@@ -67,6 +73,9 @@ def _several(g: Parsed, a: Parsed, same: Same) -> Outcome:
     if (labelled(g) and numbered(a)) or (labelled(a) and numbered(g)):
         return Outcome(False, "label")
     if labelled(g) or labelled(a) or ("tuple" in (g.kind, a.kind) and (numbered(g) or numbered(a))):
+        bare = a if labelled(g) else g
+        if not labelled(bare) and (bare.kind == "set" or _WORDED.search(bare.text)):
+            return Outcome(False, "tuple")  # "3 or 5" is not x = 3, y = 5
         return in_order(sorted_by_label(g), sorted_by_label(a), same, "tuple")
     g, a = as_solutions(g), as_solutions(a)
     if g.kind == "tuple" or a.kind == "tuple":
@@ -81,17 +90,22 @@ def _in_parts(g: Parsed, a: Parsed, same: Same) -> Outcome:
     """Parts by their labels; by their order where one side has none, or labels of another kind."""
     if not g.items or len(g.items) != len(a.items) or {g.kind, a.kind} - {"parts", "list", "tuple"}:
         return Outcome(False, "parts")
-    left, right = ({item.label.casefold(): replace(item, label="") for item in group.items} for group in (g, a))
-    if len(left) == len(right) == len(g.items) and left.keys() == right.keys():
-        return _all([same(left[label], right[label]) for label in left], "parts")
-    names = [item.label for item in (a if g.kind == "parts" else g).items]
-    if any(names) and places(names) is None:
-        return Outcome(False, "label")
-    return in_order(_bare(g), _bare(a), same, "parts")
+    left, right = _parts(g), _parts(a)
+    if {label for label, _ in left} == {label for label, _ in right}:
+        pairs = [(item, dict(right)[label]) for label, item in left]
+    else:
+        names = [label for label, _ in (right if g.kind == "parts" else left)]
+        if any(names) and places(names) is None:
+            return Outcome(False, "label")
+        pairs = [(item, other) for (_, item), (_, other) in zip(left, right, strict=True)]
+    return _all([same(item, other) for item, other in pairs], "parts")
 
 
-def _bare(group: Parsed) -> tuple[Parsed, ...]:
-    return tuple(replace(item, label="") for item in group.items)
+def _parts(group: Parsed) -> list[tuple[str, Parsed]]:
+    """Labels and values; of ``A = 7, B = 2`` the labels are the unknowns."""
+    if group.kind == "parts":
+        return list(zip(group.ends.casefold().split(), group.items, strict=True))
+    return [(item.label.casefold(), replace(item, label="")) for item in group.items]
 
 
 def _sets(g: Parsed, a: Parsed, same: Same) -> Outcome:
@@ -173,7 +187,7 @@ def _matrices(g: Parsed, a: Parsed, same: Same) -> Outcome:
             return Outcome(False, "matrix")
         return in_order(g.items, a.items, same, "matrix")
     vector, other = (g, a) if g.kind == "matrix" else (a, g)
-    if 1 in vector.shape and other.kind in {"tuple", "bracket", "interval"}:  # a column vector written as a tuple
+    if 1 in vector.shape and other.ends in {"()", "[]"}:  # a column vector written as a tuple
         return in_order(g.items, a.items, same, "matrix")
     if vector.shape == (1, 1):
         return same(g.items[0] if g.kind == "matrix" else g, a.items[0] if a.kind == "matrix" else a)

@@ -264,7 +264,7 @@ class _Parser:
                 raise Unreadable  # "it's"
         if name + "^-1" in self.functions and (after := past_inverse(self.tokens, self.at)) > self.at:
             name, self.at = name + "^-1", after
-        if name in self.functions and self.value() == "(":
+        if name in self.functions and self.value() in {"(", "["}:
             args = self._arguments(depth)
             if name in _COUNTS and len(args) == 2:
                 return ("call", _COUNTS[name], args)

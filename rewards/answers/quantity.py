@@ -38,7 +38,7 @@ class Parsed:
     """Digits written after the point of a decimal literal."""
     items: tuple[Parsed, ...] = ()
     ends: str = ""
-    """The two brackets of a tuple or an interval; the operator of a relation."""
+    """The two brackets of a tuple or an interval; the operator of a relation; the labels of parts."""
     label: str = ""
     """What stood before the equals sign of a labelled answer (``x`` in ``x = 5``)."""
     shape: tuple[int, int] = field(default=(0, 0))

@@ -141,7 +141,9 @@ def _interval(parsed: Parsed) -> RealSet | None:
     piece = Piece(
         ends[0], ends[1], parsed.ends[0] == "[" and ends[0] is not None, parsed.ends[1] == "]" and ends[1] is not None
     )
-    return [] if piece.empty else [piece]
+    if piece.empty:
+        return None if parsed.kind == "tuple" else []  # (7, 2) is a point
+    return [piece]
 
 
 def _points(parsed: Parsed) -> RealSet | None:

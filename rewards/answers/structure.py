@@ -125,7 +125,8 @@ def _composed(s: str) -> Parsed | None:
         return read_clean(applied)
     labelled = parts.parts(s)
     if labelled is not None:
-        return Parsed("parts", s, items=tuple(_relabel(read_clean(clean(text)), label) for label, text in labelled))
+        items = tuple(read_clean(clean(text)) for _, text in labelled)
+        return Parsed("parts", s, items=items, ends=" ".join(label for label, _ in labelled))
     if logic.is_formula(s):
         return _formula(s)
     if s[:1] == "<" and s[-1:] == ">" and "," in s:
