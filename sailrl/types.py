@@ -79,7 +79,7 @@ class Problem:
     prompt: str | Sequence[Message] = ""
     """What is asked, as text or chat messages. Data loading refuses rows without one; scoring does not need it."""
     answer: Any = None
-    """The reference answer: str, number or list of them; None for tasks that only a judge can score."""
+    """The reference answer: str, number, truth value or list of them; None for tasks that only a judge can score."""
     id: str = ""
     """Names the problem in logs and rollouts; data loading fills in ``<file>:<line>`` when the row has none."""
     response_prefix: str = ""
