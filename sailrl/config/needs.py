@@ -14,13 +14,14 @@ from typing import Any, TypeAlias
 from sailrl import plugins
 from sailrl.config.base import Plugin, Section
 from sailrl.config.complaint import Complaint, Rule, Rules
+from sailrl.config.engine_options import engine_options_are_known
 from sailrl.config.evaluation import EvaluateConfig
 from sailrl.config.filtering import DecontaminateConfig, FilterConfig
 from sailrl.config.fusing import FuseConfig
 from sailrl.config.model_files import INDEX, SINGLE, read_object, tensor_shapes, weight_files
 from sailrl.config.model_kinds import refusal
 from sailrl.config.rewards import RewardsConfig
-from sailrl.config.schema import ModelConfig, RlvrConfig, SourceConfig
+from sailrl.config.schema import EngineConfig, ModelConfig, RlvrConfig, SourceConfig
 from sailrl.config.sft import SftConfig
 from sailrl.config.yaml_text import Keys
 from sailrl.errors import ConfigError, DataError
@@ -228,6 +229,7 @@ NEEDS: Rules = [
     (RlvrConfig, _positions_suffice),
     (FilterConfig, _positions_suffice),
     (EvaluateConfig, _positions_suffice),
+    (EngineConfig, engine_options_are_known),
     (RlvrConfig, _direct_sync_has_gpus),
     (RlvrConfig, _engines_return_their_experts),
 ]

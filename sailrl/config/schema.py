@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Annotated, Any, Literal, Self, TypeAlias
 
-from pydantic import Field, ModelWrapValidatorHandler, model_validator
+from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, model_validator
 
 from sailrl.config.base import Plugin, Section
 from sailrl.config.losses import Algorithm, Dapo, Gspo, GspoToken, IcePop, MismatchConfig, ScheduleClip
@@ -174,10 +174,14 @@ class DynamicSampling(Section):
 
 
 class EngineConfig(Section):
-    """vLLM, one engine per rollout worker."""
+    """vLLM, one engine per rollout worker. Any other option of vLLM's `AsyncEngineArgs` is passed on by its name."""
+
+    model_config = ConfigDict(extra="allow")
 
     max_concurrent: int = Field(default=256, ge=1)
     """Sequences that one engine decodes at the same time. vLLM delays some of them while its KV cache is full."""
+    max_num_batched_tokens: int = Field(default=8192, ge=1)
+    """Most tokens that one step of the engine computes: a long prompt is read in pieces of this size."""
     gpu_memory_utilization: float = Field(default=0.85, gt=0, lt=1)
     """Share of the GPU's memory that the engine takes. Default with `placement: colocated`: 0.65, which leaves room for
     the learner rank's state."""
@@ -285,6 +289,9 @@ class SyncConfig(Section):
     probe_tolerance: float = Field(default=1e-4, gt=0)
     """Largest difference between the log-probabilities that engine and learner give to fixed prompts after each
     publish. Default: 1e-4 in float32, 0.02 in float16, 0.1 in bfloat16."""
+    folder: str | None = None
+    """Where `disk` keeps two versions of the weights. Null: shared memory (/dev/shm), or else the temporary folder. For
+    engines on other machines, a folder that all of them see."""
     timeout_s: float = Field(default=300.0, gt=0)
     """Deadline for each part of a publish."""
 

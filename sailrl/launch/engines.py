@@ -44,21 +44,9 @@ class EngineSpec:
         from sailrl.rollout.vllm_engine import VllmEngine
 
         engine = self.rollout.engine
-        options: dict[str, Any] = {
-            "dtype": self.model.dtype,
-            "max_num_seqs": engine.max_concurrent,
-            "tensor_parallel_size": engine.tensor_parallel,
-            "gpu_memory_utilization": engine.gpu_memory_utilization,
-            "enforce_eager": engine.enforce_eager,
-            "trust_remote_code": self.model.trust_remote_code,
-            "seed": self.seed,
-        }
-        if self.experts:
-            options["enable_return_routed_experts"] = True
-        if self.transfer != "disk":
-            options["weight_transfer_config"] = {"backend": self.transfer}
         if self.transfer == "ipc":
             os.environ.update(ENGINE_ENVIRONMENT)  # this process's and, through it, the engine's
+        options = self.options()
         options |= image_options(self.data, engine, load_processor(self.model, self.data, self.weights))
         return VllmEngine(
             self.weights,
@@ -70,6 +58,32 @@ class EngineSpec:
             threads=engine_threads(self.rollout.workers),
             sleeps=self.sleeps,
         )
+
+
+    def options(self) -> dict[str, Any]:
+        """The keyword arguments of vLLM's ``AsyncEngineArgs`` that follow from the configuration, but those about
+        images. Options that the configuration passes on by vLLM's own names come last."""
+        engine = self.rollout.engine
+        options: dict[str, Any] = {
+            "dtype": self.model.dtype,
+            "max_num_seqs": engine.max_concurrent,
+            "max_num_batched_tokens": engine.max_num_batched_tokens,
+            "tensor_parallel_size": engine.tensor_parallel,
+            "gpu_memory_utilization": engine.gpu_memory_utilization,
+            "enforce_eager": engine.enforce_eager,
+            "trust_remote_code": self.model.trust_remote_code,
+            "seed": self.seed,
+        }
+        if engine.tensor_parallel > 1:
+            # In an actor of a placement group vLLM would choose Ray, which takes bundles of one GPU only.
+            options["distributed_executor_backend"] = "mp"
+        if self.model.dtype != "float32":
+            options["hf_overrides"] = {"head_dtype": "float32"}  # the learner computes logits in float32
+        if self.experts:
+            options["enable_return_routed_experts"] = True
+        if self.transfer != "disk":
+            options["weight_transfer_config"] = {"backend": self.transfer}
+        return options | (engine.model_extra or {})
 
 
 def engine_threads(workers: int) -> int:

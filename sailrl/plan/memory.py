@@ -216,10 +216,10 @@ def engine_weights(shape: ModelShape, config: RlvrConfig) -> int:
 
 
 def engine_work(shape: ModelShape, config: RlvrConfig) -> int:
-    """What vLLM sets aside beside weights and cache: activations of 8,192 tokens (its default batch), float32 logits
+    """What vLLM sets aside beside weights and cache: activations of one step's tokens, float32 logits
     of all sequences twice, and 1 GiB of CUDA graphs unless ``enforce_eager``."""
     engine, c = config.rollout.engine, BYTES[config.model.dtype]
-    activations = 8192 * c * (4 * shape.inner + 4 * shape.hidden)
+    activations = engine.max_num_batched_tokens * c * (4 * shape.inner + 4 * shape.hidden)
     logits = 2 * 4 * engine.max_concurrent * shape.vocabulary
     return (activations + logits) // engine.tensor_parallel + (0 if engine.enforce_eager else GIB)
 
@@ -231,8 +231,9 @@ def cache_per_token(shape: ModelShape, config: RlvrConfig) -> int:
 
 
 def sync_buffers(shape: ModelShape, config: RlvrConfig) -> int:
-    """One layer whole in float32 and, sent directly, vLLM's two buffers of 1 GiB."""
-    return 4 * shape.largest_layer + (0 if config.sync.method == "disk" else 2 * GIB)
+    """One layer whole in float32 and, sent directly, vLLM's two buffers: of 1 GiB, or of the largest tensor."""
+    largest = BYTES[config.model.dtype] * max(shape.embedding, shape.head)
+    return 4 * shape.largest_layer + (0 if config.sync.method == "disk" else 2 * max(GIB, largest))
 
 
 def checkpoint_disk(shape: ModelShape, config: RlvrConfig) -> int:

@@ -149,7 +149,7 @@ def build_sync(config: RlvrConfig, learners: LearnerGroup, pool: RolloutPool) ->
     timeout_s, engines = config.sync.timeout_s, config.rollout.workers
     match config.sync.method:
         case "disk":
-            return DiskSync(learners, pool, timeout_s=timeout_s)
+            return DiskSync(learners, pool, timeout_s=timeout_s, folder=config.sync.folder)
         case "nccl":
             width = config.rollout.engine.tensor_parallel
             return NcclSync(learners, pool, engines=engines, gpus_per_engine=width, timeout_s=timeout_s)

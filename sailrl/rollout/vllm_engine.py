@@ -26,7 +26,8 @@ class VllmEngine:
         worker_extension: dotted name of the class mixed into vLLM's workers (weight loading and reseeding).
         load_image: content hash to image.
         threads: with which it computes on a CPU. There vLLM does so in this process, which can have no other engine
-            at the same time (but with tensor parallelism it takes processes of its own, as on GPUs).
+            at the same time. With tensor parallelism, or ``distributed_executor_backend`` among the options, it takes
+            processes of its own, as on GPUs.
         sleeps: whether it shares its GPU and will be sent to sleep. vLLM can on GPUs only; elsewhere it stays awake.
     """
 
@@ -63,9 +64,13 @@ class VllmEngine:
             if current_platform.is_cpu() and self._options.get("enforce_eager"):
                 # Even then vLLM compiles how it samples: seconds at the first batch, and a C++ compiler to be there.
                 os.environ["TORCHDYNAMO_DISABLE"] = "1"
-            in_process = current_platform.is_cpu() and self._options.get("tensor_parallel_size", 1) == 1
+            several = self._options.get("tensor_parallel_size", 1) > 1
+            in_process = current_platform.is_cpu() and not several and _BACKEND not in self._options
             if in_process:
                 self._settle_in_process()
+            elif current_platform.is_cpu():
+                # Its processes share the cores they may use: vLLM binds each to a NUMA node, and refuses too few nodes.
+                os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
             self._sleeps = self._sleeps and current_platform.is_sleep_mode_available()
             arguments = AsyncEngineArgs(
                 model=self._model,
@@ -82,6 +87,7 @@ class VllmEngine:
                 self._llm = open_here(arguments, threads=self._threads)
             else:
                 self._llm = AsyncLLM.from_engine_args(arguments)
+                await self._llm.collective_rpc("sail_end_with", kwargs={"process": os.getpid()})
             self._tokenizer: Any = self._llm.get_tokenizer()
             await self._llm.update_weight_version(str(self._version))
         except Exception as error:  # vLLM's own errors may not pickle, so their text goes into one of ours
@@ -92,7 +98,7 @@ class VllmEngine:
         self._options["block_size"] = 32
         # Model and scheduler in one process. In two, as by default, they wait for each other without a pause, on cores
         # that others need.
-        self._options["distributed_executor_backend"] = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
+        self._options[_BACKEND] = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
         self._options["async_scheduling"] = False  # nothing runs beside the model that could be scheduled meanwhile
 
     async def generate(
@@ -265,4 +271,5 @@ def _check_alignment(request: Request, seen: int) -> None:
         )
 
 
+_BACKEND = "distributed_executor_backend"
 _FINISH: dict[str | None, FinishReason] = {"stop": "stop", "length": "length"}

@@ -19,11 +19,17 @@ PREFIX, LOCK = "sailrl-weights-", "lock"
 
 class DiskSync:
     """The learner writes safetensors, every engine reads them. The folder of the version before is kept: it lets a
-    failed probe tell which parameters an engine still has from then."""
+    failed probe tell which parameters an engine still has from then.
 
-    def __init__(self, learners: Any, pool: Any, *, timeout_s: float) -> None:
+    Args:
+        folder: where the versions are written; shared memory, or else the temporary folder, without one.
+        timeout_s: deadline of each part of a publish.
+    """
+
+    def __init__(self, learners: Any, pool: Any, *, timeout_s: float, folder: str | None = None) -> None:
         self._learners, self._pool, self._timeout_s = learners, pool, timeout_s
-        parent = SHARED_MEMORY if SHARED_MEMORY.is_dir() else Path(tempfile.gettempdir())
+        parent = Path(folder).expanduser() if folder else default_folder()
+        parent.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(parent)
         self._root = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
         self._lock = os.open(self._root / f".{LOCK}", os.O_CREAT | os.O_RDWR)
@@ -52,6 +58,11 @@ class DiskSync:
         if self._lock >= 0:
             os.close(self._lock)
             self._lock = -1
+
+
+def default_folder() -> Path:
+    """Where weights are written unless ``sync.folder`` names a place."""
+    return SHARED_MEMORY if SHARED_MEMORY.is_dir() else Path(tempfile.gettempdir())
 
 
 def _remove_leftovers(parent: Path) -> None:

@@ -40,6 +40,6 @@ def open_sender(weights: Weights, rank: int, *, calls: EngineCalls, engines: int
     """The trainer engine of one learner rank. Every rank shares its GPU's buffer, rank 0 tells the engines where."""
     ipc = vllm_module("ipc", "vllm.distributed.weight_transfer.ipc_engine")
     # Packed: otherwise a second copy of all weights is held until the engines have read the last of them.
-    init_info = ipc.IPCTrainerInitInfo(rank=rank, packed=True)
+    init_info = ipc.IPCTrainerInitInfo(rank=rank, packed=True, packed_buffer_size_bytes=buffer_bytes(weights))
     client = EngineClient(calls, engines=engines, gpus_per_engine=1, timeout_s=timeout_s)
     return open_engine(init_info, weights, client)

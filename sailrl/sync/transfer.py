@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -152,6 +153,13 @@ class Source:
     def __iter__(self) -> Iterator[tuple[str, torch.Tensor]]:
         """It, in that order."""
         return iter(self._weights)
+
+
+def buffer_bytes(weights: Weights) -> int:
+    """Size of vLLM's packing buffer: its own default of 1 GiB, or the largest tensor, which its packer for IPC refuses
+    to split (the embedding of an 8B has 1.16 GiB in bfloat16)."""
+    sizes = (math.prod(shape) * dtype.itemsize for _, dtype, shape in weights.metadata())
+    return max(1 << 30, *sizes)
 
 
 def vllm_module(method: str, name: str) -> Any:

@@ -105,3 +105,12 @@ def test_a_full_disk_is_an_error_for_people() -> None:
     with pytest.raises(WeightSyncError, match=r"No space left on device.*Free some space"):
         asyncio.run(sync.publish(0))
     sync.close()
+
+
+def test_versions_are_written_where_the_configuration_says(tmp_path: Path) -> None:
+    sync = DiskSync(Writer(), Reader(), timeout_s=5.0, folder=str(tmp_path / "weights"))
+    asyncio.run(sync.publish(0))
+    assert sync.current is not None
+    assert sync.current.is_relative_to(tmp_path / "weights")
+    sync.close()
+    assert not list((tmp_path / "weights").iterdir())
