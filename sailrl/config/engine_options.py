@@ -1,5 +1,4 @@
-"""Which options of vLLM a configuration may pass on under ``rollout.engine``, read from vLLM's source without loading
-it."""
+"""Which options of vLLM a configuration may pass on under ``rollout.engine``: read from the source of vLLM."""
 
 from __future__ import annotations
 

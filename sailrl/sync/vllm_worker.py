@@ -1,4 +1,4 @@
-"""Methods that vLLM mixes into its worker processes: load published weights, make sampling repeatable, end in time."""
+"""What vLLM's workers get from us: load published weights, make sampling repeatable, end with their actor."""
 
 from __future__ import annotations
 

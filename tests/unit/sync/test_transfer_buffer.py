@@ -1,4 +1,4 @@
-"""The packing buffer of direct transfers holds the largest tensor, as vLLM's packer for IPC asks: it works on GPUs only."""
+"""The packing buffer of direct transfers holds the largest tensor, as vLLM's packer for IPC asks (on GPUs only)."""
 
 from __future__ import annotations
 
