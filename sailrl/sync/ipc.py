@@ -14,6 +14,7 @@ from sailrl.sync.transfer import (
     Sender,
     TransferSync,
     Weights,
+    buffer_bytes,
     open_engine,
     vllm_module,
 )
