@@ -19,21 +19,38 @@ from rewards.answers.structure import read
 _LEAD = re.compile(
     r"(?:(?:so |thus |therefore,? )?(?:the |my )?(?:final |correct |right |best )?(?:answer|option|choice|ans|letter)s?"
     r"(?: (?:is|are|:))?[ :]*|应?选(?:项|择)?:?|答案?[是为选:]*|正确(?:答案|选项)[是为:]*|故选:?"
-    r"|both |i choose |choose |it is |it's |i think (?:it is |it's )?)",
+    r"|both |only |i choose |choose |it is |it's |i think (?:it is |it's )?)",
     re.IGNORECASE,
 )
 _LETTER = re.compile(r"[(\[]?\s*([A-Za-z])\s*(?:[)\]]\s*[.:]?|[.:,)]|\s-(?=\s+[\w\\])|(?=\s|$))\s*(.*)", re.DOTALL)
 _TRAIL = re.compile(
-    r"\s*(?:(?:is|are) (?:both |all )?(?:the )?(?:correct|right|true)(?: answers?| options?| choices?| ones?)?|选?项|"
-    r"\(?(?:correct|only)\)?|options?|choices?|都?(?:正确|对)的?)\s*$",
+    r"\s*(?:选?项|都?(?:正确|对)的?"
+    r"|(?<![A-Za-z])(?:(?:is|are) (?:both |all )?(?:the )?(?:correct|right|true)"
+    r"(?: answers?| options?| choices?| ones?)?|\(?(?:correct|only)\)?|options?|choices?))\s*$",
     re.IGNORECASE,
 )
-_MARKS = re.compile(r"\\checkmark|[✓✔]|\*\*|__|[$`]|(?<!\w)\*|\*(?!\w)")
+_MARKS = re.compile(r"\\checkmark|\\[{}]|[✓✔]|\*\*|__|[$`]|(?<!\w)\*|\*(?!\w)")
 _SEVERAL = re.compile(r"\s*(?:,|;|and|or|&|\+|/|和|或|与|[\s()\[\].])\s*", re.IGNORECASE)
 _BETWEEN = re.compile(r"\s*(?:[,;，；、\n]|(?<![A-Za-z])(?:and|or)(?![A-Za-z])|&|和|与|及)\s*", re.IGNORECASE)
 _MAX_NAMED = 40
 """Pieces of an answer that names several options."""
-_MORE = re.compile(r"(?:^|\W)(?:or|and|nor|maybe|perhaps|possibly|also)\W+(?:\w+\W+){0,3}?\(?[A-Z](?!\w)")
+_EXPLAINED = re.compile(
+    r"(?<![A-Za-z])(?:because|since|as|so|therefore|due to|not|rather than|instead of)(?![A-Za-z])|因为|由于|而不是",
+    re.IGNORECASE,
+)
+_ALSO = re.compile(
+    r"(?:^|\W)(?:or|and|nor|maybe|perhaps|possibly|also)\W+(?:\w+\W+){0,3}?\(?[A-Z](?!\w)"
+    r"|(?<![A-Za-z])[A-Z] (?:also|too|as well)(?![A-Za-z])|(?<![A-Za-z\\])\(?[A-H][.):](?=\s|$)"
+)
+"""Another option after the first: "or B", "B also", "B. tin"."""
+_JUST_ANOTHER = re.compile(
+    r"\W*(?:(?:to|through|thru|till|until|or|and|vs|versus|lor|land|cup)\W+)*(?:[A-H]|none|neither)\W*", re.IGNORECASE
+)
+_DENIED = re.compile(
+    r"(?:is|was|isn't|can't|cannot)(?![A-Za-z]).{0,40}?(?:wrong|incorrect|false|not|excluded|impossible)(?![A-Za-z])",
+    re.IGNORECASE,
+)
+_ALONE = re.compile(r"(?<![A-Za-z\\'])(?:[B-H](?![A-Za-z'])|A(?![A-Za-z']| [a-z]))")
 _TEXT_THEN_LETTER = re.compile(r"(.+?)\s*\(\s*([A-Za-z])\s*\)")
 
 
@@ -84,7 +101,7 @@ def answered(answer: str, gold: ChoiceGold) -> bool:
     if exact:
         return gold.right <= frozenset(exact)
     several = _each_named(s, texts) if texts else None
-    if several is not None and len(several) > 1:
+    if several is not None:
         return gold.right == several
     named = _named(s)
     if named is not None:
@@ -98,11 +115,11 @@ def answered(answer: str, gold: ChoiceGold) -> bool:
                     return gold.right == {index}
                 if matching:
                     return False  # the letter of one option with the text of another
-                if not _letters(s, len(texts)) and not _MORE.search(rest):
+                if not _letters(s, len(texts)) and not _taken_back(rest) and not _ALONE.search(_claimed(rest)):
                     return gold.right == {index}
         elif gold.text:
             return gold.right == {index} and bool(compare(read(gold.text), read(rest)).equal)
-        elif not _letters(s, 26) and not _MORE.search(rest):  # "A or maybe B"
+        elif not _letters(s, 26) and not _taken_back(rest):
             return gold.right == {index}
     several = _letters(s, len(texts) or 26)
     if several:
@@ -114,9 +131,22 @@ def answered(answer: str, gold: ChoiceGold) -> bool:
         if index in matching or (not texts and not gold.text):
             return gold.right == {index}
     if texts:
+        s = _claimed(s).rstrip(", ") or s  # "iron, not tin"
         matching = _matching(_LEAD.sub("", s, count=1) if _LEAD.match(s) else s, texts)
         return len(matching) == 1 and gold.right == frozenset(matching)
     return bool(gold.text) and bool(compare(read(gold.text), read(answer)).equal)
+
+
+def _claimed(rest: str) -> str:
+    """``rest`` up to where it explains, or says what is not the answer."""
+    found = _EXPLAINED.search(rest)
+    return rest if found is None else rest[: found.start()]
+
+
+def _taken_back(rest: str) -> bool:
+    """Whether what follows an option's letter names another option too, or denies this one."""
+    claimed = _claimed(rest)
+    return bool(_ALSO.search(claimed) or _JUST_ANOTHER.fullmatch(claimed) or _DENIED.match(rest))
 
 
 def _named(s: str) -> tuple[int, str] | None:
