@@ -18,13 +18,13 @@ from sailrl.data.jsonl import AppendOnlyFile
 from sailrl.data.problems import load_problems
 from sailrl.data.processor import Processor, load_processor
 from sailrl.data.template import Template
-from sailrl.launch.engines import EngineSpec, open_pool, score_rollout
+from sailrl.launch.engines import EngineSpec, open_pool, score_rollout, starting
 from sailrl.launch.fingerprint import digest, model_digest, prompt_settings
 from sailrl.launch.placement import cluster, nodes, worker_places
 from sailrl.launch.run_folder import list_left_out
 from sailrl.report.evals import EVALS, print_evals, read_evals
 from sailrl.report.progress import Progress, open_progress
-from sailrl.report.shown import counted, percent
+from sailrl.report.shown import percent
 from sailrl.rollout.collect import check_unscored, sample_groups, wave_seed
 from sailrl.rollout.engine import Sampling
 from sailrl.rollout.pool import RolloutPool
@@ -71,6 +71,7 @@ async def _try_all(
     progress: Progress,
 ) -> None:
     """Tries every model in every way of ``todo``, which says what its line is about."""
+    progress.stage("starting Ray")
     with (
         closing(AppendOnlyFile.going_on(folder / EVALS)) as evals,
         closing(AppendOnlyFile.going_on(folder / RESPONSES)) as responses,
@@ -117,7 +118,7 @@ class _Engines:
                 await self.stop()
         if self._pool is None:
             rollout = self._config.rollout
-            self._progress.stage(f"starting {counted(rollout.workers, 'engine')}")
+            self._progress.stage(f"starting {starting(rollout)}")
             images, seed = str(self._folder / FOLDER), self._config.run.seed
             spec = EngineSpec(model, self._config.data, rollout, weights=model.path, images=images, seed=seed)
             self._pool = open_pool(spec, places=worker_places(rollout, nodes()), say=self._progress.message)

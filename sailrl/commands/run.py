@@ -26,7 +26,8 @@ JOBS = {
     "recipe": "sailrl.commands.recipe:start_recipe",
 }
 """What runs each kind of configuration; loaded when it is needed, since most of them load torch."""
-
+LIBRARIES = {"rlvr": "torch and Ray", "sft": "torch and TRL", "eval": "torch and Ray"}
+"""What takes seconds to load with a job."""
 
 INTERRUPTED = 130
 """Exit code of what Ctrl-C ended, as shells have it."""
@@ -70,6 +71,8 @@ def run_stage(config: JobConfig, folder: Path) -> None:
         SailError: with a message for the user; of a disk that refuses a file, too, whichever file that is.
         Fault: an error that nothing expected; its traceback is in the folder.
     """
+    if config.kind in LIBRARIES:
+        print(f"loading {LIBRARIES[config.kind]} ...", file=sys.stderr, flush=True)
     job: Callable[[Any, Path], None] = load_object(JOBS[config.kind])
     try:
         with claimed(folder, config):

@@ -102,7 +102,8 @@ def _by_sampling(config: FilterConfig, folder: Path, progress: Progress) -> Filt
             progress.message(f"{kept:,} of {len(pool.candidates):,} problems have their samples already{again}")
         progress.expect(len(pool.candidates), done=kept - len(unscored))
         if unscored or unsampled:
-            from sailrl.curate.sampling import fill_log  # loads torch, ray and vllm
+            progress.stage("loading torch and Ray")
+            from sailrl.curate.sampling import fill_log
 
             asyncio.run(fill_log(config, folder, weights, log, progress, unscored=unscored, unsampled=unsampled))
     progress.doing("writing")

@@ -16,10 +16,9 @@ from sailrl.curate.sample_log import SampleLog
 from sailrl.data.images import FOLDER, ImageStore
 from sailrl.data.processor import load_processor
 from sailrl.data.template import Refused, Template
-from sailrl.launch.engines import EngineSpec, open_pool, score_rollout
+from sailrl.launch.engines import EngineSpec, open_pool, score_rollout, starting
 from sailrl.launch.placement import cluster, nodes, worker_places
 from sailrl.report.progress import Progress
-from sailrl.report.shown import counted
 from sailrl.report.traces import rollout_fields, score_fields
 from sailrl.rollout.collect import ScoreFn, check_unscored, sample_groups
 from sailrl.rollout.engine import Pool, Sampling
@@ -60,15 +59,17 @@ async def fill_log(
     engine = config.rollout.engine
     store = folder / FOLDER
     template = Template(processor, ImageStore(store), config.data, images_per_prompt=engine.images_per_prompt)
-    meter, allowed = Meter(progress, config.rewards.accuracy_part), config.rewards.max_unscored_rate
+    accuracy, allowed = config.rewards.accuracy_part, config.rewards.max_unscored_rate
     with Scorer(ScoringSpec.from_config(config.rewards)) as scorer:
         score = partial(score_rollout, scorer)
-        progress.doing("scoring again")
-        await score_again(unscored, score, template.admit, log, meter, max_unscored_rate=allowed)
+        if unscored:
+            progress.doing("scoring again")
+            meter = Meter(progress, accuracy)
+            await score_again(unscored, score, template.admit, log, meter, max_unscored_rate=allowed)
         if not unsampled:
             return
+        progress.stage(f"starting Ray and {starting(config.rollout)}")
         with cluster():
-            progress.stage(f"starting {counted(config.rollout.workers, 'engine')}")
             spec = EngineSpec(
                 config.model, config.data, config.rollout, weights=weights, images=str(store), seed=config.run.seed
             )
@@ -83,7 +84,7 @@ async def fill_log(
                     template.admit,
                     Sampling.of(config.rollout, config.samples, processor),
                     log,
-                    meter,
+                    Meter(progress, accuracy),
                     shard=max(1, config.rollout.workers * engine.max_concurrent // config.samples),
                     max_unscored_rate=allowed,
                 )

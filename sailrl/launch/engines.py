@@ -11,6 +11,7 @@ from typing import Any
 from sailrl.config.schema import EngineConfig, ModelConfig, PromptConfig, SamplingConfig
 from sailrl.data.images import ImageStore
 from sailrl.data.processor import Processor, load_processor
+from sailrl.report.shown import counted
 from sailrl.rollout.engine import Engine
 from sailrl.rollout.pool import RolloutPool
 from sailrl.scoring.scorer import Scorer
@@ -90,6 +91,12 @@ def engine_threads(workers: int) -> int:
     """Threads of each of ``workers`` engines that compute on this machine's cores, of which one is left to all else:
     requests, decoding, scoring."""
     return max(1, (len(os.sched_getaffinity(0)) - 1) // workers)
+
+
+def starting(rollout: SamplingConfig) -> str:
+    """The engines of a configuration and what their start is made of, for the progress display."""
+    compiled = "" if rollout.engine.enforce_eager else " and compiles it"
+    return f"{counted(rollout.workers, 'engine')} (vLLM loads the model{compiled})"
 
 
 def open_pool(spec: EngineSpec, *, places: Sequence[Mapping[str, Any]], say: Callable[[str], None]) -> RolloutPool:

@@ -14,7 +14,7 @@ from sailrl.report.rollout_index import RolloutIndex, Visit, load_rollouts, spre
 from sailrl.report.run_data import RunData, load_run
 from sailrl.report.safe_text import safe, safe_lines
 from sailrl.report.samples import thumbnails
-from sailrl.report.shown import climb, counted, metric, percent, span
+from sailrl.report.shown import counted, metric, percent
 from sailrl.report.traces import prompt_text
 
 REPORT_FILE = "report.html"
@@ -64,7 +64,7 @@ def page(run: RunData, rollouts: RolloutIndex) -> str:
     """The whole document."""
     sections = (
         _curves(run),
-        _samples(rollouts),
+        "" if run.supervised else _samples(rollouts),
         _rewards(rollouts),
         _groups(rollouts),
         _heat(rollouts),
@@ -81,11 +81,7 @@ def page(run: RunData, rollouts: RolloutIndex) -> str:
 
 
 def _headline(run: RunData, rollouts: RolloutIndex) -> str:
-    parts = [f"{run.last_step} updates in {span(run.training_s)}", f"{rollouts.rollouts:,} rollouts"]
-    held_out = run.series("eval/accuracy").values
-    if held_out:
-        parts.insert(0, f"held-out accuracy {climb(held_out)}")
-    return ", ".join(parts)
+    return run.headline + (f", {counted(rollouts.rollouts, 'rollout')}" if rollouts.rollouts else "")
 
 
 def _curves(run: RunData) -> str:

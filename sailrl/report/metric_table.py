@@ -374,6 +374,9 @@ SFT_METRICS = (
     Metric("learning_rate", "Learning rate of the step.", "", fixed=True),
     Metric("grad_norm", "Global norm of the gradient before it is clipped.", "", "steady", fixed=True),
     Metric("tokens", "Response tokens in the step.", "tokens", fixed=True),
+    Metric("time/step_s", "Wall time since the line before.", "seconds"),
+    Metric("time/update_s", "Mean wall time of a step over the last 16.", "seconds", "steady"),
+    Metric("tokens/trained_per_s", "Response tokens of the same steps per second.", "tokens per second", "steady"),
 )
 """Lines of ``kind: sft``, one per optimizer step."""
 

@@ -24,7 +24,7 @@ from sailrl.report.chart import (
 from sailrl.report.run_data import RunData, Series, load_run
 from sailrl.report.safe_text import safe
 from sailrl.report.samples import draw_samples, load_samples
-from sailrl.report.shown import climb, percent, span
+from sailrl.report.shown import percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -73,11 +73,17 @@ def draw_curves(figure: FigureBase, run: RunData) -> None:
     )
     _title(figure, run)
     large = figure.add_subplot(grid[:, 0])
-    _climb(large, run)
     small = [figure.add_subplot(grid[row, 1]) for row in range(3)]
-    _line(small[0], run.series("response_tokens/mean"), LENGTH, "response length (tokens)")
-    _line(small[1], run.series("entropy"), ENTROPY, "entropy (nats per token)")
-    _clipping(small[2], run)
+    if run.supervised:
+        _line(large, run.series("nll"), ACCURACY, "loss (nats per response token)", width=2)
+        _line(small[0], run.series("learning_rate"), LENGTH, "learning rate")
+        _line(small[1], run.series("grad_norm"), ENTROPY, "gradient norm")
+        _line(small[2], run.series("tokens/trained_per_s"), CLIP_HIGH, "response tokens per second")
+    else:
+        _climb(large, run)
+        _line(small[0], run.series("response_tokens/mean"), LENGTH, "response length (tokens)")
+        _line(small[1], run.series("entropy"), ENTROPY, "entropy (nats per token)")
+        _clipping(small[2], run)
     for axes in (large, *small):
         _style(axes)
         margin = CLIMB_MARGIN if axes is large else 1.02
@@ -87,18 +93,14 @@ def draw_curves(figure: FigureBase, run: RunData) -> None:
     for axes in small[:-1]:
         axes.tick_params(labelbottom=False)
     for axes in (large, small[-1]):
-        axes.set_xlabel("update", color=MUTED, fontsize=9)
+        axes.set_xlabel("step" if run.supervised else "update", color=MUTED, fontsize=9)
 
 
 def _title(figure: FigureBase, run: RunData) -> None:
-    held_out = run.series("eval/accuracy").values
-    subtitle = f"{run.last_step} updates in {span(run.training_s)}"
-    if held_out:
-        subtitle = f"held-out accuracy {climb(held_out)}, {subtitle}"
     # The name is the user's: a dollar sign in it is no formula.
     name = safe(run.name, 70)
     figure.text(0.065, 0.93, name, fontsize=15, weight="bold", color=INK, parse_math=False)
-    figure.text(0.065, 0.882, subtitle, fontsize=10.5, color=MUTED, parse_math=False)
+    figure.text(0.065, 0.882, run.headline, fontsize=10.5, color=MUTED, parse_math=False)
 
 
 def _climb(axes: Axes, run: RunData) -> None:

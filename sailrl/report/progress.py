@@ -69,6 +69,7 @@ class Progress(ABC):
         self._began = clock()
         self._step_times: deque[float] = deque(maxlen=ETA_UPDATES)
         self._values: dict[str, float | None] = {}
+        self._said: set[str] = set()
         self._first_eval: float | None = None
         self._last_eval: float | None = None
         self.eta_s: float | None = None
@@ -92,7 +93,7 @@ class Progress(ABC):
 
     @abstractmethod
     def doing(self, text: str) -> None:
-        """What the loop does now; seen on a live display only."""
+        """What the loop does now. A live display always shows it, a plain one says it once, the first time."""
 
     @abstractmethod
     def message(self, text: str) -> None:
@@ -134,7 +135,9 @@ class PlainProgress(Progress):
         self.message(f"{text} ...")
 
     def doing(self, text: str) -> None:
-        pass
+        if text not in self._said:
+            self._said.add(text)
+            self.stage(text)
 
     def message(self, text: str) -> None:
         self._console.print(

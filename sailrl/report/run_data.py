@@ -10,6 +10,7 @@ from typing import Any
 from sailrl.data import jsonl
 from sailrl.errors import DataError
 from sailrl.report.metrics import METRICS_FILE
+from sailrl.report.shown import climb, counted, span
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,13 +41,36 @@ class RunData:
         return Series([step for step, _ in found], [value for _, value in found])
 
     @property
+    def supervised(self) -> bool:
+        """Whether this is a supervised stage: its steps have a loss, and no rewards."""
+        return bool(self.updates) and "nll" in self.updates[0]
+
+    @property
+    def took(self) -> str:
+        """``54 updates in 2 min 3 s``; steps of a supervised stage."""
+        return f"{counted(self.last_step, 'step' if self.supervised else 'update')} in {span(self.training_s)}"
+
+    @property
+    def reached(self) -> tuple[str, str] | None:
+        """What the run is about, and from where to where it came; None where nothing was measured."""
+        held_out, loss = self.series("eval/accuracy").values, self.series("nll").values
+        if held_out:
+            return "held-out accuracy", climb(held_out)
+        return ("loss", f"{loss[0]:.3f} → {loss[-1]:.3f} nats per token") if loss else None
+
+    @property
+    def headline(self) -> str:
+        """Both in one line."""
+        return f"{' '.join(self.reached)}, {self.took}" if self.reached else self.took
+
+    @property
     def last_step(self) -> int:
         """Number of updates done."""
         return max((line["step"] for line in self.updates), default=0)
 
     @property
     def training_s(self) -> float:
-        """Wall time of all updates, whatever number of processes the run took."""
+        """Wall time of all updates in seconds, whatever number of processes the run took."""
         return sum(self.series("time/step_s").values)
 
 

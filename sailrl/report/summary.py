@@ -11,7 +11,6 @@ from sailrl.report.html import write_report
 from sailrl.report.picture import curve_png
 from sailrl.report.run_data import load_run
 from sailrl.report.safe_text import safe
-from sailrl.report.shown import climb, span
 from sailrl.report.traces import ROLLOUTS_FILE
 
 log = logging.getLogger(__name__)
@@ -27,10 +26,9 @@ def print_summary(run_dir: Path, command: str | None = None) -> None:
 def summary(run_dir: Path, *, picture: Path | None = None, page: Path | None = None, command: str | None = None) -> str:
     """The text of the closing summary."""
     run = load_run(run_dir)
-    lines = [f"{safe(run.name)}: {run.last_step} updates in {span(run.training_s)}"]
-    held_out = run.series("eval/accuracy")
-    if held_out.values:
-        lines.append(f"held-out accuracy  {climb(held_out.values)}")
+    lines = [f"{safe(run.name)}: {run.took}"]
+    if run.reached:
+        lines.append(f"{run.reached[0]:18} {run.reached[1]}")
     lines.append(f"run folder         {run_dir}")
     if picture:
         lines.append(f"curve              {picture}")

@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from sailrl.config.schema import RlvrConfig
-from sailrl.launch.engines import EngineSpec, open_pool, score_rollout
+from sailrl.launch.engines import EngineSpec, open_pool, score_rollout, starting
 from sailrl.launch.placement import nodes, places
 from sailrl.learner.group import LearnerGroup
 from sailrl.report.metrics import MetricsLog
@@ -71,8 +71,7 @@ async def _open(
     weights = str(checkpoint / "model") if checkpoint else prepared.model
     prompts = prepared.train
 
-    started = counted(config.rollout.workers, "engine"), counted(config.learner.ranks, "learner rank")
-    progress.stage(f"starting {' and '.join(started)}")
+    progress.stage(f"starting {starting(config.rollout)} and {counted(config.learner.ranks, 'learner rank')}")
     where = places(config, nodes())
     colocated = config.placement == "colocated"
     scorer = Scorer(ScoringSpec.from_config(config.rewards))

@@ -33,6 +33,7 @@ async def train(config: RlvrConfig, plan: BatchPlan, run: Session, run_dir: Path
         SailError: another reason why the run cannot go on; the last checkpoint is whole.
     """
     state, watch, pace = run.state, Stopwatch(), Pace(plan.updates_per_episode)
+    progress.doing("publishing the weights, and comparing the engines with the learner")
     await publish(run, state.version)
     if state.episode == 0:
         await run.stop.unless(evaluate(config, run, watch, progress))

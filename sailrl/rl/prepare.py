@@ -62,6 +62,7 @@ def prepare(config: RlvrConfig, run_dir: Path, progress: Progress) -> Prepared:
             progress.message(f"left out {len(rendered.too_long)} prompts longer than {limit} tokens")
         return rendered.prompts
 
+    progress.stage("reading the problems")
     train = problems(data.train, "data.train")
     for number, source in enumerate(data.more):
         train += problems(source, f"data.more.{number}")

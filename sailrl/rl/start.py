@@ -38,7 +38,9 @@ def start_rlvr(config: RlvrConfig, folder: Path) -> None:
 
         async def session() -> None:
             if newest := checkpoints.latest(folder):
+                progress.doing("comparing the checkpoint with its checksums")
                 checkpoints.verify(newest)
+            progress.doing("starting Ray")
             with cluster(), stop.listening():  # again, since Ray takes over SIGTERM whenever it starts
                 async with open_session(config, folder, prepared, progress, stop) as parts:
                     with stop.can_save():

@@ -15,6 +15,7 @@ from sailrl.launch.model_folder import model_folder
 from sailrl.launch.run_folder import list_left_out, write_whole
 from sailrl.learner.model import Policy
 from sailrl.report.progress import Progress, open_progress
+from sailrl.report.summary import print_summary
 from sailrl.sft.data import Imitations, Prepared, load_imitations, prepare_samples
 from sailrl.sft.trainer import Logging, supervised_policy, train_sft
 
@@ -28,19 +29,20 @@ def start_sft(config: SftConfig, folder: Path) -> None:
         print(f"{folder} is finished: {folder / MODEL}. Start anew with another run.dir.")
         return
     disable_progress_bar()
-    store = ImageStore(folder / FOLDER)
-    rows = load_imitations(config.data, store=store)  # a bad row costs seconds: before any model is loaded
-    training = config.training
-    with open_progress(folder.name, training.steps or 0) as progress:
+    store, training = ImageStore(folder / FOLDER), config.training
+    with open_progress(folder.name, training.steps or 0, unit="step") as progress:
+        progress.stage("reading the rows")
+        rows = load_imitations(config.data, store=store)  # a bad row costs seconds: before any model is loaded
         model = model_folder(config.model, folder / START, progress)
         processor = load_processor(config.model, config.data, model, trained=True)
         if processor.note:
             progress.message(processor.note)
-        progress.stage(f"reading {len(rows.rows):,} rows")
+        progress.stage(f"turning {len(rows.rows):,} rows into tokens")
         prepared = prepare_samples(rows.rows, Template(processor, store, config.data), processor, config.data)
         _say_what_was_left_out(rows, prepared, folder, progress)
         steps = training.steps or training.epochs * math.ceil(len(prepared.samples) / training.rows_per_step)
         progress.expect(steps)
+        progress.stage("loading the model")
         policy = supervised_policy(
             model, config.model, processor, store, activation_checkpointing=training.activation_checkpointing
         )
@@ -53,10 +55,12 @@ def start_sft(config: SftConfig, folder: Path) -> None:
             seed=config.run.seed,
             logging=Logging(folder, config.checkpoint, progress),
         )
+        progress.stage("writing the model")
         if policy.has_adapter:
             policy.save_adapter(folder / ADAPTER)
         write_whole(folder / MODEL, lambda out: _write(policy, processor, out))
-    print(f"{folder.name}: {steps} steps on {len(prepared.samples):,} rows\nmodel              {folder / MODEL}")
+    print_summary(folder)
+    print(f"model              {folder / MODEL}")
 
 
 def _write(policy: Policy, processor: Processor, out: Path) -> None:

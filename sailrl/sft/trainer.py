@@ -36,11 +36,14 @@ from sailrl.learner.model import Policy
 from sailrl.learner.vision import Vision
 from sailrl.report.metrics import SFT_KEYS, MetricsLog
 from sailrl.report.progress import Progress
+from sailrl.report.timing import Pace, Stopwatch
 from sailrl.sft.lr_search import SearchRate
 
 CHECKPOINTS = "checkpoints"
 POSITION = "sailrl.json"
 """Written last into a checkpoint: one that lacks it was cut off while it was written."""
+PACE_STEPS = 16
+"""Steps over which the speed is measured that a line tells."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,11 +210,17 @@ class _Follow(TrainerCallback):
                 "skip the wrong ones. Bring the old rows back, or start anew with another run.dir."
             )
         self.metrics = MetricsLog(logging.folder, resume_at=saved.get("metrics"), required=SFT_KEYS)
+        self._watch, self._pace = Stopwatch(), Pace(PACE_STEPS)
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        self._watch.lap()  # what came before belongs to no step
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         if logs is None or "loss" not in logs:
             return
         values = {key: float(logs[key]) for key in ("loss", "learning_rate", "grad_norm")} | self._trainer.measured
+        spent = self._watch.lap()
+        values |= {"time/step_s": spent["time/step_s"], **self._pace.after(values["tokens"], spent)}
         self.metrics.log(state.global_step, values)
         self._logging.progress.update(state.global_step, values)
 

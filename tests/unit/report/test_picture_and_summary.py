@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from sailrl.errors import DataError
+from sailrl.report.html import write_report
+from sailrl.report.metrics import SFT_KEYS, MetricsLog
 from sailrl.report.picture import curve_png, smooth
 from sailrl.report.run_data import load_run
 from sailrl.report.shown import climb, clock, metric, span
@@ -54,6 +56,31 @@ def test_the_summary_says_what_was_reached_where_it_lies_and_what_to_do_next(
         assert str(path) in shown
     assert f"sailrl score {run}/rollouts.jsonl" in shown
     assert "sailrl run tiny.yaml" in shown
+
+
+def supervised(folder: Path, steps: int) -> Path:
+    """The metrics of a supervised stage: each step takes 2 s and halves the loss."""
+    metrics = MetricsLog(folder, required=SFT_KEYS)
+    for step in range(1, steps + 1):
+        values = {"loss": 0.5, "nll": 4 * 0.5**step, "learning_rate": 1e-3, "grad_norm": 1.0, "tokens": 100.0}
+        metrics.log(step, {**values, "time/step_s": 2.0, "time/update_s": 2.0, "tokens/trained_per_s": 50.0})
+    metrics.close()
+    return folder
+
+
+@pytest.mark.parametrize("steps", [1, 30])
+def test_a_supervised_stage_has_a_picture_a_page_and_its_true_time(tmp_path: Path, steps: int) -> None:
+    folder = supervised(tmp_path / "sft", steps)
+    assert curve_png(folder).read_bytes().startswith(PNG)
+    page = write_report(folder).read_text(encoding="utf-8")
+    took = {1: "1 step in 2 s", 30: "30 steps in 1 min 00 s"}[steps]
+    assert f"loss 2.000 → {4 * 0.5**steps:.3f} nats per token, {took}" in page
+    assert "rollouts" not in page.partition("<section>")[0]
+    assert "Sample rollouts" not in page
+    assert "learning_rate" in page
+    shown = summary(folder)
+    assert took in shown
+    assert "loss               2.000 → " in shown
 
 
 def test_a_run_without_evaluations_claims_no_climb(tmp_path: Path) -> None:

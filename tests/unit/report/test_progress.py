@@ -37,6 +37,23 @@ def test_evaluations_and_stages_are_always_printed_with_the_time_so_far(clock: A
     ]
 
 
+def test_what_the_loop_does_is_printed_the_first_time_only(clock: Any) -> None:
+    """So that no start is silent, and no long run is full of it."""
+    progress, out = plain(clock)
+    for step in (1, 2):
+        progress.doing("generating")
+        clock.wait(5)
+        progress.doing("learning")
+        clock.wait(5)
+        progress.update(step, {})
+    assert [line.partition("  ")[0] for line in out.getvalue().splitlines()] == [
+        "[0:00] generating ...",
+        "[0:05] learning ...",
+        "[0:10] update 1/100",
+        "[0:20] update 2/100",
+    ]
+
+
 def test_a_long_plain_line_is_not_broken(clock: Any) -> None:
     progress, out = plain(clock)
     progress.message("x" * 300)

@@ -144,8 +144,29 @@ def _weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / MODEL / "model.safetensors")
 
 
-def _lines(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+def _lines(folder: Path, *, timing: bool = False) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl; without ``timing`` only what does not depend on the machine."""
+    found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    of_the_machine = ("time/", "tokens/trained_per_s")
+    return [{k: v for k, v in line.items() if timing or not k.startswith(of_the_machine)} for line in found]
+
+
+def test_a_stage_ends_with_its_loss_its_true_time_and_a_page(
+    tiny_folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start_sft(_config(tiny_folder), tmp_path)
+    lines = _lines(tmp_path, timing=True)
+    assert all(line["time/step_s"] > 0 and line["tokens/trained_per_s"] > 0 for line in lines)
+    # The speed is that of all steps so far, since there are fewer than 16.
+    tokens, seconds = (sum(line[key] for line in lines) for key in ("tokens", "time/step_s"))
+    assert lines[-1]["tokens/trained_per_s"] == pytest.approx(tokens / seconds)
+    printed = capsys.readouterr()
+    assert f"loss               {lines[0]['nll']:.3f} → {lines[-1]['nll']:.3f}" in printed.out
+    assert str(tmp_path / MODEL) in printed.out
+    assert all((tmp_path / name).is_file() for name in ("curve.png", "report.html"))
+    stages = [line.partition("] ")[2] for line in printed.err.splitlines() if line.endswith(" ...")]
+    rows = "turning 24 rows into tokens ..."
+    assert stages == ["reading the rows ...", rows, "loading the model ...", "writing the model ..."]
 
 
 def test_a_killed_stage_goes_on_bit_for_bit(
