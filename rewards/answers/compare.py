@@ -190,6 +190,8 @@ def _formula(s: str) -> str:
 
 def _mathematical(s: str) -> bool:
     """Whether sympy might make sense of it: a LaTeX command or an operator beside a figure or a letter."""
+    if s[-1:] in {"+", "-", "*", "/", "=", "^"}:
+        return False  # "18+"
     return "\\" in s or any(c in s for c in "^=+*/") or (any(c.isdigit() for c in s) and "(" in s)
 
 

@@ -17,7 +17,8 @@ from rewards.answers.units import parse_unit
 
 _MAX_CHARS = 120
 _TRIGGER = re.compile(
-    rf"[_~'\"°度{CIRCLED}-]|\bbase\b|al\b|binary|through|\bto\b|\band\b|\\sim|deg|至|到", re.IGNORECASE
+    rf"[_~'\"°度{CIRCLED}-]|\bbase\b|al\b|binary|through|\bto\b|\band\b|\\sim|deg|至|到",
+    re.IGNORECASE,
 )
 _BASE = re.compile(
     r"\(?\s*([0-9A-Za-z]{1,64})\s*\)?\s*(?:_\s*\{?\s*\(?\s*(?:base\s*)?(\d{1,2}|[a-z]+)\s*\)?\s*\}?"
@@ -53,6 +54,7 @@ _MONTHS = {
     )
     for spelling in (name, name[:3], "sept" if name == "september" else name)
 }  # fmt: skip
+_MONTH = re.compile("jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec", re.IGNORECASE)
 _DATE_WORD = re.compile(r"([a-z]+)|(\d+)(?:st|nd|rd|th)?(?![a-z\d])|[\s,./-]+")
 _FILLS = frozenset(["of", "the"]) | {f"{day}day" for day in ("mon", "tues", "wednes", "thurs", "fri", "satur", "sun")}
 _SLASHED = re.compile(r"(\d{1,2})[/.-](\d{1,2})[/.-](\d{4})")
@@ -61,7 +63,11 @@ _TIME = re.compile(r"(\d{1,2})(?::(\d{2}))?(?::(\d{2}))? ?(?:([ap])\.?m\.?)?")
 
 def read_notation(s: str) -> Parsed | None:
     """A cleaned answer in one of these notations; None when it is in none."""
-    if len(s) > _MAX_CHARS or _TRIGGER.search(s) is None:
+    if len(s) > _MAX_CHARS:
+        return None
+    if _MONTH.search(s) is not None and date(s) is not None:
+        return Parsed("literal", s)
+    if _TRIGGER.search(s) is None:
         return None
     return _based(s) or _arc(s) or _circled(s) or _range(s)
 
@@ -170,7 +176,7 @@ def date(text: str) -> tuple[int, int, int] | None:
             day = int(number)
         elif (word and word not in _FILLS) or number:
             return None
-    return (year, month, day) if month and at == len(text) else None
+    return (year, month, day) if month and (day or year) and at == len(text) else None
 
 
 def time_of_day(text: str) -> int | None:

@@ -20,14 +20,8 @@ from rewards.answers.quantity import Parsed, read_expression, read_number, read_
 from rewards.answers.sentence import names, stated
 from rewards.answers.separators import SEPARATOR, encloses, split_top, splits
 
-_MONTH = (
-    r"(?:jan(?:uary)?|feb(?:ruary)?|mar(?:ch)?|apr(?:il)?|may|june?|july?|aug(?:ust)?|sept?(?:ember)?|oct(?:ober)?|"
-    r"nov(?:ember)?|dec(?:ember)?)(?![a-z])\.?"
-)
 _LITERAL = re.compile(
     r"\d{4}[-/.]\d{1,2}[-/.]\d{1,2}(?:[ T].*)?|\d{1,2}[-/.]\d{1,2}[-/.]\d{2,4}|\d{4}-\d{2}"  # dates
-    rf"|\d{{1,2}}(?:st|nd|rd|th)?(?: of)? {_MONTH},? ?\d{{0,4}}"
-    rf"|{_MONTH} \d{{1,2}}(?:st|nd|rd|th)?(?:,? \d{{4}})?|{_MONTH},? \d{{4}}"
     r"|\d{1,2}:\d{2}(?::\d{2})?(?: ?[ap]\.? ?m\.?)?|\d{1,2} ?(?:[ap]\.m\.?|[ap]m)"  # times
     r"|(?:\+\d{1,3}[- ]?)?\(?\d{3}\)?[- ]\d{3}[- ]\d{4}|\d{3}-\d{4}|\+\d[\d -]{6,}|\d{3,4}-\d{7,8}"  # phone numbers
     r"|\d+(?:\.\d+){2,}|\d+(?:-\d+){2,}|0\d+|\d+ ?- ?\d+"  # versions, addresses, codes, ranges and scores
