@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test test-long unit lint setup clean
+.PHONY: run test test-long unit lint docs setup clean
 
 run: setup
 	$(BIN)/sailrl run configs/rlvr_tiny.yaml
@@ -23,8 +23,13 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: setup
+	$(BIN)/python -m docs.generate
+	$(BIN)/python -m pip install --quiet -e '.[docs]'
+	$(BIN)/mkdocs build --quiet
+
 setup:
 	@PYTHON=$(PYTHON) bash scripts/setup_cpu.sh
 
 clean:
-	rm -rf .venv build dist *.egg-info
+	rm -rf .venv build dist site *.egg-info

@@ -55,7 +55,7 @@ class RewriteMcq:
 
     A rewrite is believed when its answer is the reference option, its question stands without options, holds neither
     the answer nor marks of its own, and ``solve`` finds the answer without having seen the options. Everything else
-    stays as the rules left it. Reasons beside those of :class:`~data_filters.mcq.McqToFree`: ``rewritten``,
+    stays as the rules left it. Reasons besides those of :class:`~data_filters.mcq.McqToFree`: ``rewritten``,
     ``rewrite_refused``, ``rewrite_changed_answer``, ``rewrite_needs_options``, ``rewrite_has_marks`` (of images or of
     a chat template), ``rewrite_gives_answer``, ``rewrite_not_derivable``, ``rewrite_unanswered`` (no answer came).
     """

@@ -116,7 +116,7 @@ def _boxed(tail: str, answer: str | None) -> str:
 
 @dataclass(frozen=True)
 class NormaliseTags:
-    """Brings rows with a ``response`` into the one form and drops those that do not get there.
+    """Rewrites rows with a ``response`` into one form and drops those that cannot be rewritten.
 
     The form is judged by the format reward itself, so what is learnt in SFT is what RL rewards. Reasons: ``kept``
     (nothing to change), ``normalised``, or the reward's reason (``no_think``, ``several_thinks``, ``blank_thinking``,

@@ -28,6 +28,17 @@ Overrides = Annotated[list[str] | None, typer.Argument(help="section.key=value, 
 
 
 @app.command()
+def init(
+    kind: Annotated[str, typer.Argument(help="rlvr, sft, filter, fuse, eval or recipe.", show_default=False)],
+    file: Annotated[Path | None, typer.Argument(help="The file to write.", show_default="KIND.yaml")] = None,
+) -> None:
+    """Write a small config to start from, with comments. It runs as it stands, on a CPU."""
+    from sailrl.commands.init import init_job
+
+    init_job(kind, file)
+
+
+@app.command()
 def run(config: ConfigFile, overrides: Overrides = None) -> None:
     """Train. Run it again on the same run folder and it resumes from the last checkpoint."""
     from sailrl.commands.run import run_job
@@ -166,7 +177,9 @@ def report(
 
 @app.command()
 def schema(
-    kind: Annotated[str | None, typer.Argument(help="rlvr, sft, filter, ...", show_default="all kinds")] = None,
+    kind: Annotated[
+        str | None, typer.Argument(help="rlvr, sft, filter, fuse, eval or recipe.", show_default="all kinds")
+    ] = None,
 ) -> None:
     """Print the JSON Schema of a kind of config, for editors: every key with its type, limits, default and effect."""
     from sailrl.commands.schema import schema_text

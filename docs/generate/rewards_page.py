@@ -73,7 +73,7 @@ event loop. These extras are found by their names:
 
 - a keyword-only parameter `response_tokens` gets the length of the response in tokens;
 - a method `fast(response, problem)` answers cheap rows in the caller's process, or returns None;
-- a method `explain(response, problem)` returns lines for `sailrl score --explain`;
+- a method `explain(response, problem)` returns lines for `--explain`;
 - a method `metrics()` returns numbers for the metrics, and `aclose()` ends what an async reward has open.
 
 [check_reward](python.md#check_reward) runs a reward on ordinary and on hostile responses and lists the rules that it

@@ -60,7 +60,6 @@ class EngineSpec:
             sleeps=self.sleeps,
         )
 
-
     def options(self) -> dict[str, Any]:
         """The keyword arguments of vLLM's ``AsyncEngineArgs`` that follow from the configuration, but those about
         images. Options that the configuration passes on by vLLM's own names come last."""
