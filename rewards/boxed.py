@@ -4,9 +4,10 @@ The rule is what a careful human says. Decision order, cheapest first, each step
 
 1. the box itself (``no_box``, ``unclosed``, ``empty``, ``unclosed_think``, ``multiple_conflicting``);
 2. ``exact``, then the rule of the task: ``choice``, ``yes_no``, ``text`` (OCR), ``iou``;
-3. ``normalised`` text, ``number``, ``percent``, ``unit``, ``list``, ``set``, ``tuple``, ``interval``, ``range``,
-   ``ratio``, ``matrix``, ``expression`` (values at fixed points), ``equation``, ``label``, ``literal`` (dates, times,
-   codes), ``text``;
+3. ``normalised`` text, ``number``, ``percent``, ``unit``, ``list``, ``set``, ``tuple``, ``interval`` (sets of real
+   numbers, however they are described), ``range``, ``ratio``, ``matrix``, ``parts``, ``formula``, ``piecewise``,
+   ``expression`` (values at many points, far and near), ``equation``, ``label``, ``condition``, ``literal`` (dates,
+   times, codes), ``text``;
 4. ``symbolic``: math-verify and sympy in a killable process, for what nothing above could compute. What holds a symbol
    that is no known mathematics is ``unread``, and wrong: no number is picked out of it.
 

@@ -14,8 +14,9 @@ _LABEL = re.compile(
     r"\d(?=[})']))++"
 )
 UNKNOWN = re.compile(r"(?:[A-Za-z]|\\[a-z]+)(?:_(?:\w|\{\w+\}))?'*")
-_DERIVATIVE = re.compile(
-    r"\\frac ?\{(?:d|\\partial)(?:\^\{?\d\}?)? ?[A-Za-z]?\} ?\{(?:d|\\partial) ?[A-Za-z](?:\^\{?\d\}?)?\}"
+_OF_A_FUNCTION = re.compile(
+    r"[A-Za-z] ?\^ ?\{? ?-1 ?\}? ?\([A-Za-z]\)"
+    r"|\\frac ?\{(?:d|\\partial)(?:\^\{?\d\}?)? ?[A-Za-z]?\} ?\{(?:d|\\partial) ?[A-Za-z](?:\^\{?\d\}?)?\}"
 )
 _UNKNOWNS = frozenset("xyztuwrknmspq") | {r"\lambda", r"\theta", r"\alpha", r"\beta"}
 """Letters whose numbered forms are the solutions of one equation; those of others (a_1, v_1, R_1) are quantities."""
@@ -23,7 +24,7 @@ _UNKNOWNS = frozenset("xyztuwrknmspq") | {r"\lambda", r"\theta", r"\alpha", r"\b
 
 def is_label(s: str) -> bool:
     """Whether ``s`` names a quantity (x, x_1, f(x), AB, \\angle A, "the area") and computes nothing."""
-    if UNKNOWN.fullmatch(s) or _DERIVATIVE.fullmatch(s):
+    if UNKNOWN.fullmatch(s) or _OF_A_FUNCTION.fullmatch(s):
         return True
     if len(s) > 60 or s.count("(") != s.count(")") or not _LABEL.fullmatch(s) or not names(s):
         return False

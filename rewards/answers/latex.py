@@ -142,8 +142,9 @@ class _Parser:
                 left = ("div", left, self.unary(depth))
             elif self._starts_atom():
                 before = self.tokens[self.at - 1]
-                if self.tokens[self.at][0] == "num" and (before[0] in {"num", "var"} or before[1] == ")"):
-                    raise Unreadable  # "2 3", "H2O" and "(a) 7" are no products
+                closed = before[1] == ")" and not (left[0] == "call" and left[1] in FUNCTIONS)
+                if self.tokens[self.at][0] == "num" and (before[0] in {"num", "var"} or closed):
+                    raise Unreadable  # "2 3", "H2O" and "(a) 7" are no products, "ln(3)3^x" is one
                 left = ("mul", left, self.power(depth))
             else:
                 return left

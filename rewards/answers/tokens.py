@@ -37,6 +37,8 @@ _STRUCTURE = frozenset(
 _ANALYSIS = frozenset(
     ["\\int", "\\iint", "\\oint", "\\sum", "\\prod", "\\lim", "\\to", "\\ldots", "\\cdots", "\\dots", "\\,", "\\;"]
 )  # fmt: skip
+_BOUNDED = frozenset(["\\sum", "\\prod", "\\lim"])
+"""What needs to say over what it goes."""
 _WORDS = {name: name for name in (*FUNCTIONS, "pi", *GREEK)} | {"cdot": "*", "times": "*"}
 
 
@@ -82,6 +84,8 @@ def known(text: str) -> bool:
         if kind == "cmd" and not (
             value[1:] in GREEK or value[1:] in CONSTANTS or value in _STRUCTURE or value in _ANALYSIS
         ):
+            return False
+        if value in _BOUNDED and (i + 1 == len(tokens) or tokens[i + 1][1] != "_"):
             return False
         beside = i and (tokens[i - 1][0] in {"num", "var"} or tokens[i - 1][1] == ")")
         if kind == "num" and beside and not (i > 1 and tokens[i - 2][1] in {"^", "_"}):
