@@ -47,6 +47,21 @@ def claimed(folder: Path, config: Section) -> Iterator[None]:
         os.close(handle)
 
 
+def is_claimed(folder: Path) -> bool:
+    """Whether a run is working in the folder."""
+    try:
+        handle = os.open(folder / LOCK, os.O_RDONLY)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(handle)
+    return False
+
+
 def write_whole(folder: Path, write: Callable[[Path], object]) -> None:
     """Lets ``write`` fill a folder that gets its name only when it is whole; nothing of it stays when that fails."""
     partial = folder.with_name(f".writing-{folder.name}")

@@ -7,7 +7,9 @@ from pathlib import Path
 from sailrl.config.load import load_config
 from sailrl.config.schema import RlvrConfig
 from sailrl.errors import ConfigError
-from sailrl.launch.run_folder import RESOLVED, write_file
+from sailrl.launch.run_folder import RESOLVED, is_claimed, write_file
+from sailrl.report.shown import counted
+from sailrl.rl import checkpoints
 
 WORKERS = "workers"
 
@@ -16,7 +18,7 @@ def workers_job(run_dir: Path, count: int) -> None:
     """Asks for ``count`` rollout workers; it also holds when the run is resumed.
 
     Raises:
-        ConfigError: there is no such run, or its workers cannot come and go.
+        ConfigError: there is no such run, it is finished, or its workers cannot come and go.
     """
     if not (run_dir / RESOLVED).is_file():
         raise ConfigError(f"{run_dir} is no run folder: it has no {RESOLVED}. Name the folder of a run, as runs/NAME.")
@@ -34,8 +36,19 @@ def workers_job(run_dir: Path, count: int) -> None:
         why = f"sync.method is {config.sync.method}, which connects a fixed number of engines; disk does not"
     if why:
         raise ConfigError(f"the rollout workers of {run_dir} cannot come and go: {why}.")
+    checkpoint = checkpoints.latest(run_dir)
+    done = checkpoints.load(checkpoint).episode if checkpoint else 0
+    if done >= config.batch.episodes:
+        raise ConfigError(
+            f"{run_dir} is finished: it has done {done} of {config.batch.episodes} episodes, so no workers can "
+            "come or go. Raise batch.episodes to go on with it."
+        )
     write_file(run_dir / WORKERS, f"{count}\n")
-    print(f"{run_dir} goes on with {count} rollout workers from its next episode on")
+    workers = counted(count, "rollout worker")
+    if is_claimed(run_dir):
+        print(f"{run_dir} goes on with {workers} from its next episode on")
+    else:
+        print(f"{run_dir} is not running now; when it is resumed, it goes on with {workers}")
 
 
 def wanted_workers(run_dir: Path) -> int | None:

@@ -9,6 +9,9 @@ import pytest
 
 from sailrl.config.load import resolved_yaml
 from sailrl.errors import ConfigError
+from sailrl.launch.run_folder import claimed
+from sailrl.rl import checkpoints
+from sailrl.rl.checkpoints import RunState
 from sailrl.rl.workers import wanted_workers, workers_job
 from tests.fakes.local_run import LocalRun, make_config
 
@@ -38,6 +41,27 @@ def test_a_run_whose_workers_cannot_change_says_why(tmp_path: Path, sections: di
     with pytest.raises(ConfigError, match=said):
         workers_job(_folder(tmp_path, **sections), 2)
     assert wanted_workers(tmp_path) is None
+
+
+def test_a_finished_run_says_so_and_one_that_is_raised_goes_on(tmp_path: Path) -> None:
+    folder = _folder(tmp_path)  # of 3 episodes
+    checkpoints.save(folder, RunState(episode=3), lambda out: None, keep=1)
+    with pytest.raises(ConfigError, match=r"is finished: it has done 3 of 3 episodes.*Raise batch\.episodes"):
+        workers_job(folder, 2)
+    assert wanted_workers(folder) is None
+    workers_job(_folder(tmp_path, batch={"episodes": 4}), 2)
+    assert wanted_workers(folder) == 2
+
+
+def test_a_run_that_goes_on_now_is_told_from_one_that_will_be_resumed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = _folder(tmp_path)
+    workers_job(folder, 2)
+    assert "is not running now; when it is resumed, it goes on with 2 rollout workers" in capsys.readouterr().out
+    with claimed(folder, make_config(run={"deterministic": False})):
+        workers_job(folder, 1)
+    assert "goes on with 1 rollout worker from its next episode on" in capsys.readouterr().out
 
 
 def test_no_run_and_no_workers_are_refused(tmp_path: Path) -> None:
