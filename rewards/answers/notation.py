@@ -92,7 +92,7 @@ def _based(s: str) -> Parsed | None:
 def _arc(s: str) -> Parsed | None:
     """``7^\\circ 30'`` -> 7.5 degrees."""
     match = _ARC.fullmatch(s)
-    if match is None or match.group(2) is match.group(3):
+    if match is None or (match.group(2) is None and match.group(3) is None):
         return None
     degrees, *parts = (Fraction(part or 0) for part in match.groups())
     if any(part >= 60 for part in parts):
