@@ -149,6 +149,8 @@ class Fusion:
             "rollout_id": str(row.get("rollout_id") or text_key(response)),
             "reward": row.get("reward"),
         }
+        if row.get("choices"):  # a supervised stage adds them to a prompt that lacks them, as the run did
+            fused["choices"] = list(row["choices"])
         return {**fused, "images": list(row.get("images") or ())} if vision else fused
 
     def _direct_response(self, row: Row) -> str:

@@ -13,6 +13,7 @@ from sailrl.commands.check_sources import check_sources
 from sailrl.commands.tensors import tensor_problems
 from sailrl.config.base import Section
 from sailrl.config.checks import preflight_problems, validate, warnings
+from sailrl.config.evaluation import EvaluateConfig
 from sailrl.config.filtering import FilterConfig
 from sailrl.config.fusing import FuseConfig
 from sailrl.config.load import join, load, run_dir
@@ -21,6 +22,7 @@ from sailrl.config.recipe import RecipeConfig
 from sailrl.config.schema import RlvrConfig
 from sailrl.data.rows import count_rows
 from sailrl.errors import ConfigError
+from sailrl.launch.asked import asked_otherwise
 from sailrl.plan.batch import batch_plan, other_reading, render
 from sailrl.report.safe_text import say
 from sailrl.report.shown import counted
@@ -63,7 +65,8 @@ def check_job(
         say(console, describe_fuse(config))
     if (rewards := getattr(config, "rewards", None)) is not None:
         say(console, f"accuracy: the share of responses to which {rewards.accuracy_part} gives a full 1")
-    for warning in warnings(config, loaded.where):
+    otherwise = asked_otherwise(config) if isinstance(config, EvaluateConfig) else ()
+    for warning in (*warnings(config, loaded.where), *otherwise):
         say(console, f"warning: {warning}")
     problems = preflight_problems(config, loaded.where) + tensor_problems(config, loaded.where)
     with ExitStack() as opened:

@@ -27,13 +27,12 @@ from sailrl.data.processor import Processor, load_processor
 from sailrl.data.reference import Reference
 from sailrl.data.template import Template
 from sailrl.errors import ConfigError, DataError
+from sailrl.launch.asked import shown
 from sailrl.launch.engines import image_options
 from sailrl.report.safe_text import say
 from sailrl.types import Problem, Prompt
 
 LISTED = 10
-LISTED_CHARS = 60
-"""Most rows of a list, and characters of an instruction, that are printed."""
 ROWS_PER_STORE = 64
 """Images are kept only this long, so that checking a large data set does not fill the disk with its copies."""
 
@@ -193,21 +192,17 @@ class PromptCheck:
             text += "\n" + self._example(report.first)
         return text, _complaints(name, report, data)
 
-    def _example(self, shown: Example) -> str:
+    def _example(self, example: Example) -> str:
         """One prompt in full, and what each instruction adds to it."""
-        sizes = "".join(f", an image of {width} x {height} pixels" for height, width in shown.sizes)
-        lines = [f"  the prompt of problem {shown.problem.id}, {shown.tokens:,} tokens{sizes}:"]
-        lines += [f"    | {line}" for line in shown.text.split("\n")]
+        sizes = "".join(f", an image of {width} x {height} pixels" for height, width in example.sizes)
+        lines = [f"  the prompt of problem {example.problem.id}, {example.tokens:,} tokens{sizes}:"]
+        lines += [f"    | {line}" for line in example.text.split("\n")]
         for asked, instruction in self._instructions.items():
-            lengths = [self._tokens(shown.problem, text) for text in (instruction, "")]
+            data = self._data.model_copy(update={"instruction": instruction})
+            added = Template(self._processor, ImageStore(Path()), data).instruction_tokens(example.problem)
             where = f"instructions.{asked}" if asked else "data.instruction"
-            what = f" (`{instruction[:LISTED_CHARS]}`...)" if instruction else ""
-            lines.append(f"  {where} adds {lengths[0] - lengths[1]:,} tokens to each prompt{what}")
+            lines.append(f"  {where} adds {added:,} tokens to each prompt: {shown(instruction)}")
         return "\n".join(lines)
-
-    def _tokens(self, problem: Problem, instruction: str) -> int:
-        data = self._data.model_copy(update={"instruction": instruction})
-        return len(self._processor.encode(Template(self._processor, ImageStore(Path()), data).text(problem)))
 
 
 def _path(model: ModelConfig, scratch: Path) -> str:

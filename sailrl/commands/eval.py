@@ -18,6 +18,7 @@ from sailrl.data.jsonl import AppendOnlyFile
 from sailrl.data.problems import load_problems
 from sailrl.data.processor import Processor, load_processor
 from sailrl.data.template import Template
+from sailrl.launch.asked import asked_otherwise
 from sailrl.launch.engines import EngineSpec, open_pool, score_rollout, starting
 from sailrl.launch.fingerprint import digest, model_digest, prompt_settings
 from sailrl.launch.placement import cluster, nodes, worker_places
@@ -57,7 +58,7 @@ def start_eval(config: EvaluateConfig, folder: Path) -> None:
     if todo:
         with open_progress(folder.name, len(config.models) * len(config.instructions)) as progress:
             list_left_out(folder, loaded.bad_rows, progress.message)
-            for note in loaded.notes:
+            for note in (*loaded.notes, *asked_otherwise(config)):
                 progress.message(note)
             asyncio.run(_try_all(config, folder, problems, todo, progress))
     print_evals(folder, [line for what in wanted.values() if (line := _line(what, folder))])

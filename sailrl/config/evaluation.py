@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, ModelWrapValidatorHandler, model_validator
 
 from sailrl.config.complaint import Complaint, Rules
 from sailrl.config.filtering import ProblemsConfig
@@ -23,7 +23,8 @@ class EvaluateConfig(JobConfig):
     data: ProblemsConfig
     """The held-out problems."""
     instructions: dict[str, str] = Field(default={"thinking": SAIL_INSTRUCTION, "direct": ""}, min_length=1)
-    """Instructions by name. Every model gets every problem with each of them, in place of `data.instruction`."""
+    """Instructions by name. Every model gets every problem with each of them, in place of `data.instruction`. Default:
+    `thinking` with `data.instruction` where there is one, and `direct` with none."""
     rewards: RewardsConfig
     """What scores the responses; `rewards.accuracy` names the part that says whether one is right."""
     rollout: SamplingConfig = SamplingConfig()
@@ -32,6 +33,13 @@ class EvaluateConfig(JobConfig):
     """Responses per problem; accuracy is the share of all responses that are right."""
     temperature: float = Field(default=0.0, ge=0)
     """In place of `rollout.temperature`; 0 is greedy decoding."""
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _asks_as_data_says(cls, data: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
+        config = validate(data)
+        asked = config.data.instruction
+        return config.unless_written("instructions", {"thinking": asked, "direct": ""} if asked else {"direct": ""})
 
 
 def _instruction_is_replaced(config: EvaluateConfig) -> Iterator[Complaint]:

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from sailrl.config.base import Section
 from sailrl.config.filtering import DecontaminateConfig
-from sailrl.config.schema import SAIL_INSTRUCTION, JobConfig, SourceConfig
+from sailrl.config.schema import JobConfig, SourceConfig
 
 
 class SelectConfig(Section):
@@ -49,9 +49,9 @@ class FuseConfig(JobConfig):
     """Rows to write; null writes the largest mix at this share."""
     allow_smaller: bool = False
     """Write the largest mix where a pool is too small for `total`, instead of stopping."""
-    cot_instruction: str = SAIL_INSTRUCTION
+    cot_instruction: str | None = None
     """Added to the prompt of a chain of thought where it is missing, so that the model learns when to think; empty adds
-    nothing."""
+    nothing. Default: the `data.instruction` of the run in whose folder the files of `cot` are, nothing without one."""
     direct_instruction: str = ""
     """Added to the prompt of a direct answer where it is missing; empty adds nothing."""
     direct_template: str = "{answer}"

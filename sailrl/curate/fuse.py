@@ -21,6 +21,8 @@ from sailrl.curate.steps import decontamination
 from sailrl.data.images import FOLDER, ImageStore
 from sailrl.data.problems import BadRow, ProblemReader
 from sailrl.data.rows import RowWriter
+from sailrl.errors import ConfigError
+from sailrl.launch.asked import instruction_of, shown
 from sailrl.report.progress import Progress, open_progress
 from sailrl.report.safe_text import safe, say
 from sailrl.types import Filter
@@ -69,14 +71,17 @@ def start_fuse(config: FuseConfig, folder: Path) -> None:
             ScoredRows(config.cot, _needed_scores(config)),
             DirectRows(config.direct, ImageStore(folder / FOLDER)),
         )
-        mix = _fusion(config).plan(cot, direct, rejection=_rejection(config), guards=guards)
+        instruction = cot_instruction(config)
+        added = shown(instruction) if instruction else "no instruction"
+        progress.message(f"the prompts of chains of thought get {added}")
+        mix = _fusion(config, instruction).plan(cot, direct, rejection=_rejection(config), guards=guards)
         unusable = {"cot": dict(cot.refused), "direct": dict(Counter(bad.field or bad.rule for bad in direct.bad_rows))}
         for note in direct.all_notes():
             progress.message(note)
         progress.expect(len(mix))
         out = folder / f"fused.{config.format}"
         _write(mix, out, progress)
-    report = {**mix.report(), "unusable": unusable}
+    report = {**mix.report(), "unusable": unusable, "cot_instruction": instruction}
     (folder / REPORT).write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     print_report(report, out)
 
@@ -111,13 +116,32 @@ def _rejection(config: FuseConfig) -> Rejection:
     )
 
 
-def _fusion(config: FuseConfig) -> Fusion:
+def cot_instruction(config: FuseConfig) -> str:
+    """What is added to the prompts of chains of thought: as configured, or what they were generated with.
+
+    Raises:
+        ConfigError: it is not configured, and the files were generated with different ones.
+    """
+    if config.cot_instruction is not None:
+        return config.cot_instruction
+    found = {file: instruction_of(Path(file).expanduser().parent) for file in config.cot}
+    given = {file: where[1] if where else "" for file, where in found.items()}
+    if len(set(given.values())) > 1:
+        listed = "; ".join(f"{file}: {instruction!r}" for file, instruction in given.items())
+        raise ConfigError(
+            f"the files of cot were generated with different instructions ({listed}), and cot_instruction does not say "
+            "which one the prompts get. Write cot_instruction, or fuse them one by one."
+        )
+    return next(iter(given.values()))
+
+
+def _fusion(config: FuseConfig, instruction: str) -> Fusion:
     return Fusion(
         cot_share=config.cot_share,
         total=config.total,
         allow_smaller=config.allow_smaller,
         seed=config.run.seed,
-        cot_instruction=config.cot_instruction,
+        cot_instruction=instruction,
         direct_instruction=config.direct_instruction,
         direct_template=config.direct_template,
     )

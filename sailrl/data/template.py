@@ -85,6 +85,12 @@ class Template:
         text = self._processor.chat.render(messages, problem.id)
         return text if text.endswith(problem.response_prefix) else text + problem.response_prefix
 
+    def instruction_tokens(self, problem: Problem) -> int:
+        """Tokens by which ``data.instruction`` makes the prompt of a problem longer."""
+        bare = Template(self._processor, self._images, self._data.model_copy(update={"instruction": ""}))
+        with_it, without = (len(self._processor.encode(template.text(problem))) for template in (self, bare))
+        return with_it - without
+
     def render_all(self, problems: Sequence[Problem]) -> Rendered:
         """All prompts that fit ``max_prompt_tokens``; longer ones, and those whose images cannot be used, are set
         aside or refused, as configured.

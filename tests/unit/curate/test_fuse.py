@@ -11,7 +11,7 @@ import pytest
 
 from sailrl.config.fusing import FuseConfig
 from sailrl.curate.fuse import start_fuse
-from sailrl.errors import DataError
+from sailrl.errors import ConfigError, DataError
 from sailrl.report.traces import RolloutLog
 from sailrl.types import Completion, Group, Problem, Prompt, Rollout, Score
 from tests.unit.curate.test_filter import read, write
@@ -109,3 +109,42 @@ def test_names_of_files_and_fields_are_printed_as_they_are(tmp_path: Path, capsy
     folder.mkdir()
     fused(folder, [rollout(1, 1.0)], 9)
     assert f"written    {folder / 'fused.jsonl'}" in capsys.readouterr().out
+
+
+def instructed(folder: Path, instruction: str, name: str = "rollouts.jsonl") -> Path:
+    folder.mkdir()
+    (folder / "resolved.yaml").write_text(f"kind: rlvr\ndata: {{instruction: {instruction!r}}}\n")
+    write(folder / name, [rollout(1, 1.0)])
+    return folder / name
+
+
+@pytest.mark.parametrize(("instruction", "prompt"), [("", "1?"), ("Think.", "1?\nThink.")])
+def test_chains_of_thought_are_asked_for_as_their_run_did(tmp_path: Path, instruction: str, prompt: str) -> None:
+    """A run without an instruction gives prompts without one: nothing is added that its model never saw."""
+    cot = instructed(tmp_path / "run", instruction)
+    sections = {"kind": "fuse", "cot": [str(cot)], "cot_share": 1.0}
+    start_fuse(FuseConfig.model_validate(sections), tmp_path)
+    assert [row["prompt"][0]["content"] for row in read(tmp_path / "fused.jsonl")] == [prompt]
+    assert json.loads((tmp_path / "report.json").read_text())["cot_instruction"] == instruction
+
+
+def test_files_of_runs_with_different_instructions_need_one_that_is_written(tmp_path: Path) -> None:
+    files = [str(instructed(tmp_path / name, text)) for name, text in (("a", "Think."), ("b", ""))]
+    sections: dict[str, Any] = {"kind": "fuse", "cot": files, "cot_share": 1.0}
+    with pytest.raises(ConfigError, match=r"generated with different instructions .*'Think\.'.*Write cot_instruction"):
+        start_fuse(FuseConfig.model_validate(sections), tmp_path)
+    start_fuse(FuseConfig.model_validate(sections | {"cot_instruction": "Think."}), tmp_path)
+
+
+def test_choices_stay_beside_a_prompt_that_lacks_them(tmp_path: Path) -> None:
+    rows = fused(tmp_path, [rollout(1, 1.0, choices=["ant", "whale"])], 9)
+    assert [row["choices"] for row in rows if row["kind"] == "cot"] == [["ant", "whale"]]
+    assert not any("choices" in row for row in rows if row["kind"] == "direct")
+
+
+def test_pictures_in_a_column_that_nothing_reads_stop_a_fusion(tmp_path: Path) -> None:
+    write(tmp_path / "direct.jsonl", [{"prompt": "?", "answer": "1", "image": "a.png"}])
+    write(tmp_path / "rollouts.jsonl", [rollout(1, 1.0)])
+    sections = {"cot": [str(tmp_path / "rollouts.jsonl")], "direct": [{"path": str(tmp_path / "direct.jsonl")}]}
+    with pytest.raises(DataError, match=r"Write direct\.0\.images_field: image"):
+        start_fuse(FuseConfig.model_validate({"kind": "fuse", **sections}), tmp_path)
