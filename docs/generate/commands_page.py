@@ -13,8 +13,14 @@ INTRODUCTION = """\
 # Commands
 
 `sailrl COMMAND --help` prints the same. Arguments that name a configuration take `section.key=value` after it, which
-overrides the file. A user's mistake gives one message and exit code 2. SIGTERM saves and exits with 0, Ctrl-C
-exits with 130, and running the same command again resumes.
+overrides the file. Run an interrupted command again and it resumes.
+
+| exit code | when |
+| --- | --- |
+| 0 | Done, or asked to end by SIGTERM and saved. |
+| 1 | The data has nothing left to teach, or an error was unexpected: the text names the file with its traceback. |
+| 2 | Something to correct: the configuration, the data, the model, the machine. One message says what. |
+| 130 | Ended by Ctrl-C. |
 """
 
 

@@ -73,6 +73,8 @@ event loop. These extras are found by their names:
 
 - a keyword-only parameter `response_tokens` gets the length of the response in tokens;
 - a method `fast(response, problem)` answers cheap rows in the caller's process, or returns None;
+- a method `dry_run(problem)` does the work that scoring any response to the problem takes, so that a response which is
+  too slow scores 0 and a problem which is too slow is `unscorable`;
 - a method `explain(response, problem)` returns lines for `--explain`;
 - a method `metrics()` returns numbers for the metrics, and `aclose()` ends what an async reward has open.
 
