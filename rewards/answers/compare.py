@@ -238,7 +238,7 @@ def _exclude(gold: str, answer: str) -> bool:
         if any(one in gold and other in answer and one not in answer.replace(other, "") for one, other in words):
             return True
     g, a = real_set(read_clean(gold)), real_set(read_clean(answer))
-    return bool(g) and bool(a) and not intersection(g or [], a or [])
+    return bool(g) and bool(a) and all(piece.point for piece in intersection(g or [], a or []))
 
 
 def _relations(g: Parsed, a: Parsed) -> Outcome:

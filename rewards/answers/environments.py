@@ -51,9 +51,9 @@ def unwrap(s: str) -> str | Pieces | None:
 def array_in_brackets(s: str) -> tuple[str, str] | None:
     """The array inside round, square or upright brackets, and the environment that means the same: a matrix."""
     match = _ANY.fullmatch(s)
-    if match is None or match.group(2) != "array" or not match.group(1) or not match.group(5):
+    if match is None or match.group(2) != "array":
         return None
-    kind = {"(": "p", "[": "b", "|": "v"}.get(match.group(1))
+    kind = {"()": "p", "[]": "b", "||": "v"}.get(f"{match.group(1)}{match.group(5)}")
     return (f"{kind}matrix", match.group(4)) if kind else None
 
 

@@ -26,7 +26,7 @@ _POINTS: frozenset[Kind] = frozenset(("tuple", "matrix"))
 _CONDITIONS: frozenset[Kind] = frozenset(("union", "meet", "minus"))
 _NAMED = frozenset((r"\emptyset", r"\mathbb{R}"))
 _MAX_ITEMS = 60
-_WORDED = re.compile(r"(?<![A-Za-z])or(?![A-Za-z])|或")
+_OR, _AND = re.compile(r"(?<![A-Za-z])or(?![A-Za-z])|或"), re.compile(r"(?<![A-Za-z])and(?![A-Za-z])|和|与|及")
 
 
 def in_groups(g: Parsed, a: Parsed, same: Same) -> Outcome:
@@ -74,13 +74,18 @@ def _several(g: Parsed, a: Parsed, same: Same) -> Outcome:
         return Outcome(False, "label")
     if labelled(g) or labelled(a) or ("tuple" in (g.kind, a.kind) and (numbered(g) or numbered(a))):
         bare = a if labelled(g) else g
-        if not labelled(bare) and (bare.kind == "set" or _WORDED.search(bare.text)):
+        if not labelled(bare) and (bare.kind == "set" or _OR.search(bare.text)):
             return Outcome(False, "tuple")  # "3 or 5" is not x = 3, y = 5
         return in_order(sorted_by_label(g), sorted_by_label(a), same, "tuple")
+    if "bracket" in (g.kind, a.kind) and {g.ends, a.ends} & {"[)", "(]"}:
+        return Outcome(False, "bracket")
     g, a = as_solutions(g), as_solutions(a)
+    named = all(item.kind in {"text", "expr"} for item in (*g.items, *a.items))
+    if named and any(_OR.search(x.text) and _AND.search(y.text) for x, y in ((g, a), (a, g))):
+        return Outcome(False, "list")  # "Paris and Rome" is not "Paris or Rome"; solutions may be joined by either
     if g.kind == "tuple" or a.kind == "tuple":
         other = a if g.kind == "tuple" else g
-        if other.kind == "set" or any(item.label for item in other.items) or _WORDED.search(other.text):
+        if other.kind == "set" or any(item.label for item in other.items) or _OR.search(other.text):
             return Outcome(False, "tuple")  # a choice of values is no ordered pair
         return in_order(g.items, a.items, same, "tuple")
     return unordered(g.items, a.items, same, "set" if g.kind == "set" else "list")

@@ -7,7 +7,7 @@ from itertools import pairwise
 
 from rewards.answers import latex
 from rewards.answers.arithmetic import Point
-from rewards.answers.latex import Node, Number
+from rewards.answers.latex import Node
 from rewards.answers.points import values
 from rewards.answers.quantity import Parsed
 from rewards.answers.realset import ALL, RealSet, contains, difference, real_set, union
@@ -22,7 +22,7 @@ def same_pieces(g: Parsed, a: Parsed) -> bool | None:
     left, right = _pieces(g), _pieces(a)
     if left is None or right is None:
         return None
-    names = frozenset().union(*(latex.symbols(node) for node, _ in (*left, *right)))
+    names = frozenset().union(*(latex.symbols(node) for node, _ in (*left, *right)), _conditioned(g), _conditioned(a))
     if len(names) > 1:
         return None
     name = next(iter(names), "x")
@@ -38,11 +38,11 @@ def same_pieces(g: Parsed, a: Parsed) -> bool | None:
     places |= {border + step for border in borders for step in (Fraction(-1, 7), Fraction(1, 7), Fraction(-23, 3))}
     checked = 0
     for place in sorted(places):
-        one, other = _at(left, name, place), _at(right, name, place)
-        if one is None and other is None:
+        ours, theirs = _at(left, name, place), _at(right, name, place)
+        if not ours and not theirs:
             continue
-        if one is None or other is None or near(inexact(one), inexact(other)) is False:
-            return False
+        if not ours or not theirs or any(near(ours[0], other) is False for other in theirs):
+            return False  # pieces that overlap must agree
         checked += 1
     return checked > 1 or None
 
@@ -61,8 +61,12 @@ def _pieces(parsed: Parsed) -> list[tuple[Node, RealSet]] | None:
     return out
 
 
-def _at(pieces: list[tuple[Node, RealSet]], name: str, place: Fraction) -> Number | None:
-    for node, where in pieces:
-        if contains(where, float(place)):
-            return values((node,), Point({name: place}))[0]
-    return None
+def _conditioned(parsed: Parsed) -> frozenset[str]:
+    """The unknowns that the conditions of the pieces are about."""
+    return frozenset(item.label for item in parsed.items[1::2] if item.label)
+
+
+def _at(pieces: list[tuple[Node, RealSet]], name: str, place: Fraction) -> list[float | complex]:
+    """The values of all pieces that hold at ``place``."""
+    found = [values((node,), Point({name: place}))[0] for node, where in pieces if contains(where, float(place))]
+    return [inexact(value) for value in found if value is not None]

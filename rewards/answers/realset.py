@@ -37,6 +37,10 @@ class Piece:
         low, high = self.start[0], self.stop[0]
         return low > high or (_level(low, high) and not (self.with_low and self.with_high))
 
+    @property
+    def point(self) -> bool:
+        return _level(self.start[0], self.stop[0])
+
 
 RealSet = list[Piece]
 """Pieces in order, with a gap between any two of them."""
@@ -131,16 +135,14 @@ def _joined(parsed: Parsed, join: Callable[[RealSet, RealSet], RealSet]) -> Real
 def _interval(parsed: Parsed) -> RealSet | None:
     low, high = parsed.items
     ends: list[Parsed | None] = []
-    for end, infinite in ((low, r"-\infty"), (high, r"\infty")):
-        if end.text == infinite:
+    for end, infinite, bracket in ((low, r"-\infty", parsed.ends[0]), (high, r"\infty", parsed.ends[1])):
+        if end.text == infinite and bracket in "()":
             ends.append(None)
         elif _real(end):
             ends.append(end)
         else:
             return None
-    piece = Piece(
-        ends[0], ends[1], parsed.ends[0] == "[" and ends[0] is not None, parsed.ends[1] == "]" and ends[1] is not None
-    )
+    piece = Piece(ends[0], ends[1], parsed.ends[0] == "[", parsed.ends[1] == "]")
     if piece.empty:
         return None if parsed.kind == "tuple" else []  # (7, 2) is a point
     return [piece]
