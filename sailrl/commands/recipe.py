@@ -16,13 +16,15 @@ from sailrl.config.recipe import RecipeConfig
 from sailrl.config.references import resolved
 from sailrl.config.schema import JobConfig
 from sailrl.errors import ConfigError, DataError
+from sailrl.launch.fingerprint import named_contents
 from sailrl.launch.run_folder import write_file
 from sailrl.report.evals import EVALS, print_evals
 from sailrl.report.shown import span
 from sailrl.rl import checkpoints
 
 DONE = "done.json"
-"""In a stage's folder once it is finished: its configuration, and how long it took."""
+"""In a stage's folder once it is finished: how long it took, its configuration, and fingerprints of the files, models
+and code that this names."""
 
 
 def start_recipe(config: RecipeConfig, folder: Path) -> None:
@@ -54,7 +56,12 @@ def start_recipe(config: RecipeConfig, folder: Path) -> None:
             began = time.monotonic()
             run_stage(job, folder / name)
             took = time.monotonic() - began
-            write_file(folder / name / DONE, json.dumps({"took_s": round(took, 1), "config": written}))
+            done = {
+                "took_s": round(took, 1),
+                "config": written,
+                "contents": named_contents(job.model_dump(mode="json")),
+            }
+            write_file(folder / name / DONE, json.dumps(done))
             _say(config, number, name, f"done in {span(took)}")
     for name in config.stages:
         if (folder / name / EVALS).is_file():
@@ -88,15 +95,25 @@ def _is_done(written: dict[str, Any], folder: Path) -> bool:
     done = folder / DONE
     if not done.is_file():
         return False
-    before = json.loads(done.read_text(encoding="utf-8"))["config"]
-    if before != written:
-        changed = sorted(key for key in {*before, *written} if before.get(key) != written.get(key))
+    made = json.loads(done.read_text(encoding="utf-8"))
+    before, contents = made["config"], made["contents"]
+    changed = sorted(key for key in {*before, *written} if before.get(key) != written.get(key))
+    changed += sorted(f"what {name} holds" for name in contents if _content(name) not in (None, contents[name]))
+    if changed:
         raise ConfigError(
             f"the stage in {folder} was finished with another configuration (different: {', '.join(changed)}), and "
             f"later stages build on it. Put it back, or redo it and what follows by removing the folders from {folder} "
             "on, or start anew with another run.dir."
         )
     return True
+
+
+def _content(name: str) -> str | None:
+    """The present fingerprint of what a finished stage used; None for what is gone, which nothing needs any more."""
+    try:
+        return named_contents({"use": name} if ":" in name else name).get(name)
+    except ConfigError:  # the code of a plug-in
+        return None
 
 
 def _say(config: RecipeConfig, number: int, name: str, what: str) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from sailrl import plugins
 from sailrl.config.schema import PromptConfig
 from sailrl.data.chat_template import read_template
 
@@ -38,6 +40,21 @@ def model_digest(weights: str, trust_remote_code: bool) -> str:
         return f"{weights}@{config._commit_hash}"
     hashes = _hashes(path for path in folder.iterdir() if path.is_file())
     return digest({path.name: found for path, found in hashes.items()})
+
+
+def named_contents(settings: Any) -> dict[str, str]:
+    """Fingerprints of what the texts in some settings name, by what is written there: the content of files and of model
+    folders, and the code of plug-ins."""
+    if isinstance(settings, Mapping):
+        code = {settings["use"]: plugins.code_digest(settings["use"])} if isinstance(settings.get("use"), str) else {}
+        return code | {name: found for value in settings.values() for name, found in named_contents(value).items()}
+    if isinstance(settings, str):
+        path = os.path.expanduser(settings)
+        if os.path.isfile(path):  # False where a text is too long for a name
+            return {settings: _hash(Path(path))}
+        return {settings: model_digest(path, False)} if os.path.isfile(os.path.join(path, "config.json")) else {}
+    parts = settings if isinstance(settings, list | tuple) else ()
+    return {name: found for value in parts for name, found in named_contents(value).items()}
 
 
 FileSums: TypeAlias = dict[str, list[Any]]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import io
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from sailrl.config.references import references, resolved
 from sailrl.config.yaml_text import Where
 from sailrl.demo.judge import serve
 from sailrl.errors import ConfigError, DataError
+from sailrl.launch.fingerprint import named_contents
 from sailrl.types import Problem
 
 ROWS = {"generate": {"use": "sailrl.demo.additions:rows", "args": {"count": 8, "seed": 1}}}
@@ -71,9 +73,36 @@ def test_a_finished_stage_of_another_configuration_is_named(tiny_folder: Path, t
     config = _recipe(str(tiny_folder))
     done.parent.mkdir()
     before = config.stages["first"].model_dump(mode="json", exclude_defaults=True)
-    done.write_text(json.dumps({"took_s": 1, "config": before | {"data": {}}}))
+    done.write_text(json.dumps({"took_s": 1, "config": before | {"data": {}}, "contents": {}}))
     with pytest.raises(ConfigError, match=r"first was finished with another configuration \(different: data\)"):
         start_recipe(config, tmp_path)
+
+
+def test_a_finished_stage_whose_data_model_or_code_changed_since_is_named(tiny_folder: Path, tmp_path: Path) -> None:
+    rows, code = tmp_path / "rows.jsonl", tmp_path / "code.py"
+    model = Path(shutil.copytree(tiny_folder, tmp_path / "start"))
+    rows.write_text('{"prompt": "1+1=?", "response": "2"}\n')
+    code.write_text("def rows():\n    return []\n")
+    stage = {
+        "kind": "sft",
+        "model": {"path": str(model)},
+        "data": {"train": {"path": str(rows)}, "balance": {"use": f"{code}:rows"}},
+    }
+    config = RecipeConfig.model_validate({"kind": "recipe", "stages": {"first": stage}})
+    settings = config.stages["first"].model_dump(mode="json")
+    (tmp_path / "run" / "first").mkdir(parents=True)
+    done = {"took_s": 1, "config": config.stages["first"].model_dump(mode="json", exclude_defaults=True)}
+    (tmp_path / "run" / "first" / DONE).write_text(json.dumps({**done, "contents": named_contents(settings)}))
+    start_recipe(config, tmp_path / "run")  # nothing has changed, and nothing is run
+    for file, named in ((rows, str(rows)), (model / "config.json", str(model)), (code, f"{code}:rows")):
+        before = file.read_bytes()
+        file.write_bytes(before + b" ")
+        with pytest.raises(ConfigError, match=f"different: what {re.escape(named)} holds"):
+            start_recipe(config, tmp_path / "run")
+        file.write_bytes(before)
+    rows.unlink()
+    code.unlink()
+    start_recipe(config, tmp_path / "run")  # what is gone cannot be used again
 
 
 def _complaint(tmp_path: Path, *overrides: str) -> str:
