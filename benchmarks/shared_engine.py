@@ -13,7 +13,7 @@ from pathlib import Path
 
 from sailrl.config.schema import RlvrConfig
 from sailrl.launch.engines import open_pool
-from sailrl.launch.placement import cluster, nodes, places
+from sailrl.launch.placement import actor_options, cluster, nodes
 from sailrl.launch.run_folder import claimed
 from sailrl.plan.batch import batch_plan
 from sailrl.report.progress import open_progress
@@ -50,7 +50,9 @@ async def shared_engine(config: RlvrConfig, work: Path) -> AsyncIterator[SharedE
         with cluster(), stop.listening():
             progress.stage("starting the engine")
             pool = open_pool(
-                engine_spec(config, prepared), places=places(config, nodes()).workers, say=progress.message
+                engine_spec(config, prepared),
+                actor_options=actor_options(config, nodes()).workers,
+                notify=progress.message,
             )
             try:
                 await pool.start()

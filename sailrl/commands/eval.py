@@ -21,7 +21,7 @@ from sailrl.data.template import Template
 from sailrl.launch.asked import asked_otherwise
 from sailrl.launch.engines import EngineSpec, open_pool, score_rollout, starting
 from sailrl.launch.fingerprint import digest, model_digest, prompt_settings
-from sailrl.launch.placement import cluster, nodes, worker_places
+from sailrl.launch.placement import cluster, nodes, worker_options
 from sailrl.launch.run_folder import list_left_out
 from sailrl.report.evals import EVALS, print_evals, read_evals
 from sailrl.report.progress import Progress, open_progress
@@ -122,7 +122,7 @@ class _Engines:
             self._progress.stage(f"starting {starting(rollout)}")
             images, seed = str(self._folder / FOLDER), self._config.run.seed
             spec = EngineSpec(model, self._config.data, rollout, weights=model.path, images=images, seed=seed)
-            self._pool = open_pool(spec, places=worker_places(rollout, nodes()), say=self._progress.message)
+            self._pool = open_pool(spec, actor_options=worker_options(rollout, nodes()), notify=self._progress.message)
             await self._pool.start()
         self._model = model
         return self._pool

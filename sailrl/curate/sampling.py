@@ -17,7 +17,7 @@ from sailrl.data.images import FOLDER, ImageStore
 from sailrl.data.processor import load_processor
 from sailrl.data.template import Refused, Template
 from sailrl.launch.engines import EngineSpec, open_pool, score_rollout, starting
-from sailrl.launch.placement import cluster, nodes, worker_places
+from sailrl.launch.placement import cluster, nodes, worker_options
 from sailrl.report.progress import Progress
 from sailrl.report.traces import rollout_fields, score_fields
 from sailrl.rollout.collect import ScoreFn, check_unscored, sample_groups
@@ -73,7 +73,7 @@ async def fill_log(
             spec = EngineSpec(
                 config.model, config.data, config.rollout, weights=weights, images=str(store), seed=config.run.seed
             )
-            pool = open_pool(spec, places=worker_places(config.rollout, nodes()), say=progress.message)
+            pool = open_pool(spec, actor_options=worker_options(config.rollout, nodes()), notify=progress.message)
             try:
                 await pool.start()
                 progress.doing("sampling")

@@ -98,12 +98,14 @@ def starting(rollout: SamplingConfig) -> str:
     return f"{counted(rollout.workers, 'engine')} (vLLM loads the model{compiled})"
 
 
-def open_pool(spec: EngineSpec, *, places: Sequence[Mapping[str, Any]], say: Callable[[str], None]) -> RolloutPool:
+def open_pool(
+    spec: EngineSpec, *, actor_options: Sequence[Mapping[str, Any]], notify: Callable[[str], None]
+) -> RolloutPool:
     """The rollout workers of a configuration; their engines begin to load.
 
     Args:
-        places: Ray's options for each worker.
-        say: told when a worker dies and is replaced.
+        actor_options: Ray's options for each worker.
+        notify: called with one line when a worker dies or is replaced.
     """
     rollout = spec.rollout
     return RolloutPool(
@@ -113,8 +115,8 @@ def open_pool(spec: EngineSpec, *, places: Sequence[Mapping[str, Any]], say: Cal
         timeout_s=rollout.timeout_s,
         start_timeout_s=rollout.engine.start_timeout_s,
         max_restarts=rollout.max_restarts,
-        say=say,
-        places=places,
+        notify=notify,
+        actor_options=actor_options,
     )
 
 

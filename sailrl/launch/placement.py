@@ -62,7 +62,7 @@ class Node:
 
 
 @dataclass(frozen=True, slots=True)
-class Places:
+class ActorOptions:
     """Ray's options for every actor of a run."""
 
     workers: list[dict[str, Any]]
@@ -85,7 +85,7 @@ def nodes() -> list[Node]:
     return sorted((node for node in found if node.gpus), key=lambda node: (node.address != here, node.address))
 
 
-def worker_places(rollout: SamplingConfig, nodes: Sequence[Node]) -> list[dict[str, Any]]:
+def worker_options(rollout: SamplingConfig, nodes: Sequence[Node]) -> list[dict[str, Any]]:
     """Ray's options for rollout workers that have all GPUs to themselves: ``tensor_parallel`` GPUs each.
 
     Raises:
@@ -104,7 +104,7 @@ def worker_places(rollout: SamplingConfig, nodes: Sequence[Node]) -> list[dict[s
     return [{"num_gpus": width}] * workers
 
 
-def places(config: RlvrConfig, nodes: Sequence[Node]) -> Places:
+def actor_options(config: RlvrConfig, nodes: Sequence[Node]) -> ActorOptions:
     """Reserves the GPUs of ``config.layout`` in one Ray placement group: all of them, or the run does not start.
 
     Without GPUs nothing is reserved.
@@ -114,7 +114,7 @@ def places(config: RlvrConfig, nodes: Sequence[Node]) -> Places:
         RolloutError: somebody else has the GPUs.
     """
     if not nodes:
-        return Places([{}] * config.rollout.workers, [{}] * config.learner.ranks)
+        return ActorOptions([{}] * config.rollout.workers, [{}] * config.learner.ranks)
     plan = layout(config, [node.gpus for node in nodes])
     from ray.util.placement_group import placement_group
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy
@@ -137,8 +137,8 @@ def places(config: RlvrConfig, nodes: Sequence[Node]) -> Places:
     if plan.colocated:
         # Bundles of one GPU, since Ray would put two halves on one GPU wherever they fit.
         halves = [option(number, 0.5) for number in range(len(ranks))]
-        return Places(halves, halves)
-    return Places(
+        return ActorOptions(halves, halves)
+    return ActorOptions(
         [option(len(ranks) + number, plan.gpus_per_engine) for number in range(len(engines))],
         [option(number, 1) for number in range(len(ranks))],
     )

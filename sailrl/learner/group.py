@@ -28,7 +28,7 @@ class LearnerGroup:
     """The learner as the loop sees it, however many ranks it has.
 
     Args:
-        places: Ray's options for each rank (its GPU, where it runs); None for ranks without an accelerator.
+        actor_options: Ray's options for each rank (GPU, scheduling); None for ranks without an accelerator.
     """
 
     def __init__(
@@ -38,12 +38,12 @@ class LearnerGroup:
         images: str,
         *,
         state: str | None,
-        places: Sequence[Mapping[str, Any]] | None = None,
+        actor_options: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
         self._timeout_s = config.learner.timeout_s
         self._actors: list[Any] = [
-            _actor.options(num_cpus=0, **place).remote(config, model, images, state=state)
-            for place in places or [{}] * config.learner.ranks
+            _actor.options(num_cpus=0, **options).remote(config, model, images, state=state)
+            for options in actor_options or [{}] * config.learner.ranks
         ]
         together = config.learner.ranks > 1 or config.learner.offload != "none"
         meeting_point = self._wait("meeting_point", [self._actors[0].meeting_point.remote()])[0] if together else None

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
 
 from sailrl.config.schema import RlvrConfig
+from sailrl.data.sampler import ShufflingSampler
 from sailrl.launch.engines import EngineSpec, open_pool, score_rollout, starting
-from sailrl.launch.placement import nodes, places
+from sailrl.launch.placement import actor_options, nodes
 from sailrl.learner.group import LearnerGroup
 from sailrl.report.metrics import MetricsLog
 from sailrl.report.progress import Progress
@@ -17,13 +18,14 @@ from sailrl.report.shown import counted
 from sailrl.report.traces import RolloutLog
 from sailrl.rl import checkpoints
 from sailrl.rl.checkpoints import RunState
-from sailrl.rl.collector import build_collector
 from sailrl.rl.episode import clip_controller
 from sailrl.rl.prepare import Prepared
 from sailrl.rl.session import Session
 from sailrl.rl.stop import Stop
-from sailrl.rollout.engine import Sampling
+from sailrl.rollout.collect import Collector, ScoreFn
+from sailrl.rollout.engine import Pool, Sampling
 from sailrl.rollout.pool import RolloutPool
+from sailrl.rollout.stream import StreamCollector
 from sailrl.scoring.scorer import Scorer
 from sailrl.scoring.spec import ScoringSpec
 from sailrl.sync.base import WeightSync
@@ -72,14 +74,14 @@ async def _open(
     prompts = prepared.train
 
     progress.stage(f"starting {starting(config.rollout)} and {counted(config.learner.ranks, 'learner rank')}")
-    where = places(config, nodes())
+    options = actor_options(config, nodes())
     colocated = config.placement == "colocated"
     scorer = Scorer(ScoringSpec.from_config(config.rewards))
     ending.callback(scorer.close)
     pool = engines
     if pool is None:
         spec = engine_spec(config, prepared)
-        pool = open_pool(spec, places=where.workers, say=progress.message)
+        pool = open_pool(spec, actor_options=options.workers, notify=progress.message)
         ending.push_async_callback(pool.stop)
     if colocated:  # an engine takes its share of what is free when it starts, so ranks come when it has left again
         await pool.start()
@@ -90,7 +92,7 @@ async def _open(
         prepared.model if config.model.lora else weights,  # an adapter goes on upon the base it started from
         str(prepared.images),
         state=str(checkpoint) if checkpoint else None,
-        places=where.ranks,
+        actor_options=options.ranks,
     )
     ending.callback(learners.stop)
     sync = build_sync(config, learners, pool)
@@ -107,7 +109,7 @@ async def _open(
     rollouts = RolloutLog(run_dir, accuracy=config.rewards.accuracy_part, resume_at=state.rollouts or None)
     ending.callback(rollouts.close)
     probe = Probe(learners, pool, _probe_prompts(prompts), tolerance=config.sync.probe_tolerance)
-    pool.prove_with(probe.prove)
+    pool.verify_replacements(probe.prove)
     return Session(
         state=state,
         learners=learners,
@@ -140,6 +142,27 @@ def engine_spec(config: RlvrConfig, prepared: Prepared) -> EngineSpec:
         transfer=config.sync.method,
         sleeps=config.placement == "colocated",
         experts=config.learner.routing_replay == "r3",
+    )
+
+
+def build_collector(
+    config: RlvrConfig, prompts: Sequence[Prompt], pool: Pool, score: ScoreFn, sampling: Sampling
+) -> Collector:
+    """Waves where generating and learning take turns, a stream where they overlap (``rollout.max_staleness``)."""
+    rollout = config.rollout
+    kind: Callable[..., Collector] = Collector
+    if rollout.max_staleness:
+        kind = partial(StreamCollector, max_staleness=rollout.max_staleness)
+    return kind(
+        prompts,
+        ShufflingSampler(len(prompts), config.run.seed),
+        pool,
+        score,
+        sampling=sampling,
+        settings=rollout.dynamic_sampling,
+        accuracy=config.rewards.accuracy_part,
+        max_unscored_rate=config.rewards.max_unscored_rate,
+        seed=config.run.seed if config.run.deterministic else None,
     )
 
 

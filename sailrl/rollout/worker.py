@@ -17,7 +17,7 @@ import ray.exceptions
 
 from sailrl.errors import SailError, WorkerDied
 from sailrl.rollout.engine import DirectEngine, Engine, Request, Sampling, Stage
-from sailrl.rollout.member import keep
+from sailrl.rollout.supervisor import start_task
 from sailrl.types import Completion
 
 CONCURRENT_CALLS = 64  # coroutines one worker may have open: the one that hands out, and control calls
@@ -46,7 +46,7 @@ class RolloutWorker:
     async def generate(self, orders: Sequence[Order]) -> None:
         """Begins to sample; ``news`` brings what comes of it."""
         for order in orders:
-            keep(self._working, self._carry_out(*order))
+            start_task(self._working, self._carry_out(*order))
 
     async def news(self) -> list[News]:
         """What has finished since the last call; waits for it."""
@@ -101,7 +101,7 @@ class RolloutWorker:
 
 
 class RemoteWorker:
-    """A rollout worker seen from the loop's process; see ``member.Worker``. It begins to start at once."""
+    """A rollout worker seen from the loop's process; see ``supervisor.Worker``. It begins to start at once."""
 
     def __init__(self, build: Callable[[], Engine], place: Mapping[str, Any]) -> None:
         actor: Any = RolloutWorker  # ray.remote adds methods that type checkers do not see
@@ -123,7 +123,7 @@ class RemoteWorker:
         ticket = next(self._tickets)
         results = self._waiting[ticket] = asyncio.Queue[Any]()
         if not self._orders:
-            keep(self._errands, self._send())  # when all who want something in this moment have said so
+            start_task(self._errands, self._send())  # when all who want something in this moment have said so
         self._orders.append((ticket, list(requests), sampling, seed))
         try:
             while (result := await results.get()) is not None:
@@ -161,7 +161,7 @@ class RemoteWorker:
         orders, self._orders = self._orders, []
         if not self._listens:
             self._listens = True
-            keep(self._errands, self._listen())
+            start_task(self._errands, self._listen())
         try:
             await _value(self.actor.generate.remote(orders), "generate")
         except SailError as error:

@@ -21,8 +21,8 @@ from sailrl.report.metrics import MetricsLog
 from sailrl.report.progress import PlainProgress
 from sailrl.report.traces import RolloutLog
 from sailrl.rl import checkpoints
+from sailrl.rl.build import build_collector
 from sailrl.rl.checkpoints import RunState
-from sailrl.rl.collector import build_collector
 from sailrl.rl.episode import clip_controller
 from sailrl.rl.loop import train
 from sailrl.rl.session import Session

@@ -18,7 +18,7 @@ from sailrl.config.schema import RlvrConfig
 from sailrl.demo import tiny_text
 from sailrl.errors import WeightSyncError
 from sailrl.launch.engines import EngineSpec, open_pool
-from sailrl.launch.placement import cluster, nodes, places
+from sailrl.launch.placement import actor_options, cluster, nodes
 from sailrl.learner.group import LearnerGroup
 from sailrl.rl.build import build_sync
 from sailrl.rollout.engine import Request, Sampling
@@ -61,7 +61,7 @@ def _config(folder: Path, method: str, dtype: str) -> RlvrConfig:
 
 async def _learn_and_publish(config: RlvrConfig, folder: Path) -> list[float]:
     """Publishes twice with an update in between, while a request is in flight; returns what the probe measured."""
-    where = places(config, nodes())
+    where = actor_options(config, nodes())
     spec = EngineSpec(
         config.model,
         config.data,
@@ -71,8 +71,8 @@ async def _learn_and_publish(config: RlvrConfig, folder: Path) -> list[float]:
         seed=config.run.seed,
         transfer=config.sync.method,
     )
-    pool = open_pool(spec, places=where.workers, say=print)
-    learners = LearnerGroup(config, str(folder), str(folder), state=None, places=where.ranks)
+    pool = open_pool(spec, actor_options=where.workers, notify=print)
+    learners = LearnerGroup(config, str(folder), str(folder), state=None, actor_options=where.ranks)
     sync: Any = build_sync(config, learners, pool)
     prompts = make_prompts(folder, 3, seed=1)
     probe = Probe(learners, pool, prompts[:2], tolerance=TOLERANCE[config.model.dtype])

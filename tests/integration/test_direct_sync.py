@@ -17,7 +17,7 @@ import pytest
 
 from sailrl.demo import tiny_text
 from sailrl.errors import RolloutError
-from sailrl.launch.placement import Node, places
+from sailrl.launch.placement import Node, actor_options
 from sailrl.learner.group import LearnerGroup
 from sailrl.rollout.pool import RolloutPool
 from sailrl.sync.probe import Probe
@@ -118,7 +118,7 @@ def test_colocated_placement_puts_rank_and_engine_of_a_pair_on_one_gpu_and_pairs
             return int(gpu)
 
     config = make_config(learner={"ranks": 2}, rollout={"workers": 2}, placement="colocated")
-    where = places(config, [Node(ray.util.get_node_ip_address(), 2)])
+    where = actor_options(config, [Node(ray.util.get_node_ip_address(), 2)])
     actors = [Where.options(**place).remote() for place in where.workers + where.ranks]
     engines_and_ranks = ray.get([actor.gpu.remote() for actor in actors], timeout=60)
     for actor in actors:

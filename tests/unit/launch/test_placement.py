@@ -8,7 +8,7 @@ import pytest
 
 from sailrl.errors import ConfigError
 from sailrl.launch.engines import engine_threads
-from sailrl.launch.placement import Node, places
+from sailrl.launch.placement import Node, actor_options
 from sailrl.plan.layout import layout
 from tests.fakes.local_run import make_config
 
@@ -19,7 +19,7 @@ def _config(*, ranks: int, workers: int, width: int = 1, placement: str = "split
 
 
 def test_without_gpus_actors_ask_for_none() -> None:
-    where = places(_config(ranks=2, workers=1), [])
+    where = actor_options(_config(ranks=2, workers=1), [])
     assert (where.workers, where.ranks) == ([{}], [{}] * 2)
 
 
@@ -74,4 +74,4 @@ def test_an_engine_does_not_straddle_two_nodes() -> None:
 def test_weights_in_shared_memory_do_not_reach_another_machine() -> None:
     config = _config(ranks=2, workers=2, method="disk")
     with pytest.raises(ConfigError, match=r"sync\.method is disk, .* 4 GPUs of 2 machines\. Write sync\.method: nccl"):
-        places(config, [Node("10.0.0.1", 2), Node("10.0.0.2", 2)])
+        actor_options(config, [Node("10.0.0.1", 2), Node("10.0.0.2", 2)])

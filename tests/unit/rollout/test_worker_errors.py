@@ -1,4 +1,4 @@
-"""What goes wrong in a worker reaches people as a sentence, whatever Ray wraps around it."""
+"""An error in a worker is shown as one sentence, without what Ray wraps around it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rollout workers that die by script: what a crew does about it can be tested without Ray and without a model."""
+"""Rollout workers that die where a test says so: how a pool replaces them is tested without Ray and a model."""
 
 from __future__ import annotations
 
@@ -6,28 +6,27 @@ import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 
 from sailrl.errors import WorkerDied
-from sailrl.rollout.crew import Crew
 from sailrl.rollout.engine import Request, Sampling, Stage
-from sailrl.rollout.member import Result
-from sailrl.rollout.roster import Roster
+from sailrl.rollout.pool import WorkerPool
+from sailrl.rollout.supervisor import Result, Supervisor
 from sailrl.types import Completion
 
-Fate = Callable[["MortalWorker"], None]
-"""Called whenever a worker is about to finish a prompt, to start, or to load; it may call ``die`` or ``hang``."""
+Fault = Callable[["FailingWorker"], None]
+"""Called when a worker is about to start, to load weights, or to finish a prompt; it may call ``die`` or ``hang``."""
 
 
-class MortalWorker:
+class FailingWorker:
     """Answers a prompt with its own id, the seed and the version of its weights, one tick of the loop each."""
 
-    def __init__(self, number: int, life: int, fate: Fate) -> None:
-        self.number, self.life = number, life
+    def __init__(self, number: int, attempt: int, fault: Fault) -> None:
+        self.number, self.attempt = number, attempt
         self.doing = ""
         self.done = 0
         """Prompts finished."""
         self.version: int | None = None
         self.folder = ""
         self.dead = self.stopped = self._hanging = False
-        self._fate = fate
+        self._fault = fault
 
     def die(self) -> None:
         self.dead = True
@@ -36,30 +35,30 @@ class MortalWorker:
         self._hanging = True
 
     async def start(self) -> None:
-        await self._live("start")
+        await self._step("start")
 
     async def generate(
         self, requests: Sequence[Request], sampling: Sampling, *, seed: int | None
     ) -> AsyncIterator[Result]:
         for request in requests:
-            await self._live("generate")
+            await self._step("generate")
             text = f"{request.token_ids[0]}/{seed}/{self.version}"
             yield request.index, [Completion([1], [-0.5], text, "stop", self.version or 0)] * sampling.samples
             self.done += 1
 
     async def prompt_logprobs(self, request: Request) -> list[float]:
-        await self._live("prompt_logprobs")
+        await self._step("prompt_logprobs")
         return [float(self.version or 0)]
 
     async def load_weights(self, folder: str, version: int) -> None:
-        await self._live("load_weights")
+        await self._step("load_weights")
         self.folder, self.version = folder, version
 
     async def freeze(self) -> None:
-        await self._live("freeze")
+        await self._step("freeze")
 
     async def thaw(self, version: int) -> None:
-        await self._live("thaw")
+        await self._step("thaw")
         self.version = version
 
     async def sleep(self) -> bool:
@@ -74,42 +73,42 @@ class MortalWorker:
     def kill(self) -> None:
         self.dead = True
 
-    async def _live(self, doing: str) -> None:
+    async def _step(self, doing: str) -> None:
         await asyncio.sleep(0)
         self.doing = doing
-        self._fate(self)
+        self._fault(self)
         if self.dead:
             raise WorkerDied(f"it died during {doing}")
         if self._hanging:
             await asyncio.Event().wait()
 
 
-class MortalCrew(Crew[MortalWorker]):
-    """``fate`` decides; ``hired`` are all workers there ever were, in order; ``said`` what people were told."""
+class FailingPool(WorkerPool[FailingWorker]):
+    """``fault`` decides which workers die. ``started``: all workers so far; ``messages``: what users were told."""
 
     def __init__(
         self,
-        fate: Fate = lambda worker: None,
+        fault: Fault = lambda worker: None,
         *,
         workers: int = 2,
         in_flight: int = 8,
         timeout_s: float = 5.0,
         max_restarts: int = 3,
     ) -> None:
-        self.hired: list[MortalWorker] = []
-        self.said: list[str] = []
+        self.started: list[FailingWorker] = []
+        self.messages: list[str] = []
 
-        def hire(number: int) -> MortalWorker:
-            life = sum(worker.number == number for worker in self.hired)
-            self.hired.append(MortalWorker(number, life, fate))
-            return self.hired[-1]
+        def make_worker(number: int) -> FailingWorker:
+            attempt = sum(worker.number == number for worker in self.started)
+            self.started.append(FailingWorker(number, attempt, fault))
+            return self.started[-1]
 
-        roster = Roster(
-            hire,
+        supervisor = Supervisor(
+            make_worker,
             workers=workers,
             in_flight=in_flight,
             start_timeout_s=timeout_s,
             max_restarts=max_restarts,
-            say=self.said.append,
+            notify=self.messages.append,
         )
-        super().__init__(roster, timeout_s=timeout_s)
+        super().__init__(supervisor, timeout_s=timeout_s)
