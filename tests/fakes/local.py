@@ -87,7 +87,7 @@ class LocalEngine:
         return Completion(
             token_ids=ids[:length],
             logprobs=logprobs[:length],
-            text=self.tokenizer.decode(ids[:length], skip_special_tokens=True),
+            text=str(self.tokenizer.decode(ids[:length], skip_special_tokens=True)),
             finish_reason="stop" if ids[length - 1] in ends else "length",
             version=self.version,
         )

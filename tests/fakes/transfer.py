@@ -12,7 +12,7 @@ import shutil
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -208,7 +208,7 @@ def open_shared(weights: Weights, rank: int, *, calls: EngineCalls, engines: int
     return open_engine(Info(rank=rank), weights, client)
 
 
-def _register(engine: Callable[..., Any]) -> str:
+def _register(engine: type[Any]) -> str:
     from vllm.distributed.weight_transfer.factory import WeightTransferTrainerFactory
 
     name = f"test-{time.monotonic_ns()}"
