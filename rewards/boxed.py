@@ -128,7 +128,9 @@ class BoxedAnswer:
         content = ", ".join(boxes) if len(boxes) > 1 and gold.several else boxes[-1]
         outcome = self._compare(gold, content, precision)
         if outcome.equal is None:
-            if not (affordable(content) and affordable(gold.text)):
+            if not affordable(gold.text):
+                return Score(None, "unscorable", "gold_too_large")
+            if not affordable(content):
                 return _said(False, "too_large")
             if not (known(clean(content)) and known(clean(gold.text))):
                 return _said(False, "unread")

@@ -4,29 +4,36 @@ from __future__ import annotations
 
 import ast
 import difflib
+import functools
 import hashlib
 import importlib
 import importlib.util
 import inspect
 import re
+import signal
 import sys
-from collections.abc import Iterator, Sequence
+import threading
+import traceback
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from sailrl.errors import ConfigError
 
+IMPORT_LIMIT_S = 60.0
+"""Longest time that a plug-in may take to be imported."""
 ALIAS = "sailrl_plugin:"
 """Begins the module name of every plug-in that was named by its file."""
 
 
-def load(spec: str) -> Any:
+def load(spec: str, *, limit_s: float = IMPORT_LIMIT_S) -> Any:
     """Returns the object named by ``spec``: ``rewards.boxed:BoxedAnswer`` or ``./my_reward.py:MyReward``.
 
     Raises:
-        ConfigError: the spec has no colon, the module does not import (its error is quoted), or it has no such name
-            (the nearest ones are listed).
+        ConfigError: the spec has no colon, the module does not import within ``limit_s`` seconds (its error is quoted),
+            or it has no such name (the nearest ones are listed).
     """
     module_name, colon, name = spec.rpartition(":")
     if not colon or not module_name or not name.isidentifier():
@@ -34,7 +41,7 @@ def load(spec: str) -> Any:
             f"plug-in {spec!r} is not of the form 'module:Name' or 'file.py:Name'. "
             "Write for example 'rewards.boxed:BoxedAnswer' or 'my_reward.py:MyReward'."
         )
-    module = _module(module_name, spec)
+    module = _module(module_name, spec, limit_s)
     try:
         return getattr(module, name)
     except AttributeError:
@@ -57,6 +64,68 @@ def build(spec: str, args: dict[str, Any] | None = None) -> Any:
         raise ConfigError(
             f"plug-in {spec!r} could not be built with ({given}): {type(error).__name__}: {error}"
         ) from error
+
+
+def build_callable(spec: str, args: Mapping[str, Any] | None = None) -> Any:
+    """What ``spec`` names, ready to be called: a function with ``args`` bound, or what a class makes of them.
+
+    Raises:
+        ConfigError: it does not load, cannot be built, or cannot be called.
+    """
+    loaded = load(spec)
+    if inspect.isfunction(loaded):
+        return functools.partial(loaded, **args) if args else loaded
+    made = build(spec, dict(args or {}))
+    if not callable(made):
+        raise ConfigError(f"plug-in {spec!r} makes a {type(made).__name__}, which cannot be called; add __call__.")
+    return made
+
+
+_ELSEWHERE = {
+    "completions": ("TRL", "[response]"),
+    "prompts": ("TRL", "[problem.prompt]"),
+    "data_source": ("verl", "problem.task"),
+    "solution_str": ("verl", "response"),
+    "ground_truth": ("verl", "problem.answer"),
+    "extra_info": ("verl", "problem.meta"),
+}
+"""Arguments of rewards in other libraries: whose they are, and what stands for them here."""
+
+
+def build_reward(spec: str, args: Mapping[str, Any] | None = None) -> Any:
+    """A reward, see ``sailrl.types.Reward``.
+
+    Raises:
+        ConfigError: it does not load, cannot be built, or cannot be called as ``reward(response, problem)``.
+    """
+    reward = build_callable(spec, args)
+    try:
+        signature = inspect.signature(reward)
+    except (TypeError, ValueError):  # some built-in callables have none
+        return reward
+    names = list(signature.parameters)
+    library, _ = _ELSEWHERE.get(names[0], ("", "")) if names else ("", "")
+    try:
+        signature.bind("response", "problem")
+        if not library:
+            return reward
+        fault = ""
+    except TypeError as error:
+        fault = str(error)
+    fault = f"these are the arguments of {library}" if library else fault
+    name = spec.rpartition(":")[2]
+    required = [p.name for p in signature.parameters.values() if p.default is p.empty and p.kind not in (2, 4)]
+    known = [_ELSEWHERE[n][1] for n in required if n in _ELSEWHERE]
+    raise ConfigError(
+        f"reward {spec!r} takes {signature}, but a reward is called with one response and its problem: {fault}. "
+        + (
+            f"Write in that file `def score(response, problem): return {name}({', '.join(known)})"
+            f"{'[0]' if library == 'TRL' else ''}` and name score."
+            if library and len(known) == len(required)
+            else "Write `def __call__(self, response, problem)`, or `def score(response, problem)`; give other "
+            "arguments a default, or a value under `args`."
+        )
+    )
 
 
 def code_digest(spec: str) -> str:
@@ -137,15 +206,13 @@ def _files_of(root: Path, parts: Sequence[str]) -> Iterator[Path]:
                 yield file
 
 
-def _module(name: str, spec: str) -> ModuleType:
+def _module(name: str, spec: str, limit_s: float) -> ModuleType:
     if not name.endswith(".py"):
         try:
-            return importlib.import_module(name)
-        except Exception as error:
-            raise ConfigError(
-                f"plug-in {spec!r}: cannot import module {name!r}: {type(error).__name__}: {error}. "
-                "For a file of your own, give its path: 'my_reward.py:MyReward'."
-            ) from error
+            with _importing(f"plug-in {spec!r}: module {name!r}", limit_s):
+                return importlib.import_module(name)
+        except ConfigError as error:
+            raise ConfigError(f"{error} For a file of your own, give its path: 'my_reward.py:MyReward'.") from error
     path = Path(name).expanduser().resolve()
     if not path.is_file():
         raise ConfigError(f"plug-in {spec!r}: there is no file {path}. Paths are relative to the folder you run from.")
@@ -159,8 +226,52 @@ def _module(name: str, spec: str) -> ModuleType:
     module = importlib.util.module_from_spec(module_spec)
     sys.modules[alias] = module
     try:
-        module_spec.loader.exec_module(module)
-    except Exception as error:
+        with _importing(f"plug-in {spec!r}: {path}", limit_s):
+            module_spec.loader.exec_module(module)
+    except BaseException:
         del sys.modules[alias]
-        raise ConfigError(f"plug-in {spec!r}: {path} fails on import: {type(error).__name__}: {error}") from error
+        raise
     return module
+
+
+class _StillImporting(BaseException):
+    """Not an ``Exception``, so that a module's own handlers do not keep it."""
+
+
+@contextmanager
+def _importing(what: str, limit_s: float) -> Iterator[None]:
+    """Turns whatever an import does but succeed into a ConfigError that begins with ``what``. In the main thread, where
+    signals arrive, it may take ``limit_s`` seconds."""
+    timed = threading.current_thread() is threading.main_thread()
+    if timed:
+        handler, timer = signal.signal(signal.SIGALRM, _still_importing), signal.setitimer(signal.ITIMER_REAL, limit_s)
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise
+    except _StillImporting as late:
+        raise ConfigError(
+            f"{what} is still being imported after {limit_s:g} s{_place(late)}. Do slow work in `__init__` or "
+            "`warm_up`, not when the file is read."
+        ) from late
+    except SystemExit as error:
+        raise ConfigError(f"{what} ends the program on import: sys.exit({error.code!r}){_place(error)}.") from error
+    except BaseException as error:
+        raise ConfigError(f"{what} fails on import: {type(error).__name__}: {error}{_place(error)}.") from error
+    finally:
+        if timed:
+            signal.setitimer(signal.ITIMER_REAL, *timer)
+            signal.signal(signal.SIGALRM, handler)
+
+
+def _still_importing(*_: object) -> None:
+    raise _StillImporting
+
+
+def _place(error: BaseException) -> str:
+    """The innermost line of an import that is neither ours nor the import system's."""
+    frames = traceback.extract_tb(error.__traceback__)
+    outside = [
+        f for f in frames if f.filename != __file__ and not f.filename.startswith("<") and "importlib" not in f.filename
+    ]
+    return f" ({outside[-1].filename}:{outside[-1].lineno})" if outside else ""

@@ -205,8 +205,9 @@ class Group:
 
 @runtime_checkable
 class Reward(Protocol):
-    """Scores one response. Any callable with this shape is a reward; an ``async def __call__`` runs on an event loop
-    (judges), a plain one in a killable worker process.
+    """Scores one response: with a ``Score``, a plain number, or None where it cannot be scored. Any callable with this
+    shape is a reward; an ``async def __call__`` runs on an event loop (judges), a plain one in a killable worker
+    process.
 
     Optional extras, each found by name:
       * a keyword-only parameter ``response_tokens: int | None`` receives the length of the response in tokens;

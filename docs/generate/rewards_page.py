@@ -67,19 +67,21 @@ API key is not among them: `api_key_env` names the environment variable that hol
 OWN = """\
 ## Your own reward
 
-A reward is a class with `__call__(response, problem) -> Score`. Name it as `my_reward.py:ShortEnough`. A plain
-`__call__` runs in worker processes that are killed and replaced at the deadline; an `async def __call__` runs on an
-event loop. These extras are found by their names:
+A reward is a function `(response, problem)`, named as `my_reward.py:short_enough`, or a class with such a `__call__`,
+whose `__init__` takes the `args`. It returns a `Score`, which has a reason, or a plain number, or None where the
+response cannot be scored. A plain one runs in worker processes that are killed and replaced at the deadline; an `async`
+one runs on an event loop. These extras are found by their names:
 
 - a keyword-only parameter `response_tokens` gets the length of the response in tokens;
 - a method `fast(response, problem)` answers cheap rows in the caller's process, or returns None;
 - a method `dry_run(problem)` does the work that scoring any response to the problem takes, so that a response which is
-  too slow scores 0 and a problem which is too slow is `unscorable`;
+  too slow or too large scores 0 and a problem which is, is `unscorable`;
+- a method `warm_up()` does slow imports, in the worker, before its first response;
 - a method `explain(response, problem)` returns lines for `--explain`;
 - a method `metrics()` returns numbers for the metrics, and `aclose()` ends what an async reward has open.
 
 [check_reward](python.md#check_reward) runs a reward on ordinary and on hostile responses and lists the rules that it
-breaks.
+breaks, each once, with the first row that broke it.
 """
 
 

@@ -30,6 +30,8 @@ _EXPONENT = re.compile(r"(?:\^|\*\*)\s*[{(]?\s*-?\s*(\d+)")
 _SUM = re.compile(r"\\(?:sum|prod|bigcup|bigoplus)[^\d^]*(?:_\s*\{[^{}]*\})?\s*\^\s*\{?\s*(\d+)")
 _FACTORIAL = re.compile(r"(\d+)\s*[)}]?\s*!")
 _CHOOSE = re.compile(r"\\[dt]?binom\s*\{?\s*(\d+)")
+_OF_A_POWER = re.compile(r"\d\s*\^\s*\{?\s*\d+\s*\}?\s*\)\s*!|binom\s*\{\s*\d+\s*\^")
+"""A factorial or binomial of a power of figures: ``(10^9)!``."""
 _TOWER = re.compile(r"(?:\^|\*\*)\s*[{(]*\s*\d+\s*[{(]*\s*(?:\^|\*\*)\s*[{(]*\s*\d")
 
 
@@ -45,6 +47,7 @@ def affordable(text: str) -> bool:
         any(_above(e, MAX_DIGITS // max(1, longest)) for e in _EXPONENT.findall(text))
         or _TOWER.search(text)
         or any(_above(n, 3249) for n in _FACTORIAL.findall(text))
+        or _OF_A_POWER.search(text)
         or re.search(r"!\s*[)}]*\s*!", text)
         or any(_above(n, 30_000) for n in _CHOOSE.findall(text))
         or any(_above(n, _MAX_TERMS) for n in _SUM.findall(text))

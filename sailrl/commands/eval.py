@@ -77,7 +77,7 @@ async def _try_all(
         closing(AppendOnlyFile.going_on(folder / EVALS)) as evals,
         closing(AppendOnlyFile.going_on(folder / RESPONSES)) as responses,
         cluster(),
-        Scorer(ScoringSpec.from_config(config.rewards)) as scorer,
+        Scorer(ScoringSpec.from_config(config.rewards), say=progress.message) as scorer,
     ):
         engines = _Engines(config, folder, progress)
         try:

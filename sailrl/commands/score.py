@@ -16,7 +16,7 @@ from sailrl.scoring.compare import Comparison
 from sailrl.scoring.resume import Unfinished
 from sailrl.scoring.rows import broken_rule, out_row, request_from_row, result_row
 from sailrl.scoring.scorer import Request, Scorer
-from sailrl.scoring.spec import PartSpec, ScoringSpec, resolve
+from sailrl.scoring.spec import PartSpec, ScoringSpec, needs_no_arguments, resolve
 from sailrl.scoring.summary import Summary
 from sailrl.types import Score
 
@@ -167,6 +167,7 @@ def _other_scorer(options: ScoreOptions, spec: ScoringSpec) -> Scorer | None:
         read_rows(other)
         return None
     part = PartSpec(resolve(other), weight=1.0)
+    needs_no_arguments(part.use)
     return Scorer(
         replace(spec, parts={"other": part}, combine=PartSpec("rewards.mix:Weighted")), workers=options.workers
     )
@@ -237,6 +238,7 @@ def _spec(options: ScoreOptions) -> tuple[ScoringSpec, str]:
                 f"--reward {text!r} is not of the form NAME=WEIGHT. Write for example --reward boxed=0.9."
             )
         use = resolve(name)
+        needs_no_arguments(use)
         key = name if ":" not in name else use.rpartition(":")[2]
         if key in parts:
             raise ConfigError(f"--reward names {key!r} twice; every reward has a name of its own in the result.")

@@ -7,7 +7,7 @@ import importlib.util
 import inspect
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -173,14 +173,16 @@ def _plugin_loads(plugin: Plugin) -> Iterator[Complaint]:
 
 
 def _rewards_build(rewards: RewardsConfig) -> Iterator[Complaint]:
-    named = [(("parts", name), part) for name, part in rewards.parts.items()]
-    for keys, plugin in [*named, (("combine",), rewards.combine)]:
+    named: list[tuple[Keys, Plugin, Callable[..., Any]]] = [
+        (("parts", name), part, plugins.build_reward) for name, part in rewards.parts.items()
+    ]
+    for keys, plugin, build in [*named, (("combine",), rewards.combine, plugins.build_callable)]:
         if any(_plugin_loads(plugin)):
             continue  # has its own complaint
         try:
-            plugins.build(plugin.use, plugin.args)
+            build(plugin.use, plugin.args)
         except ConfigError as error:
-            yield Complaint(keys, f"cannot be built: {error}")
+            yield Complaint(keys, f"cannot be used: {error}")
 
 
 def cuda_devices() -> int:

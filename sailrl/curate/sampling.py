@@ -60,7 +60,7 @@ async def fill_log(
     store = folder / FOLDER
     template = Template(processor, ImageStore(store), config.data, images_per_prompt=engine.images_per_prompt)
     accuracy, allowed = config.rewards.accuracy_part, config.rewards.max_unscored_rate
-    with Scorer(ScoringSpec.from_config(config.rewards)) as scorer:
+    with Scorer(ScoringSpec.from_config(config.rewards), say=progress.message) as scorer:
         score = partial(score_rollout, scorer)
         if unscored:
             progress.doing("scoring again")

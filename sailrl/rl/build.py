@@ -76,7 +76,7 @@ async def _open(
     progress.stage(f"starting {starting(config.rollout)} and {counted(config.learner.ranks, 'learner rank')}")
     options = actor_options(config, nodes())
     colocated = config.placement == "colocated"
-    scorer = Scorer(ScoringSpec.from_config(config.rewards))
+    scorer = Scorer(ScoringSpec.from_config(config.rewards), say=progress.message)
     ending.callback(scorer.close)
     pool = engines
     if pool is None:

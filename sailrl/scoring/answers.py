@@ -1,4 +1,5 @@
-"""Can the rewards use the answers of a data set? Asked of a few problems before anything costly starts."""
+"""Do the rewards work, and can they use the answers of a data set? Asked of a few problems before anything costly
+starts."""
 
 from __future__ import annotations
 
@@ -7,14 +8,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
-from sailrl.errors import DataError
-from sailrl.scoring.calls import is_async
-from sailrl.scoring.scorer import Scorer
+from sailrl import plugins
+from sailrl.errors import DataError, RewardError
+from sailrl.scoring.calls import call, checked, is_async
+from sailrl.scoring.scorer import Scored, Scorer
 from sailrl.scoring.spec import ScoringSpec, build_reward
 from sailrl.types import Problem, Score
 
 TRIED = 16
 """Problems that are tried of each source."""
+ENOUGH_FAILURES = 3
+"""Problems after which a reward that failed on all of them is given up."""
 _RESPONSE = "<think>\nThis is a response to try the rewards.\n</think>\n\\boxed{{{}}}"
 Item = TypeVar("Item")
 
@@ -33,10 +37,21 @@ def check_answers(spec: ScoringSpec, problems: Sequence[Problem], section: str) 
 
     Raises:
         DataError: no response to any of them could have a reward, whatever it says, because of the problems.
+        RewardError: a reward fails, or runs out of time, on each of them.
         ConfigError, RewardError: a reward cannot be loaded.
     """
-    reasons = Counter(score.reason for score in _rewards(spec, problems) if score.status == "unscorable")
-    if problems and reasons.total() == len(problems):
+    tried: list[Scored] = []
+    for scored in _scored(spec, problems):
+        tried.append(scored)
+        if len(tried) in (ENOUGH_FAILURES, len(problems)) and (failed := _failed(tried)):
+            detail = tried[0].details.get(failed, tried[0].scores[failed].reason)
+            raise RewardError(
+                f"rewards.parts.{failed} has no score for any of the {len(tried)} problems of {section} that were "
+                f'tried, with a made-up response: {detail}. To try it alone: python -c "from sailrl.scoring.contract '
+                f"import check_reward; check_reward('{spec.parts[failed].use}')\"."
+            )
+    reasons = Counter(scored.total.reason for scored in tried if scored.total.status == "unscorable")
+    if tried and reasons.total() == len(tried):
         listed = ", ".join(f"{count} x {reason}" for reason, count in reasons.most_common(3))
         answered = sum(problem.answer is not None for problem in problems)
         raise DataError(
@@ -46,14 +61,23 @@ def check_answers(spec: ScoringSpec, problems: Sequence[Problem], section: str) 
         )
 
 
-def _rewards(spec: ScoringSpec, problems: Sequence[Problem]) -> Iterator[Score]:
-    """The reward of the response to each problem; rewards that ask a server count as given."""
+def _failed(tried: Sequence[Scored]) -> str | None:
+    """A part that failed or ran out of time on all rows."""
+    return next(
+        (name for name in tried[0].scores if all(one.scores[name].status in ("failed", "timed_out") for one in tried)),
+        None,
+    )
+
+
+def _scored(spec: ScoringSpec, problems: Sequence[Problem]) -> Iterator[Scored]:
+    """The scores of the response to each problem; rewards that ask a server count as given."""
     plain = {name: part for name, part in spec.parts.items() if not is_async(build_reward(part))}
     if not plain:
         return
     given = {name: Score(0.0) for name in spec.parts}
-    combine = build_reward(spec.combine)
+    combine = plugins.build_callable(spec.combine.use, spec.combine.args)
     with Scorer(replace(spec, parts=plain, combine=ScoringSpec(plain).combine, workers=1)) as scorer:
         for problem in problems:
             scored = scorer.score_now(_RESPONSE.format(problem.answer), problem, response_tokens=16)
-            yield combine({**given, **scored.scores}, spec.weights)
+            total = call(combine, {**given, **scored.scores}, spec.weights) or checked(None)
+            yield replace(scored, total=total.score)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import inspect
+import math
 import traceback
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from sailrl.types import Problem, Score
+from sailrl.types import Score
 
 
 class Outcome(NamedTuple):
@@ -29,26 +30,45 @@ def is_async(reward: Any) -> bool:
     return inspect.iscoroutinefunction(reward) or inspect.iscoroutinefunction(getattr(reward, "__call__", None))  # noqa: B004
 
 
-def call(
-    function: Callable[..., Any], response: str, problem: Problem, tokens: dict[str, int | None]
-) -> Outcome | None:
-    """Calls ``function``; an exception is a ``failed`` score. None stays None: only ``fast`` may say that."""
+def call(function: Callable[..., Any], *args: Any, **tokens: int | None) -> Outcome | None:
+    """Calls a reward or a combining rule; an exception is a ``failed`` score. None stays None: only ``fast`` may say
+    that."""
     try:
-        result = function(response, problem, **tokens)
+        result = function(*args, **tokens)
     except Exception as error:
         return raised(error)
     return None if result is None else checked(result)
 
 
 def checked(result: Any) -> Outcome:
-    """Refuses what is no Score: a bare number cannot say why it is what it is, and a bare None hides a failure."""
+    """What a reward returned, as a Score: a bare number is one, None says that the response cannot be scored."""
     if isinstance(result, Score):
         if result.value is None or type(result.value) is float:
             return Outcome(result)
         return Outcome(Score(float(result.value), result.status, result.reason))  # numpy's numbers, booleans
-    kind = type(result).__name__
-    detail = f"the reward returned {kind} instead of Score. Return Score(value), or Score(None, 'failed', 'why')."
-    return Outcome(Score(None, "failed", f"not_a_score:{kind}"), detail)
+    if result is None:
+        return Outcome(Score(None, "unscorable", "returned_none"))
+    value = _number(result)
+    if value is None:
+        kind = type(result).__name__
+        detail = f"the reward returned {kind}. {_RETURN}"
+        return Outcome(Score(None, "failed", f"not_a_score:{kind}"), detail)
+    if not math.isfinite(value):
+        return Outcome(Score(None, "failed", "not_finite"), f"the reward returned {value}. {_RETURN}")
+    return Outcome(Score(value))
+
+
+_RETURN = "Return a finite number, Score(value, reason='why'), or None where the response cannot be scored."
+
+
+def _number(result: Any) -> float | None:
+    """A number of Python, numpy or torch as a float; None for anything else."""
+    if isinstance(result, str | bytes) or not hasattr(result, "__float__"):
+        return None
+    try:
+        return float(result)
+    except (TypeError, ValueError, OverflowError):  # an array of several numbers
+        return None
 
 
 def raised(error: BaseException) -> Outcome:

@@ -12,20 +12,26 @@ from __future__ import annotations
 import asyncio
 import copy
 import math
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from sailrl.errors import RewardError
-from sailrl.scoring.calls import is_async, takes_tokens
+from sailrl.scoring.calls import Outcome, checked, is_async, raised, takes_tokens
 from sailrl.scoring.pool import WorkerPool
 from sailrl.scoring.scorer import Request, Scorer
 from sailrl.scoring.spec import PartSpec, ScoringSpec, build_reward
 from sailrl.types import Problem, Score
 
 FAST_BUDGET_S = 2.0
-"""For ``fast`` on one response of 200,000 characters; a linear scan takes a small part of it."""
-_OUR_WORDS = ("raised:", "not_a_score:", "worker_died", "worker_cannot_start", "problem_not_json")
+"""Processor time of ``fast`` on one response of 200,000 characters; a linear scan takes a small part of it."""
+CHECK_LIMIT_S = 300.0
+ENOUGH_SLOW = 3
+"""Ordinary rows that run out of time before the rest are left out."""
+_OUR_WORDS = ("raised:", "not_a_score:", "not_finite", "worker_died", "worker_cannot_start", "problem_not_json")
+Rows = Mapping[str, Request]
 
 ORDINARY: tuple[Request, ...] = tuple(
     Request(response, problem, tokens)
@@ -92,101 +98,201 @@ def hostile() -> Iterator[tuple[str, Request]]:
     yield "no problem at all", Request("\\boxed{4}", Problem())
 
 
-def check_reward(use: str, args: Mapping[str, Any] | None = None, *, deadline_s: float = 1.0) -> None:
+def check_reward(
+    use: str, args: Mapping[str, Any] | None = None, *, deadline_s: float = 1.0, limit_s: float = CHECK_LIMIT_S
+) -> None:
     """Runs the reward ``use`` (``module:Name`` or ``file.py:Name``) through the rules.
 
-    1. It returns ``Score`` and raises nothing, whatever the response and the problem.
+    1. It returns a ``Score``, a finite number or None, and raises nothing, whatever the response and the problem.
     2. It says the same of the same response again, and in another process.
     3. It leaves the problem as it was.
     4. ``fast`` agrees with ``__call__`` wherever it answers, and is quick on long responses.
     5. ``explain`` returns lines of text.
+    6. It answers to an ordinary row within ``deadline_s``. Running out of time on a hostile row breaks no rule: the
+       pool ends that row.
 
-    Running out of time on a hostile row breaks no rule: the pool ends that row. An async reward is only called on a few
-    ordinary rows, since its calls may cost money; a server that cannot be reached must be ``failed`` and nothing worse.
+    Hostile rows come after ordinary ones that break no rule. An async reward is only called on a few ordinary rows,
+    since its calls may cost money; a server that cannot be reached must be ``failed`` and nothing worse.
+
+    Args:
+        limit_s: longest time of the whole check, in seconds; then what has been found is raised.
 
     Raises:
-        RewardError: broken rules, one line each. ConfigError: it cannot be loaded.
+        RewardError: broken rules: each once, with the number of rows and the first of them. ConfigError: it cannot be
+            loaded, or is no reward.
     """
     part = PartSpec(use, dict(args or {}), 1.0)
     reward = build_reward(part)
-    rows = [(f"ordinary row {i}", request) for i, request in enumerate(ORDINARY)]
-    broken: list[str] = []
+    check = _Check(part, reward, deadline_s, time.monotonic() + limit_s)
+    rows = {f"ordinary row {i}": request for i, request in enumerate(ORDINARY)}
     if is_async(reward):
-        rows = rows[:5]
-        first = _scores(part, rows, deadline_s)
+        check.run(dict(list(rows.items())[:5]))
     else:
-        rows += hostile()
-        first = _worker_scores(part, rows, deadline_s)  # what __call__ says, also where fast would answer
-        broken += _check_fast(reward, first, dict(rows))
-        broken += _check_explain(reward)
-    for name, score in first.items():
-        if score.reason.startswith(_OUR_WORDS):
-            broken.append(f"{name}: {score.reason}; a reward returns Score whatever it is given")
-    for name, score in _scores(part, rows[::-1], deadline_s).items():
-        # A server may be away one time and back the next; a score, once given, stays.
-        moving = ("timed_out", "failed") if is_async(reward) else ("timed_out",)
-        if score.status not in moving and first[name].status not in moving:
-            broken += _differ(name, "the second time", first[name], score)
-    broken += _check_problem_is_kept(reward)
-    if broken:
-        shown = "\n".join(f"  {line}" for line in broken[:20])
-        raise RewardError(f"{use} breaks {len(broken)} rules:\n{shown}")
+        check.run(rows, ordinary=True)
+        if not check.faults:
+            check.run(dict(hostile()))
+    if check.faults:
+        listed = "\n".join(f"  {fault}" for fault in check.faults.values())
+        raise RewardError(f"{use} breaks {len(check.faults)} rule{'s' * (len(check.faults) > 1)}:\n{listed}")
 
 
-def _scores(part: PartSpec, rows: Sequence[tuple[str, Request]], deadline_s: float) -> dict[str, Score]:
-    """As ``Scorer`` scores them: ``fast`` first."""
-    with Scorer(ScoringSpec({"reward": part}, deadline_s=deadline_s)) as scorer:
-        return {name: scored.scores["reward"] for name, scored in scorer.score_stream(iter(rows))}
+@dataclass(slots=True)
+class _Fault:
+    what: str
+    first: str
+    rows: int = 1
+
+    def __str__(self) -> str:
+        return f"{self.what}; {f'on {self.rows} rows, first ' * (self.rows > 1)}{self.first}"
 
 
-def _worker_scores(part: PartSpec, rows: Sequence[tuple[str, Request]], deadline_s: float) -> dict[str, Score]:
-    """As ``__call__`` scores them, in a worker."""
-    pool = WorkerPool({"reward": part}, workers=2, deadline_s=deadline_s, memory_bytes=1 << 30)
-    try:
-        futures = {name: pool.submit("reward", *request) for name, request in rows}
-        return {name: future.result().score for name, future in futures.items()}
-    finally:
-        pool.close()
+@dataclass(slots=True)
+class _Check:
+    part: PartSpec
+    reward: Any
+    deadline_s: float
+    until: float
+    """On the monotonic clock."""
+    faults: dict[str, _Fault] = field(default_factory=dict)
+    """By what is wrong."""
 
+    def run(self, rows: Rows, *, ordinary: bool = False) -> None:
+        # Of an async reward only scores must stay: its server may be away one time and back the next.
+        moving = {"timed_out", "failed"} if is_async(self.reward) else {"timed_out"}
+        # What __call__ says, also where fast would answer.
+        first = self._scores(rows) if is_async(self.reward) else self._worker_scores(rows, ordinary)
+        for name, outcome in first.items():
+            score = outcome.score
+            if score.reason.startswith(_OUR_WORDS):
+                self._add(score.reason, name, rows[name], outcome.detail)
+            elif ordinary and score.status == "timed_out":
+                self._add(f"takes longer than {self.deadline_s:g} s", name, rows[name], outcome.detail)
+        if self.faults:
+            return
+        if not self._in_this_process(rows, first):
+            return
+        for name, outcome in self._scores(dict(reversed(list(rows.items())))).items():
+            if outcome.score.status not in moving and first[name].score.status not in moving:
+                self._differ("the second time", name, rows[name], first[name].score, outcome.score)
 
-def _check_fast(reward: Any, slow: Mapping[str, Score], rows: Mapping[str, Request]) -> Iterator[str]:
-    fast = getattr(reward, "fast", None)
-    if fast is None:
-        return
-    for name, request in rows.items():
-        began = time.perf_counter()
+    def _add(self, what: str, name: str, request: Request | None = None, detail: str = "") -> None:
+        if what in self.faults:
+            self.faults[what].rows += 1
+            return
+        row = (
+            ""
+            if request is None
+            else f" (response {_short(request.response)}, answer {_short(request.problem.answer)})"
+        )
+        self.faults[what] = _Fault(what, f"{name}{row}{f': {detail}' if detail else ''}")
+
+    def _differ(self, when: str, name: str, request: Request, one: Score, other: Score) -> None:
+        if one != other:
+            said = f"{other.value} by {other.reason!r} instead of {one.value} by {one.reason!r}"
+            self._add(f"does not say the same {when}", name, request, f"it says {said}")
+
+    def _late(self, name: str, request: Request | None) -> None:
+        self._add("the check ran out of time", name, request)
+
+    def _scores(self, rows: Rows) -> dict[str, Outcome]:
+        """As ``Scorer`` scores them: ``fast`` first."""
+
+        async def all_rows(scorer: Scorer) -> dict[str, Outcome]:
+            tasks = {name: asyncio.ensure_future(scorer.score(*request)) for name, request in rows.items()}
+            await asyncio.wait(tasks.values(), timeout=self._left_s())
+            scored = {name: task.result() for name, task in tasks.items() if task.done()}
+            for name in tasks.keys() - scored.keys():
+                tasks[name].cancel()
+                self._late(name, rows[name])
+            return {name: Outcome(one.scores["reward"], one.details.get("reward", "")) for name, one in scored.items()}
+
+        with Scorer(ScoringSpec({"reward": self.part}, deadline_s=self.deadline_s)) as scorer:
+            return asyncio.run(all_rows(scorer))
+
+    def _worker_scores(self, rows: Rows, ordinary: bool) -> dict[str, Outcome]:
+        """As ``__call__`` scores them, in a worker."""
+        pool = WorkerPool({"reward": self.part}, workers=2, deadline_s=self.deadline_s, memory_bytes=1 << 30)
+        done: dict[str, Outcome] = {}
+        too_slow = 0
         try:
-            tokens = {"response_tokens": request.response_tokens} if takes_tokens(fast) else {}
+            futures = {name: pool.submit("reward", *request) for name, request in rows.items()}
+            for name, future in futures.items():
+                try:
+                    done[name] = future.result(timeout=self._left_s())
+                except TimeoutError:
+                    self._late(name, rows[name])
+                    break
+                too_slow += ordinary and done[name].score.status == "timed_out"
+                if too_slow == ENOUGH_SLOW:
+                    break
+        finally:
+            pool.close()
+        return done
+
+    def _left_s(self) -> float:
+        return max(0.0, self.until - time.monotonic())
+
+    def _in_this_process(self, rows: Rows, slow: Mapping[str, Outcome]) -> bool:
+        """Checks what runs where the scorer runs: in a thread, since it may never come back. False when it did not."""
+        at = [""]
+
+        def run() -> None:
+            for name, request in rows.items() if hasattr(self.reward, "fast") else ():
+                at[0] = f"fast on {name}"
+                self._check_fast(name, request, slow[name].score)
+            at[0] = "explain"
+            self._check_explain()
+            at[0] = "a call on an ordinary row"
+            self._check_problem_is_kept()
+
+        thread = threading.Thread(target=run, daemon=True)
+        thread.start()
+        thread.join(self._left_s())
+        if thread.is_alive():
+            self._late(at[0], None)
+        return not thread.is_alive()
+
+    def _check_fast(self, name: str, request: Request, slow: Score) -> None:
+        fast = self.reward.fast
+        tokens = {"response_tokens": request.response_tokens} if takes_tokens(fast) else {}
+        began = time.thread_time()
+        try:
             said = fast(request.response, request.problem, **tokens)
         except Exception as error:
-            yield f"{name}: fast raises {type(error).__name__}; it must say None when it cannot tell"
-            continue
-        if (took := time.perf_counter() - began) > FAST_BUDGET_S and len(request.response) <= 200_000:
-            yield f"{name}: fast takes {took:.1f} s for {len(request.response):,} characters; it must be linear"
-        if said is not None and slow[name].status != "timed_out":
-            yield from _differ(name, "in fast", slow[name], said)
+            self._add(f"fast raises {type(error).__name__}; it must say None when it cannot tell", name, request)
+            return
+        if time.thread_time() - began > FAST_BUDGET_S and len(request.response) <= 200_000:
+            length = f"it took more than {FAST_BUDGET_S:g} s for {len(request.response):,} characters"
+            self._add("fast is slow on long responses; it must be linear", name, request, length)
+        if said is not None and slow.status != "timed_out":
+            self._differ("in fast", name, request, slow, checked(said).score)
 
-
-def _check_explain(reward: Any) -> Iterator[str]:
-    if hasattr(reward, "explain"):
-        lines = reward.explain(ORDINARY[0].response, ORDINARY[0].problem)
+    def _check_explain(self) -> None:
+        if not hasattr(self.reward, "explain"):
+            return
+        try:
+            lines = self.reward.explain(ORDINARY[0].response, ORDINARY[0].problem)
+        except Exception as error:
+            self._add("explain raises", "ordinary row 0", ORDINARY[0], raised(error).detail)
+            return
         if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
-            yield "explain: returns something other than a list of text"
+            self._add("explain returns something other than a list of text", "ordinary row 0", ORDINARY[0])
+
+    def _check_problem_is_kept(self) -> None:
+        problem = Problem(answer=["1", "2"], choices=["x", "y"], meta={"k": [1]})
+        before = copy.deepcopy(problem)
+        request = Request("\\boxed{1}", before)
+        try:
+            result = self.reward(request.response, problem)
+            if is_async(self.reward):
+                asyncio.run(result)
+        except Exception as error:
+            self._add("raises", "a problem with choices and meta", request, raised(error).detail)
+        if problem != before:
+            what = "changes the problem it is given, which other rewards and the next response see, too"
+            self._add(what, "a problem with choices and meta", request)
 
 
-def _check_problem_is_kept(reward: Any) -> Iterator[str]:
-    problem = Problem(answer=["1", "2"], choices=["x", "y"], meta={"k": [1]})
-    before = copy.deepcopy(problem)
-    try:
-        result = reward("\\boxed{1}", problem)
-        if is_async(reward):
-            asyncio.run(result)
-    except Exception:
-        return  # reported above, by the pool
-    if problem != before:
-        yield "it changes the problem it is given; other rewards and the next response see the same object"
-
-
-def _differ(name: str, when: str, one: Score, other: Score) -> Iterator[str]:
-    if one != other:
-        yield f"{name}: {when} it says {other.value} by {other.reason!r} instead of {one.value} by {one.reason!r}"
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:40]}...{text[-17:]}"

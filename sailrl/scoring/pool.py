@@ -39,8 +39,8 @@ class WorkerPool:
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="scoring")
         self._turns = _Turns()
         self._started = False
-        self.retried = 0
-        """Rows that were given a second try."""
+        self.calls = 0
+        """Calls of workers so far: each takes at most the deadline, and a row has at most three."""
 
     def submit(self, name: str, response: str, problem: Problem, tokens: int | None) -> Future[Outcome]:
         """Scores ``response`` with the part ``name``. The future never fails: what goes wrong is in the score."""
@@ -77,7 +77,6 @@ class WorkerPool:
             pass
         except Exception as error:  # a problem that cannot even be sent
             return Outcome(Score(None, "unscorable", "problem_not_json"), f"{type(error).__name__}: {error}")
-        self.retried += 1
         try:
             with self._turns.alone():
                 return unpack_outcome(self._ask("score", name, response, problem, tokens))
@@ -109,6 +108,7 @@ class WorkerPool:
 
     def _ask(self, what: str, name: str, response: str, problem: Problem, tokens: int | None) -> Any:
         packed = pack_problem(problem)
+        self.calls += 1
         child = self._idle.get()
         try:
             return child.call(what, name, response, packed, tokens, deadline_s=self._deadline_s)

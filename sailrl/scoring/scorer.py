@@ -12,6 +12,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
+from sailrl import plugins
 from sailrl.errors import RewardError
 from sailrl.scoring.calls import Outcome, call, checked, is_async, raised, takes_tokens
 from sailrl.scoring.pool import WorkerPool
@@ -26,6 +27,9 @@ WINDOW_CHARS = 64_000_000
 """How far ``score_stream`` reads ahead of the oldest row that is still being scored."""
 ASYNC_DEADLINE_S = 300.0
 """For async rewards without a ``deadline_s`` of their own; generous, since they know their retries better than we."""
+
+MAX_TOLD = 20
+"""Kinds of failures that are told; reasons come from a user's code."""
 
 Payload = TypeVar("Payload")
 
@@ -73,13 +77,19 @@ class Scorer:
         ConfigError, RewardError: a reward or the combining rule cannot be loaded, or they do not fit together.
     """
 
-    def __init__(self, spec: ScoringSpec, *, workers: int | None = None) -> None:
+    def __init__(
+        self, spec: ScoringSpec, *, workers: int | None = None, say: Callable[[str], None] = lambda line: None
+    ) -> None:
+        """Args:
+        workers: processes for CPU-bound rewards, in place of the spec's.
+        say: told, once for each part and reason, that a reward failed or ran out of time, and where in its code.
+        """
         if not spec.parts:
             raise RewardError("there is nothing to score with: name at least one reward.")
         self.spec = spec
         self.parts = tuple(spec.parts)
         self._weights = spec.weights
-        self._combine = build_reward(spec.combine)
+        self._combine = plugins.build_callable(spec.combine.use, spec.combine.args)
         self._rewards = {name: build_reward(part) for name, part in spec.parts.items()}
         self._check_combine()
         plain = {name: part for name, part in spec.parts.items() if not is_async(self._rewards[name])}
@@ -94,6 +104,7 @@ class Scorer:
         )
         self._loop = _LoopThread() if self._async else None
         self._tally = Tally()
+        self._say, self._said = say, set[tuple[str, str]]()
 
     async def score(self, response: str, problem: Problem, response_tokens: int | None = None) -> Scored:
         """Scores one response from any event loop, without blocking it."""
@@ -203,7 +214,7 @@ class Scorer:
             began = time.perf_counter()
             if name in self._fast and len(response) <= INLINE_CHARS:
                 keywords = {"response_tokens": tokens} if self._fast_takes_tokens[name] else {}
-                outcome = call(self._fast[name], response, problem, keywords)
+                outcome = call(self._fast[name], response, problem, **keywords)
                 if outcome is not None:
                     row.answered[name] = (outcome, time.perf_counter() - began, "inline")
                     continue
@@ -217,11 +228,15 @@ class Scorer:
     async def _ask(self, name: str, response: str, problem: Problem, tokens: int | None) -> Outcome:
         reward = self._rewards[name]
         keywords = {"response_tokens": tokens} if self._takes_tokens[name] else {}
+        deadline_s = getattr(reward, "deadline_s", None) or ASYNC_DEADLINE_S
         try:
-            async with asyncio.timeout(getattr(reward, "deadline_s", None) or ASYNC_DEADLINE_S):
+            async with asyncio.timeout(deadline_s) as limit:
                 return checked(await reward(response, problem, **keywords))
         except TimeoutError as error:
-            return Outcome(Score(None, "timed_out", "deadline"), raised(error).detail)
+            if not limit.expired():
+                return raised(error)
+            detail = f"no answer within {deadline_s:g} s; an async reward sets its own limit, the attribute deadline_s"
+            return Outcome(Score(None, "timed_out", "deadline"), detail)
         except Exception as error:
             return raised(error)
 
@@ -242,7 +257,17 @@ class Scorer:
             total = raised(error)
         if total.detail:
             details["total"] = total.detail
+        self._tell(scores, details)
         return Scored(scores, total.score, details)
+
+    def _tell(self, scores: Mapping[str, Score], details: Mapping[str, str]) -> None:
+        for name, score in scores.items():
+            if score.status not in ("failed", "timed_out") or (name, score.reason) in self._said:
+                continue
+            self._said.add((name, score.reason))
+            if len(self._said) <= MAX_TOLD:
+                why = f": {details[name]}" if name in details else ""
+                self._say(f"reward {name} {score.status.replace('_', ' ')}, {score.reason}{why}; said once")
 
 
 class _Row:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import functools
 import importlib
 import inspect
 import pkgutil
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from sailrl import plugins
-from sailrl.errors import ConfigError, RewardError
+from sailrl.errors import ConfigError
 
 BUILT_IN = "rewards"
 """The package in which a short name is looked up: ``boxed`` is the reward of the module ``rewards.boxed``."""
@@ -72,18 +71,28 @@ def resolve(name: str) -> str:
             f"reward {name!r} is neither a short name such as 'boxed' nor 'module:Name' or 'file.py:Name'."
         )
     module = f"{BUILT_IN}.{name}"
-    modules = [found.name for found in pkgutil.iter_modules(importlib.import_module(BUILT_IN).__path__)]
+    modules = [m.name for m in pkgutil.iter_modules(importlib.import_module(BUILT_IN).__path__) if not m.ispkg]
     if name not in modules:
-        near = difflib.get_close_matches(name, modules, n=3) or modules[:8]
+        rewards = [known for known in modules if _rewards_in(f"{BUILT_IN}.{known}")]
+        near = difflib.get_close_matches(name, rewards, n=3) or rewards
         raise ConfigError(
             f"there is no built-in reward {name!r}. Nearest: {', '.join(near)}. "
             "For one of your own write 'module:Name' or 'my_reward.py:MyReward'."
         )
+    own = _rewards_in(module)
+    if len(own) != 1:
+        offer = ", ".join(f"'{module}:{key}'" for key in own) or "none"
+        raise ConfigError(f"reward {name!r}: {module} has {len(own)} rewards, a short name needs exactly 1: {offer}.")
+    return f"{module}:{own[0]}"
+
+
+def _rewards_in(module: str) -> list[str]:
+    """Names of the public classes of a built-in module that score responses."""
     try:
         found = vars(importlib.import_module(module))
     except Exception as error:
-        raise ConfigError(f"reward {name!r}: cannot import {module}: {type(error).__name__}: {error}.") from error
-    own = [
+        raise ConfigError(f"cannot import {module}: {type(error).__name__}: {error}.") from error
+    return [
         key
         for key, value in found.items()
         if inspect.isclass(value)
@@ -91,22 +100,36 @@ def resolve(name: str) -> str:
         and not key.startswith("_")
         and _scores_responses(value)
     ]
-    if len(own) != 1:
-        offer = ", ".join(f"'{module}:{key}'" for key in own) or "none"
-        raise ConfigError(f"reward {name!r}: {module} has {len(own)} rewards, a short name needs exactly 1: {offer}.")
-    return f"{module}:{own[0]}"
+
+
+def needs_no_arguments(use: str) -> None:
+    """Refuses a reward that cannot be built from its name alone.
+
+    Raises:
+        ConfigError: it has arguments without a default, with the lines of YAML that can give them.
+    """
+    loaded = plugins.load(use)
+    taken = ("response", "problem") if inspect.isfunction(loaded) else ()
+    try:
+        parameters = inspect.signature(loaded).parameters.values()
+    except (TypeError, ValueError):
+        return
+    required = [p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    missing = [name for name in required if name not in taken]
+    if not missing or (taken and required[:2] != list(taken)):  # arguments of another library: building says so
+        return
+    name = use.rpartition(":")[2]
+    args = ", ".join(f"{argument}: ..." for argument in missing)
+    raise ConfigError(
+        f"the reward {use} needs arguments ({', '.join(missing)}), which --reward cannot give. Write them into a file "
+        f"and score with --config FILE:\n\n"
+        f'rewards:\n  parts:\n    {name.lower()}: {{use: "{use}", weight: 1.0, args: {{{args}}}}}'
+    )
 
 
 def build_reward(part: PartSpec) -> Any:
-    """The reward itself. Raises ``ConfigError`` when it cannot be loaded and ``RewardError`` when it is no reward."""
-    loaded = plugins.load(part.use)
-    if inspect.isfunction(loaded):
-        reward: Any = functools.partial(loaded, **part.args) if part.args else loaded
-    else:
-        reward = plugins.build(part.use, dict(part.args))
-    if not callable(reward):
-        raise RewardError(f"reward {part.use!r} is a {type(reward).__name__}, which cannot be called; add __call__.")
-    return reward
+    """The reward itself. Raises ``ConfigError`` when it cannot be loaded, built or called as a reward."""
+    return plugins.build_reward(part.use, part.args)
 
 
 def absolute(part: PartSpec) -> PartSpec:

@@ -36,7 +36,7 @@ class Worker:
             return hasattr(reward, "dry_run")
         keywords = {"response_tokens": tokens} if self._takes_tokens[name] else {}
         try:
-            outcome = call(reward, response, unpack_problem(problem), keywords) or checked(None)
+            outcome = call(reward, response, unpack_problem(problem), **keywords) or checked(None)
         except MemoryError:
             raise
         except BaseException as error:  # a library's own time-out, sys.exit() in user code: this row's affair

@@ -7,7 +7,6 @@ class TestMyReward(RewardSuite):
 from __future__ import annotations
 
 import asyncio
-import time
 from typing import Any
 
 from sailrl.scoring import PartSpec, Request, Scorer, ScoringSpec
@@ -42,12 +41,10 @@ class RewardSuite:
         plain = Request("<think>x</think>\\boxed{4}", Problem(answer="4"), 9)
         with self.scorer() as scorer:
             expected = scorer.score_now(*plain)
-            worst = 0.0
             for name, request in hostile():
-                began = time.monotonic()
+                before = scorer._pool.calls
                 score = scorer.score_now(*request).scores["reward"]
-                worst = max(worst, time.monotonic() - began)
+                # Each call ends at its deadline: the first, once more alone on a busy machine, and a dry run.
+                assert scorer._pool.calls - before <= 3, name
                 assert score.status in STATUSES, name
                 assert scorer.score_now(*plain) == expected, name
-        # At worst the deadline, once more alone on a busy machine, and a fresh worker's start each time.
-        assert worst < 2 * self.deadline_s + 8

@@ -17,7 +17,9 @@ from sailrl.errors import ConfigError
 @pytest.fixture
 def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    Path("mine.py").write_text("class Right:\n    pass\ndef combine():\n    pass\n")
+    Path("mine.py").write_text(
+        "def right(response, problem):\n    return 1.0\ndef combine(scores, weights):\n    return scores['right']\n"
+    )
     Path("train.jsonl").write_text(
         '{"prompt": "1 + 1", "answer": "2", "task": "math"}\n{"answer": "3"}\n{"prompt": "2 + 2", "answer": 4}\n'
     )
@@ -26,7 +28,7 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "kind: rlvr\n"
         "model: {path: org/model, dtype: float32}\n"
         "data: {train: {path: train.jsonl}, on_bad_row: skip}\n"
-        "rewards: {parts: {right: {use: 'mine.py:Right', weight: 1.0}}, combine: {use: 'mine.py:combine'}}\n"
+        "rewards: {parts: {right: {use: 'mine.py:right', weight: 1.0}}, combine: {use: 'mine.py:combine'}}\n"
     )
     return path
 
@@ -44,7 +46,7 @@ def checked(base: Path, *overrides: str) -> tuple[str, str]:
 
 def test_the_check_says_which_part_is_the_accuracy(base: Path) -> None:
     assert "accuracy: the share of responses to which right gives a full 1" in checked(base)[0]
-    other = "rewards.parts={a: {use: 'mine.py:Right', weight: 1.0}, b: {use: 'mine.py:Right'}}"
+    other = "rewards.parts={a: {use: 'mine.py:right', weight: 1.0}, b: {use: 'mine.py:right'}}"
     assert "to which b gives" in checked(base, other, "rewards.accuracy=b")[0]
 
 
@@ -72,7 +74,7 @@ def test_what_stands_in_the_data_neither_stops_nor_steers_the_terminal(base: Pat
         (
             "eval",
             "models: {one: {path: org/model}}\ndata: {problems: {path: train.jsonl}, on_bad_row: skip}\n"
-            "rewards: {parts: {right: {use: 'mine.py:Right', weight: 1.0}}}\n",
+            "rewards: {parts: {right: {use: 'mine.py:right', weight: 1.0}}}\n",
         ),
     ],
 )
@@ -90,7 +92,7 @@ def test_rows_to_imitate_that_have_no_response_are_refused(base: Path) -> None:
     assert "train.jsonl:1: response: is missing or no text" in checked(base)[1]
     base.write_text(
         "kind: rlvr\nmodel: {path: org/model, dtype: float32}\ndata: {train: {path: train.jsonl}, on_bad_row: skip}\n"
-        "rewards: {parts: {right: {use: 'mine.py:Right', weight: 1.0}}, combine: {use: 'mine.py:combine'}}\n"
+        "rewards: {parts: {right: {use: 'mine.py:right', weight: 1.0}}, combine: {use: 'mine.py:combine'}}\n"
         "warm_start: {data: {path: train.jsonl, ignore: [id]}, steps: 1}\n"
     )
     assert "warm_start.data: train.jsonl: 3 of 3 rows break a rule" in checked(base)[1]

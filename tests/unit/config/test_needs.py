@@ -22,6 +22,8 @@ def base(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "class Right:\n"
         "    def __init__(self, strict: bool = False) -> None:\n"
         "        assert isinstance(strict, bool), 'strict is true or false'\n"
+        "    def __call__(self, response, problem):\n"
+        "        return 1.0\n"
         "def rows(count: int):\n    return []\n"
         "def combine():\n    return None\n"
     )
@@ -236,7 +238,7 @@ def test_a_module_that_does_not_import_quotes_its_error(base: Path) -> None:
 
 def test_a_reward_that_cannot_be_built_says_why(base: Path) -> None:
     assert missing(base, "rewards.parts.right.args.strict=maybe").endswith(
-        "rewards.parts.right cannot be built: plug-in 'mine.py:Right' could not be built with (strict='maybe'): "
+        "rewards.parts.right cannot be used: plug-in 'mine.py:Right' could not be built with (strict='maybe'): "
         "AssertionError: strict is true or false"
     )
 

@@ -73,12 +73,10 @@ class Misbehaves:
             case "print":
                 print("\x00\x00\x00\x02{}" * 1000, flush=True)
                 os.write(1, b"more")
-            case "float":
-                return 1.0
+            case "list":
+                return [1.0]
             case "none":
                 return None
-            case "bool":
-                return True
         return Score(1.0, reason="fine")
 
 
