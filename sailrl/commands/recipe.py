@@ -53,14 +53,10 @@ def start_recipe(config: RecipeConfig, folder: Path) -> None:
             validate(job)
             preflight(job)
             preflight_tensors(job)
-            began = time.monotonic()
+            contents, began = named_contents(job.model_dump(mode="json")), time.monotonic()
             run_stage(job, folder / name)
             took = time.monotonic() - began
-            done = {
-                "took_s": round(took, 1),
-                "config": written,
-                "contents": named_contents(job.model_dump(mode="json")),
-            }
+            done = {"took_s": round(took, 1), "config": written, "contents": contents}
             write_file(folder / name / DONE, json.dumps(done))
             _say(config, number, name, f"done in {span(took)}")
     for name in config.stages:
