@@ -1,9 +1,8 @@
-"""The Ray shell around one learner rank."""
+"""The Ray actor around one learner rank."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -14,20 +13,17 @@ import torch
 import torch.distributed as dist
 
 from sailrl.config.schema import RlvrConfig
-from sailrl.data.batch import Sample
 from sailrl.data.images import ImageStore
 from sailrl.data.parcel import Parcel
 from sailrl.data.processor import load_processor
 from sailrl.learner.learner import Learner
 from sailrl.learner.model import Policy
-from sailrl.learner.objective import Objective, UpdateScope
+from sailrl.learner.objective import Objective
 from sailrl.learner.shard import shard
 from sailrl.learner.vision import Vision
-from sailrl.learner.weights import CheckpointWeights
-from sailrl.types import Prompt
 
 MEETING = timedelta(minutes=5)
-"""How long ranks wait for each other at the start."""
+"""How long ranks wait for each other when they start."""
 
 
 @ray.remote
@@ -43,23 +39,22 @@ class LearnerActor:
         self._config, self._model, self._images, self._state = config, model, images, state
 
     def meeting_point(self) -> tuple[str, int]:
-        """Opens the store at which all ranks meet, on this rank's machine; its address."""
+        """Opens the store through which all ranks find each other, on this rank's machine; returns its address."""
         host = ray.util.get_node_ip_address()
         self._store = dist.TCPStore(host, 0, is_master=True, wait_for_workers=False, timeout=MEETING)
         return host, self._store.port
 
-    def load(self, rank: int, meeting_point: tuple[str, int] | None) -> bool:
-        """Becomes ``rank`` and loads the model, all ranks together; whether it has experts."""
+    def load(self, rank: int, meeting_point: tuple[str, int] | None) -> None:
+        """Becomes ``rank`` and loads the model, all ranks together."""
         config, model = self._config, self._model
-        self._rank = rank
         device = _device()
-        # Ray's own number would be 1. From here on MKL keeps to it, too, and sums are the same in every run.
+        # Ray sets 1 thread. A fixed number, which MKL also uses from here on, makes sums the same in every run.
         cores = len(os.sched_getaffinity(0))
         torch.set_num_threads(config.learner.threads or max(1, cores // config.learner.ranks))
         torch.manual_seed(config.run.seed + rank)
         if meeting_point is not None:
             store = self._store if rank == 0 else dist.TCPStore(*meeting_point, is_master=False, timeout=MEETING)
-            # Tensors go the way of their device; what ranks tell each other in between is on the CPU.
+            # GPU tensors go through NCCL; Python objects, which ranks also exchange, through gloo on the CPU.
             backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
             dist.init_process_group(backend, store=store, rank=rank, world_size=config.learner.ranks)
         processor = load_processor(config.model, config.data, model)
@@ -91,48 +86,14 @@ class LearnerActor:
         self._learner = Learner(policy, objective, config.learner)
         if self._state is not None:
             self._learner.restore(self._state)
-        return bool(policy.routers.names)
 
     def set_episode(self, parcel: Parcel) -> None:
+        """``Learner.set_episode`` with the samples of a parcel."""
         self._learner.set_episode(parcel.samples())
 
-    def compute_old_logprobs(self) -> None:
-        self._learner.compute_old_logprobs()
-
-    def update(self, rows: Sequence[int], scope: UpdateScope) -> dict[str, float]:
-        return self._learner.update(rows, scope)
-
-    def prompt_logprobs(self, prompt: Prompt) -> list[float]:
-        return self._learner.prompt_logprobs(prompt)
-
-    def expert_load(self, prompts: Sequence[Prompt]) -> dict[str, float]:
-        return self._learner.expert_load(prompts)
-
-    def explain_stale(self, prompt: Prompt, engine: Sequence[float], previous: str) -> list[str]:
-        return self._learner.explain_stale(prompt, engine, previous)
-
-    def explain_weights(
-        self, prompt: Prompt, engine: Sequence[float], published: str | None, previous: str | None
-    ) -> list[str]:
-        return self._learner.explain_weights(prompt, engine, published, previous)
-
-    def explain_responses(self, samples: Sequence[Sample], engine_prompts: Sequence[Sequence[int]]) -> str | None:
-        return self._learner.explain_responses(samples, engine_prompts)
-
-    def export(self, folder: str) -> None:
-        self._learner.export(folder)
-
-    def open_sender(self, build: Callable[[CheckpointWeights, int], Any]) -> None:
-        self._learner.open_sender(build, self._rank)
-
-    def send_weights(self) -> None:
-        self._learner.send_weights()
-
-    def free_memory(self) -> None:
-        torch.cuda.empty_cache()  # does nothing where there is no GPU
-
-    def save(self, folder: str) -> None:
-        self._learner.save(folder)
+    def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """Calls a method of this rank's ``Learner``."""
+        return getattr(self._learner, method)(*args, **kwargs)
 
 
 def _device() -> torch.device:

@@ -104,7 +104,7 @@ def restore(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer, scal
         raise CheckpointError(
             f"{folder} cannot be resumed: {type(error).__name__}: {error}. Remove it to fall back on an older one."
         ) from error
-    rank = dist.get_rank() if dist.is_initialized() else 0
+    rank = ranks.rank()
     if rank < len(generators):  # with more ranks than before, the new ones start from their seeds
         torch.set_rng_state(generators[rank].clone())  # torch reads from the start of the storage
     return updates

@@ -1,10 +1,11 @@
-"""All learner ranks as one: rows are dealt out, calls are made together, late ranks are named."""
+"""All learner ranks as one: samples are divided over them, calls run on all together, late ranks are named."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from functools import wraps
+from typing import Any, Concatenate, ParamSpec, TypeVar
 
 import ray
 import ray.exceptions
@@ -15,19 +16,38 @@ from sailrl.data.pack import deal_updates
 from sailrl.data.parcel import Parcel
 from sailrl.errors import LearnerDied, LearnerError, SailError
 from sailrl.learner.actor import LearnerActor
+from sailrl.learner.learner import Learner
 from sailrl.learner.objective import UpdateScope
-from sailrl.types import Prompt
+from sailrl.learner.weights import CheckpointWeights
 
 _actor: Any = LearnerActor  # ray.remote adds methods that type checkers do not see
 
 GRACE_S = 3.0
-"""When a rank has failed, how long to wait for what the others say: one may have died, and that is the reason."""
+"""Seconds to wait for the other ranks when one has failed: another may have died, which is then the cause."""
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _on_every_rank(method: Callable[Concatenate[Learner, P], R]) -> Callable[Concatenate[LearnerGroup, P], R]:
+    """A method of ``Learner`` as one of ``LearnerGroup``: see ``LearnerGroup.call``."""
+
+    @wraps(method)
+    def call(group: LearnerGroup, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        result: R = group.call(method.__name__, *args, **kwargs)
+        return result
+
+    return call
 
 
 class LearnerGroup:
-    """The learner as the loop sees it, however many ranks it has.
+    """The learner as the loop sees it, with any number of ranks. Every call blocks until all ranks are done.
 
     Args:
+        model: folder or hub name of the model.
+        images: folder of the image store.
+        state: folder of the checkpoint to continue from, or None.
         actor_options: Ray's options for each rank (GPU, scheduling); None for ranks without an accelerator.
     """
 
@@ -48,10 +68,15 @@ class LearnerGroup:
         together = config.learner.ranks > 1 or config.learner.offload != "none"
         meeting_point = self._wait("meeting_point", [self._actors[0].meeting_point.remote()])[0] if together else None
         loading = [actor.load.remote(rank, meeting_point) for rank, actor in enumerate(self._actors)]
-        self._has_experts: bool = self._wait("load", loading)[0]
+        self._wait("load", loading)
 
     def set_episode(self, samples: Sequence[Sample], updates: Sequence[Sequence[int]]) -> None:
-        """Deals the samples out over the ranks, each update balanced by tokens and by image tokens."""
+        """Divides the samples of an episode over the ranks.
+
+        Args:
+            samples: all samples of the episode.
+            updates: for each update the indices of its samples; each is balanced by tokens and by image tokens.
+        """
         self._samples = samples
         self._shards = deal_updates(samples, updates, len(self._actors))
         self._wait(
@@ -62,72 +87,55 @@ class LearnerGroup:
             ],
         )
 
-    def compute_old_logprobs(self) -> None:
-        """Fixes pi_old for the episode on every rank."""
-        self._call("compute_old_logprobs")
-
     def update(self, rows: Sequence[int], *, clip_low: float, clip_high: float) -> dict[str, float]:
-        """One optimizer step on ``rows`` of the episode, over all ranks."""
-        wanted = set(rows)
+        """One optimizer step on the samples with the indices ``rows``, over all ranks; see ``Learner.update``.
+
+        Returns:
+            The update's metrics, and ``tokens``: its response tokens.
+        """
+        rows_of_update = set(rows)
         tokens = sum(len(self._samples[row].response_ids) for row in rows)
-        seeing = sum(len(self._samples[row].response_ids) for row in rows if self._samples[row].images)
-        scope = UpdateScope(tokens, len(rows), clip_low, clip_high, image_tokens=seeing)
+        image_tokens = sum(len(self._samples[row].response_ids) for row in rows if self._samples[row].images)
+        scope = UpdateScope(tokens, len(rows), clip_low, clip_high, image_tokens=image_tokens)
         calls = [
-            actor.update.remote([local for local, row in enumerate(shard) if row in wanted], scope)
+            actor.call.remote("update", [local for local, row in enumerate(shard) if row in rows_of_update], scope)
             for actor, shard in zip(self._actors, self._shards, strict=True)
         ]
         return self._wait("update", calls)[0] | {"tokens": float(tokens)}
 
-    def prompt_logprobs(self, prompt: Prompt) -> list[float]:
-        """[P-1] log-probabilities of a prompt's own tokens."""
-        return self._call("prompt_logprobs", prompt)[0]
+    compute_old_logprobs = _on_every_rank(Learner.compute_old_logprobs)
+    prompt_logprobs = _on_every_rank(Learner.prompt_logprobs)
+    expert_load = _on_every_rank(Learner.expert_load)
+    explain_stale = _on_every_rank(Learner.explain_stale)
+    explain_weights = _on_every_rank(Learner.explain_weights)
+    explain_responses = _on_every_rank(Learner.explain_responses)
+    export = _on_every_rank(Learner.export)
+    free_memory = _on_every_rank(Learner.free_memory)
+    save = _on_every_rank(Learner.save)
 
-    def expert_load(self, prompts: Sequence[Prompt]) -> dict[str, float]:
-        """How evenly a set of prompts uses the experts; nothing for a dense model."""
-        return self._call("expert_load", prompts)[0] if self._has_experts else {}
-
-    def explain_stale(self, prompt: Prompt, engine: Sequence[float], previous: str) -> list[str]:
-        """Parameter groups that an engine did not receive, judged by its log-probabilities."""
-        return self._call("explain_stale", prompt, list(engine), previous)[0]
-
-    def explain_weights(
-        self, prompt: Prompt, engine: Sequence[float], published: str | None, previous: str | None
-    ) -> list[str]:
-        """In what an engine's weights differ from the learner's."""
-        return self._call("explain_weights", prompt, list(engine), published, previous)[0]
-
-    def explain_responses(self, samples: Sequence[Sample], engine_prompts: Sequence[Sequence[int]]) -> str | None:
-        """Why an engine with the same weights gave responses other log-probabilities, or None."""
-        return self._call("explain_responses", samples, engine_prompts)[0]
-
-    def export(self, folder: str) -> None:
-        """Writes the weights for the engines."""
-        self._call("export", folder)
-
-    def open_sender(self, build: Callable[[Any, int], Any], *, timeout_s: float) -> None:
-        """Every rank makes its end of a direct way to the engines: ``build(weights, rank)``."""
-        calls = [actor.open_sender.remote(build) for actor in self._actors]
+    def open_sender(self, build: Callable[[CheckpointWeights, int], Any], *, timeout_s: float) -> None:
+        """``Learner.open_sender`` on every rank, within ``timeout_s`` seconds."""
+        calls = [actor.call.remote("open_sender", build) for actor in self._actors]
         self._wait("open_sender", calls, timeout_s, "sync.timeout_s")
 
     def send_weights(self, *, timeout_s: float) -> None:
-        """Every rank sends its weights to the engines."""
-        self._wait("send_weights", [a.send_weights.remote() for a in self._actors], timeout_s, "sync.timeout_s")
-
-    def free_memory(self) -> None:
-        """Every rank gives back what it no longer uses of its GPU, for the engine that shares it."""
-        self._call("free_memory")
-
-    def save(self, folder: str) -> None:
-        """Writes the learner's part of a checkpoint."""
-        self._call("save", folder)
+        """``Learner.send_weights`` on every rank, within ``timeout_s`` seconds."""
+        calls = [actor.call.remote("send_weights") for actor in self._actors]
+        self._wait("send_weights", calls, timeout_s, "sync.timeout_s")
 
     def stop(self) -> None:
         """Ends all ranks."""
         for actor in self._actors:
             ray.kill(actor)
 
-    def _call(self, method: str, *args: Any) -> list[Any]:
-        return self._wait(method, [getattr(actor, method).remote(*args) for actor in self._actors])
+    def call(self, method: str, *args: Any, **kwargs: Any) -> Any:
+        """Calls a method of ``Learner`` on every rank with the same arguments; returns rank 0's result.
+
+        Raises:
+            LearnerDied: a rank died, or did not finish within ``learner.timeout_s`` seconds.
+            SailError: the error of the rank that failed first.
+        """
+        return self._wait(method, [actor.call.remote(method, *args, **kwargs) for actor in self._actors])[0]
 
     def _wait(
         self, method: str, calls: list[Any], timeout_s: float | None = None, setting: str = "learner.timeout_s"
@@ -135,7 +143,7 @@ class LearnerGroup:
         timeout_s = timeout_s or self._timeout_s
         deadline = time.monotonic() + timeout_s
         late, failed = list(calls), dict[int, Exception]()
-        # One at a time: the others wait for a rank that failed, and nobody should wait for them.
+        # One at a time: when a rank fails, the others hang in a collective, and must not be waited for.
         while late and not failed:
             done, late = ray.wait(late, timeout=max(0.0, deadline - time.monotonic()))
             if not done:
@@ -147,12 +155,12 @@ class LearnerGroup:
             failed |= _failures(calls, done)
         if failed:
             others, _ = ray.wait(late, num_returns=len(late), timeout=GRACE_S) if late else ([], [])
-            _complain(method, failed | _failures(calls, others))
+            _raise_cause(method, failed | _failures(calls, others))
         return ray.get(calls)
 
 
 def _failures(calls: Sequence[Any], done: Sequence[Any]) -> dict[int, Exception]:
-    """What went wrong, by rank."""
+    """The errors of finished calls, by rank."""
     failed: dict[int, Exception] = {}
     for call in done:
         try:
@@ -162,8 +170,8 @@ def _failures(calls: Sequence[Any], done: Sequence[Any]) -> dict[int, Exception]
     return failed
 
 
-def _complain(method: str, failed: Mapping[int, Exception]) -> None:
-    """Raises the error of the rank that others failed for: one that died, or one that has words of its own."""
+def _raise_cause(method: str, failed: Mapping[int, Exception]) -> None:
+    """Raises the most telling error: that a rank died, else an error of sailrl or the disk, else the first."""
     for rank, error in failed.items():
         if isinstance(error, ray.exceptions.RayActorError):
             raise LearnerDied(
@@ -173,7 +181,7 @@ def _complain(method: str, failed: Mapping[int, Exception]) -> None:
     # as_instanceof_cause() would put Ray's traceback in place of the message
     causes = {rank: getattr(error, "cause", error) for rank, error in failed.items()}
     for rank, cause in causes.items():
-        if isinstance(cause, SailError | OSError):  # of a full disk the caller knows more
+        if isinstance(cause, SailError | OSError):  # for a full disk the caller has the better message
             raise cause from failed[rank]
     rank, cause = next(iter(causes.items()))
     raise LearnerError(f"learner rank {rank} failed in {method}: {type(cause).__name__}: {cause}") from failed[rank]

@@ -1,4 +1,4 @@
-"""The learner: a plain class that runs in one process per rank. The Ray shell around it is in ``actor``."""
+"""The learner: a plain class that runs in one process per rank. ``actor`` runs it in a Ray actor."""
 
 from __future__ import annotations
 
@@ -248,13 +248,17 @@ class Learner:
         with writing(folder):
             self.policy.save(folder)
 
-    def open_sender(self, build: Callable[[CheckpointWeights, int], Any], rank: int) -> None:
-        """Makes this rank's end of a direct way to the engines (``sync.method`` nccl and ipc)."""
-        self._sender = build(CheckpointWeights(self.policy.model, self.policy.dtype), rank)
+    def open_sender(self, build: Callable[[CheckpointWeights, int], Any]) -> None:
+        """Connects this rank to the engines for ``sync.method`` nccl and ipc: keeps ``build(weights, rank)``."""
+        self._sender = build(CheckpointWeights(self.policy.model, self.policy.dtype), ranks.rank())
 
     def send_weights(self) -> None:
         """Sends the weights to the engines, with all other ranks."""
         self._sender.send_weights()
+
+    def free_memory(self) -> None:
+        """Returns unused GPU memory to the driver, for an engine on the same GPU. Does nothing without a GPU."""
+        torch.cuda.empty_cache()
 
     def save(self, folder: str | Path) -> None:
         """Writes the whole state into ``folder``, all ranks together; ``restore`` continues bit for bit."""

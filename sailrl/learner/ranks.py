@@ -59,9 +59,14 @@ def placed(whole: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
     return torch.empty_like(like).copy_(mine)
 
 
+def rank() -> int:
+    """The number of this rank; 0 where there is only one."""
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
 def first() -> bool:
-    """Whether this is the rank that writes files."""
-    return not dist.is_initialized() or dist.get_rank() == 0
+    """Whether this is rank 0, which writes files."""
+    return rank() == 0
 
 
 def agreed(values: torch.Tensor) -> torch.Tensor:

@@ -24,7 +24,7 @@ from sailrl.types import Prompt
 
 
 class Learners(Protocol):
-    """All learner ranks as one; see ``learner.group.LearnerGroup``, which runs them in Ray actors."""
+    """What the loop uses of the learner; ``learner.group.LearnerGroup`` runs all ranks in Ray actors."""
 
     def set_episode(self, samples: Sequence[Sample], updates: Sequence[Sequence[int]]) -> None:
         """Takes the samples of an episode, and the rows of each update that will be made on them."""
@@ -36,13 +36,10 @@ class Learners(Protocol):
         """One optimizer step on ``rows`` of the episode."""
 
     def prompt_logprobs(self, prompt: Prompt) -> list[float]:
-        """[P-1] log-probabilities of a prompt's own tokens."""
+        """[P-1] log-probabilities in nats of a prompt's own tokens but the first."""
 
     def expert_load(self, prompts: Sequence[Prompt]) -> dict[str, float]:
         """How evenly a set of prompts uses the experts; nothing for a dense model."""
-
-    def explain_stale(self, prompt: Prompt, engine: Sequence[float], previous: str) -> list[str]:
-        """Parameter groups that an engine did not receive."""
 
     def explain_weights(
         self, prompt: Prompt, engine: Sequence[float], published: str | None, previous: str | None
@@ -51,9 +48,6 @@ class Learners(Protocol):
 
     def explain_responses(self, samples: Sequence[Sample], engine_prompts: Sequence[Sequence[int]]) -> str | None:
         """Why an engine with the same weights gave responses other log-probabilities, or None."""
-
-    def export(self, folder: str) -> None:
-        """Writes the weights for the engines."""
 
     def free_memory(self) -> None:
         """Gives back what it no longer uses of its GPUs."""

@@ -137,7 +137,7 @@ class SendingLearners(LocalLearners):
     """One rank that can send."""
 
     def open_sender(self, build: OpenSender, *, timeout_s: float) -> None:
-        self.learner.open_sender(build, 0)
+        self.learner.open_sender(build)
 
     def send_weights(self, *, timeout_s: float) -> None:
         self.learner.send_weights()
