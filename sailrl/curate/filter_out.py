@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
@@ -14,6 +13,7 @@ from data_filters.pass_at_k import PassAtKByTask
 from data_filters.rows import text_key
 from sailrl.config.filtering import FilterConfig
 from sailrl.curate.candidates import Dropped
+from sailrl.data.atomic import atomic
 from sailrl.data.images import FOLDER, ImageStore
 from sailrl.data.jsonl import dump_line
 from sailrl.errors import DataError
@@ -112,17 +112,16 @@ class Outcome:
 @contextmanager
 def whole_files(folder: Path, names: Iterable[str]) -> Iterator[dict[str, BinaryIO]]:
     """Files to write that get their names when the block ends well; until then the old ones stay."""
-    partial = {name: folder / f".writing-{name}" for name in names}
-    with ExitStack() as opened:
-        files: dict[str, BinaryIO] = {}
-        for name, path in partial.items():
-            files[name] = path.open("wb")
-            opened.callback(_let_go, files[name])
-        yield files
-        for file in files.values():
-            file.close()
-        for name, path in partial.items():
-            os.replace(path, folder / name)
+    with ExitStack() as renamed:
+        partial = {name: renamed.enter_context(atomic(folder / name)) for name in names}
+        with ExitStack() as opened:  # all are closed before the first is renamed
+            files: dict[str, BinaryIO] = {}
+            for name, path in partial.items():
+                files[name] = path.open("wb")
+                opened.callback(_let_go, files[name])
+            yield files
+            for file in files.values():
+                file.close()
 
 
 def _let_go(file: BinaryIO) -> None:

@@ -18,6 +18,7 @@ from sailrl.config.fusing import FuseConfig
 from sailrl.config.schema import SourceConfig
 from sailrl.curate.scored_rows import ScoredRows
 from sailrl.curate.steps import decontamination
+from sailrl.data.atomic import atomic
 from sailrl.data.images import FOLDER, ImageStore
 from sailrl.data.problems import BadRow, ProblemReader
 from sailrl.data.rows import RowWriter
@@ -87,14 +88,11 @@ def start_fuse(config: FuseConfig, folder: Path) -> None:
 
 
 def _write(mix: Mix, out: Path, progress: Progress) -> None:
-    """The whole file or none."""
-    partial = out.with_name(f".writing-{out.name}")
-    with RowWriter(partial) as writer:
+    with atomic(out) as partial, RowWriter(partial) as writer:
         for count, row in enumerate(mix, start=1):
             writer.write(row)
             if count % REPORT_EVERY_ROWS == 0 or count == len(mix):
                 progress.update(count, {})
-    partial.replace(out)
 
 
 def _needed_scores(config: FuseConfig) -> list[str]:

@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
-import tempfile
 import warnings
 from collections import OrderedDict
-from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 import numpy as np
 
+from sailrl.data.atomic import atomic
 from sailrl.errors import DataError
 from sailrl.types import ImageSource
 
@@ -135,17 +133,9 @@ class ImageStore:
         return decode(encoded, name)
 
     def _write(self, digest: str, content: bytes) -> None:
-        """Readers see the whole file or none, whichever other process writes it too."""
         self._path(digest).parent.mkdir(parents=True, exist_ok=True)
-        handle, partial = tempfile.mkstemp(dir=self._root / ENCODED, prefix=".writing-")
-        try:
-            with os.fdopen(handle, "wb") as file:
-                file.write(content)
-            os.replace(partial, self._path(digest))
-        except OSError:
-            with suppress(OSError):
-                os.unlink(partial)
-            raise
+        with atomic(self._path(digest), shared=True) as partial:
+            partial.write_bytes(content)
 
 
 def size_of(encoded: bytes) -> tuple[int, int]:

