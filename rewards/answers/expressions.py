@@ -25,7 +25,7 @@ from rewards.answers.values import Outcome, inexact, near
 _NOISE = 1e-14
 """Relative error of one floating-point operation, with room for a few."""
 _SOME, _MANY = 3, 6
-"""Points that must agree where not all are defined, and where one side has an unknown that the other has not."""
+"""Points that must agree where not all are defined; more where one side has an unknown that the other has not."""
 _VARIABLES = frozenset("xyztuvwsrpq") | {r"\theta", r"\phi", r"\tau"}
 _CONSTANT = re.compile(r"[A-EKM](?:_\d)?|[a-dk]_\d")
 _SURELY = re.compile(r"[CK](?:_\d)?|[ck]_\d")
@@ -94,8 +94,9 @@ def same(g: Node, a: Node) -> bool | None:
         return False
     if not found.names:
         return True if agreeing else None
-    one_sided = latex.symbols(g) != latex.symbols(a)
-    return agreeing >= (_MANY if one_sided else _SOME if found.limited or found.whole else 2) or None
+    if not (found.limited or found.whole):
+        return agreeing >= 2 or None
+    return agreeing >= (_SOME if latex.symbols(g) == latex.symbols(a) else _MANY) or None
 
 
 def proportional(g: Node, a: Node) -> bool | None:
