@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import shutil
@@ -12,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from sailrl.errors import DataError
@@ -161,7 +162,11 @@ def _soup(models: Sequence[_Weights], shares: Sequence[float], folders: Sequence
     distance = _Distance([0.0] * len(models))
     for file in dict.fromkeys(first.files.values()):
         names = [name for name, where in first.files.items() if where == file]
-        save_file(dict(_averaged(names, models, shares, distance)), out / file, metadata={"format": "pt"})
+        averaged = dict(_averaged(names, models, shares, distance))
+        try:
+            save_file(averaged, out / file, metadata={"format": "pt"})
+        except SafetensorError as error:  # it does not name the file
+            raise OSError(errno.EIO, str(error), str(out / file)) from None
     for path in folders[0].iterdir():
         if path.is_file() and path.suffix != ".safetensors":
             shutil.copy2(path, out / path.name)

@@ -42,10 +42,11 @@ def _refused(error: Exception, folder: Path | None) -> SailError | None:
     for cause in _causes(error):
         number = cause.errno if isinstance(cause, OSError) else None
         named = getattr(cause, "filename", None)
-        where = str(named if isinstance(named, str | Path) else folder or Path.cwd())
+        place = Path(named) if isinstance(named, str) else folder
+        where = "a file" if place is None else str(place)
         if number in (errno.ENOSPC, errno.EDQUOT) or (not isinstance(cause, SailError) and _FULL.search(str(cause))):
             return DataError(
-                f"the disk is full: {where} could not be written ({_reason(cause)}{_room(where)}). Make room there and "
+                f"the disk is full: {where} could not be written ({_reason(cause)}{_room(place)}). Make room there and "
                 "run the same command again; what was saved before is whole."
             )
         if number in _FORBIDDEN:
@@ -70,11 +71,11 @@ def _reason(cause: BaseException) -> str:
     return (cause.strerror if isinstance(cause, OSError) else None) or safe(str(cause), 200) or "no more was said"
 
 
-def _room(where: str) -> str:
-    """The room left on the disk of ``where``; nothing when it cannot be found out."""
-    folder = Path(where)
-    while not folder.is_dir() and folder != folder.parent:
-        folder = folder.parent
+def _room(place: Path | None) -> str:
+    """The room left on the disk of a file or folder; nothing when it cannot be found out."""
+    if place is None:
+        return ""
+    folder = next((folder for folder in (place, *place.absolute().parents) if folder.is_dir()), place)
     with suppress(OSError):
         return f"; {shutil.disk_usage(folder).free / 2**30:.2f} GiB are free"
     return ""

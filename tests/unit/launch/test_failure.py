@@ -44,6 +44,11 @@ def test_a_full_disk_is_one_message_whoever_met_it(tmp_path: Path, error: Except
     assert not (tmp_path / TRACEBACK).exists()
 
 
+def test_a_full_disk_of_which_no_file_is_known_names_none() -> None:
+    told = str(explained(raised(FULL[0])))
+    assert told.startswith("the disk is full: a file could not be written (No space left on device). ")
+
+
 def test_a_full_disk_behind_another_error_is_found(tmp_path: Path) -> None:
     told = explained(raised(RuntimeError("the writer failed"), FULL[1]), tmp_path)
     assert "the disk is full: images/decoded/0f.npy" in str(told)
