@@ -91,8 +91,14 @@ def _is_done(written: dict[str, Any], folder: Path) -> bool:
     done = folder / DONE
     if not done.is_file():
         return False
-    made = json.loads(done.read_text(encoding="utf-8"))
-    before, contents = made["config"], made["contents"]
+    try:
+        made = json.loads(done.read_text(encoding="utf-8"))
+        before, contents = made["config"], made["contents"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigError(
+            f"{done} does not say how the stage was finished ({type(error).__name__}: {error}). Remove it, and the "
+            "stage is run again."
+        ) from None
     changed = sorted(key for key in {*before, *written} if before.get(key) != written.get(key))
     changed += sorted(f"what {name} holds" for name in contents if _content(name) not in (None, contents[name]))
     if changed:

@@ -78,6 +78,14 @@ def test_a_finished_stage_of_another_configuration_is_named(tiny_folder: Path, t
         start_recipe(config, tmp_path)
 
 
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"took_s": 1, "config": {}}'])
+def test_a_damaged_note_of_a_finished_stage_is_named(tiny_folder: Path, tmp_path: Path, text: str) -> None:
+    (tmp_path / "first").mkdir()
+    (tmp_path / "first" / DONE).write_text(text)
+    with pytest.raises(ConfigError, match=r"done\.json does not say how the stage was finished"):
+        start_recipe(_recipe(str(tiny_folder)), tmp_path)
+
+
 def test_a_finished_stage_whose_data_model_or_code_changed_since_is_named(tiny_folder: Path, tmp_path: Path) -> None:
     rows, code = tmp_path / "rows.jsonl", tmp_path / "code.py"
     model = Path(shutil.copytree(tiny_folder, tmp_path / "start"))
