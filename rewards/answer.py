@@ -38,6 +38,7 @@ class RuleOrJudge:
         self.judged_tasks = frozenset(judged_tasks)
         self.rule = BoxedAnswer(**(rule or {}))
         self.judge = Judge(base_url, model, **settings)
+        self.tasks = self.rule.tasks | self.judged_tasks
 
     async def __call__(self, response: str, problem: Problem) -> Score:
         if problem.task not in self.judged_tasks:

@@ -29,7 +29,7 @@ from rewards.answers.choice import answered
 from rewards.answers.compare import Outcome, compare
 from rewards.answers.cost import MAX_CHARS, MAX_DEPTH, MAX_TEXT, affordable, depth
 from rewards.answers.extract import extract, extract_parts
-from rewards.answers.gold import Gold, UnusableGold, gold_of
+from rewards.answers.gold import KNOWN_TASKS, Gold, UnusableGold, gold_of
 from rewards.answers.normalize import clean, text_key
 from rewards.answers.phrases import verdict
 from rewards.answers.structure import read
@@ -54,6 +54,9 @@ class BoxedAnswer:
         iou_threshold: overlap from which a bounding box is right (task ``box``).
         deadline_s: time the symbolic step may take per pair of answers.
     """
+
+    tasks = KNOWN_TASKS
+    """Kinds of answers that a row may name; any other is compared by what its reference answer looks like."""
 
     def __init__(self, *, iou_threshold: float = 0.5, deadline_s: float = 1.0) -> None:
         if not 0 < iou_threshold <= 1:

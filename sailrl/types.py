@@ -213,6 +213,7 @@ class Reward(Protocol):
       * a keyword-only parameter ``response_tokens: int | None`` receives the length of the response in tokens;
       * a method ``fast(response, problem) -> Score | None`` answers cheap rows in the caller's own process; it must be
         linear in the response and never raise; None means "ask ``__call__``";
+      * ``tasks``, the names in ``Problem.task`` that it knows: a row with nearly one of them is told to the user;
       * a method ``dry_run(problem)`` does the work that scoring any response to the problem takes. It runs in a worker
         after a response ran out of time or memory there: when it ends in time, the response is to blame and gets 0 by
         ``too_slow`` or ``too_large``; when it does not, the problem is. Without it, such a response has no score.

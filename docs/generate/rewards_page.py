@@ -77,6 +77,7 @@ one runs on an event loop. These extras are found by their names:
 - a method `dry_run(problem)` does the work that scoring any response to the problem takes, so that a response which is
   too slow or too large scores 0 and a problem which is, is `unscorable`;
 - a method `warm_up()` does slow imports, in the worker, before its first response;
+- `tasks`, the names in a row's `task` that it knows: a row with nearly one of them is told to the user;
 - a method `explain(response, problem)` returns lines for `--explain`;
 - a method `metrics()` returns numbers for the metrics, and `aclose()` ends what an async reward has open.
 

@@ -33,6 +33,8 @@ _TASKS: dict[str, Mode] = {
     **dict.fromkeys(("yes_no", "yesno", "yes/no", "bool", "boolean", "judgement"), "yes_no"),
 }
 
+KNOWN_TASKS = frozenset((*_TASKS, "math", "open"))
+
 
 class UnusableGold(Exception):
     """No rule can use this reference answer; the message is the reason word."""

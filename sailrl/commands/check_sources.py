@@ -27,7 +27,7 @@ from sailrl.errors import ConfigError, DataError, RewardError, SailError
 from sailrl.plan.memory_plan import mib
 from sailrl.report.safe_text import say
 from sailrl.report.shown import counted
-from sailrl.scoring.answers import TRIED, check_answers
+from sailrl.scoring.answers import TRIED, check_answers, task_notes
 from sailrl.scoring.spec import ScoringSpec
 from sailrl.types import ImageSource, Problem
 
@@ -140,10 +140,13 @@ def _check_source(
     if reader.columns.with_pictures:
         complaints += _blind_models(config, name, reader)
     if isinstance(config, RlvrConfig | FilterConfig | EvaluateConfig) and config.rewards and name.startswith("data."):
-        with suppress(ConfigError, RewardError):  # rewards that cannot be loaded are preflight's to say
+        spec = ScoringSpec.from_config(config.rewards)
+        with suppress(ConfigError):  # rewards that cannot be loaded are preflight's to say
+            for note in task_notes(spec, seen.tasks, name):
+                say(console, f"warning: {note}")
             try:
-                check_answers(ScoringSpec.from_config(config.rewards), seen.some, name)
-            except DataError as error:
+                check_answers(spec, seen.some, name)
+            except (DataError, RewardError) as error:
                 complaints.append(str(error))
     return complaints
 

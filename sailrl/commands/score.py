@@ -5,14 +5,17 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from sailrl.commands.score_compare import words_beforehand
 from sailrl.commands.score_print import Progress, print_comparison, print_explanation, print_summary, say
 from sailrl.data.rows import BadRow, Row, RowWriter, count_rows, file_format, good_rows, read_rows
 from sailrl.errors import ConfigError, DataError
-from sailrl.scoring.compare import Comparison
+from sailrl.scoring.answers import task_notes
+from sailrl.scoring.compare import Comparison, verdict
 from sailrl.scoring.resume import Unfinished
 from sailrl.scoring.rows import broken_rule, out_row, request_from_row, result_row
 from sailrl.scoring.scorer import Request, Scorer
@@ -21,7 +24,9 @@ from sailrl.scoring.summary import Summary
 from sailrl.types import Score
 
 DEFAULT_REWARDS = ("boxed=0.9", "think_format=0.1")
-"""What ``--reward`` says when nobody says anything."""
+"""What ``--reward`` is by default."""
+MAX_EXPLAINED = 10
+"""Rows of one id that ``--explain`` shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +50,8 @@ def score_job(options: ScoreOptions) -> None:
     """Scores a file and prints a summary, or explains one row.
 
     Raises:
-        SailError: the input cannot be read, the output cannot be written, or a reward cannot be loaded.
+        SailError: the input cannot be read, the output cannot be written, a reward cannot be loaded, or no row has got
+            a score.
     """
     spec, accuracy = _spec(options)
     rows = read_rows(options.source)
@@ -58,19 +64,37 @@ def score_job(options: ScoreOptions) -> None:
     if options.out.exists() and options.out.samefile(options.source):
         raise ConfigError(f"--out is the input itself, {options.source}; choose another name.")
     file_format(options.out)
-    other = _other_scorer(options, spec)
-    try:
+    words = words_beforehand(options.compare, options.source, accuracy) if options.compare is not None else None
+    with ExitStack() as ending:
+        other = None
+        if options.compare is not None and words is None:  # loaded now, so that a misspelt name costs no hours
+            other = ending.enter_context(_other_scorer(options.compare, spec, options.workers))
         with Scorer(spec, workers=options.workers) as scorer:
             try:
                 summary = _score_file(options.source, options.out, rows, scorer)
             except OSError as error:
                 raise DataError(f"cannot write {options.out}: {error}.") from error
         print_summary(summary, options.out)
+        for note in task_notes(spec, {name: task.rows for name, task in summary.tasks.items()}, options.source.name):
+            say(note)
+        _check_scored(summary, options)
         if options.compare is not None:
-            print_comparison(_compare(options, accuracy, other), options.compare, accuracy)
-    finally:
-        if other is not None:
-            other.close()
+            print_comparison(_compare(options, accuracy, words, other), options.compare, accuracy)
+
+
+def _check_scored(summary: Summary, options: ScoreOptions) -> None:
+    """Raises DataError when no row has a reward, and says so when most have none."""
+    total = summary.total()
+    scored = total.reward.count
+    if not total.rows:
+        raise DataError(f"{options.source} has no rows.")
+    if not scored:
+        raise DataError(
+            f"none of the {total.rows:,} rows of {options.source} was scored. The first: {summary.first_unscored}. "
+            f"All reasons are in {options.out}."
+        )
+    if 2 * scored < total.rows:
+        say(f"only {scored:,} of {total.rows:,} rows were scored; the first that was not: {summary.first_unscored}")
 
 
 def _score_file(source: Path, out: Path, rows: Iterator[tuple[int, Row | BadRow]], scorer: Scorer) -> Summary:
@@ -84,11 +108,11 @@ def _score_file(source: Path, out: Path, rows: Iterator[tuple[int, Row | BadRow]
         with Progress(count_rows(source), done=writer.rows_kept) as progress:
             todo = itertools.islice(rows, writer.rows_kept, None)
             try:
-                for (_, row), scored in scorer.score_stream(_requests(source, todo)):
+                for (line, row), scored in scorer.score_stream(_requests(source, todo)):
                     result = result_row(scored)
                     _write(writer, row, result, results_only=copy_types)
                     if not writer.rows_kept:
-                        summary.add(out_row(row, result))
+                        summary.add(out_row(row, result), line)
                     for part, detail in scored.details.items():
                         if part in scored.scores:
                             summary.explain(part, scored.scores[part].reason, detail)
@@ -100,8 +124,8 @@ def _score_file(source: Path, out: Path, rows: Iterator[tuple[int, Row | BadRow]
         writer.flush()
         if writer.rows_kept:  # rows of the earlier run count too
             done = good_rows(writer.lines)
-            for (_, row), (_, result) in zip(read_rows(source), done, strict=True):
-                summary.add(out_row(row, {name: result[name] for name in ("reward", "scores")}))
+            for (line, row), (_, result) in zip(read_rows(source), done, strict=True):
+                summary.add(out_row(row, {name: result[name] for name in ("reward", "scores")}), line)
     unfinished.finished()
     return summary
 
@@ -137,82 +161,61 @@ def _parquet_copy(source: Path, parts: Sequence[str]) -> Any:
 
 
 def _explain(source: Path, wanted: str, rows: Iterator[tuple[int, Row | BadRow]], scorer: Scorer) -> None:
-    """An id comes before a line of that number."""
-    by_line: tuple[int, Row | BadRow] | None = None
+    """The rows with the id ``wanted``, which several responses to one problem share, else the line of that number."""
+    named: list[tuple[int, Row | BadRow]] = []
+    by_line: list[tuple[int, Row | BadRow]] = []
+    count = 0
     for line, row in rows:
         if isinstance(row, dict) and "id" in row and str(row["id"]) == wanted:
-            break
-        if str(line) == wanted:
-            by_line = (line, row)
-    else:
-        if by_line is None:
-            raise DataError(f"{source} has no row with the id {wanted!r} and no line of that number.")
-        line, row = by_line
-    where, folder = f"{source.name}:{line}", source.parent.absolute()
-    request = request_from_row(row, where=where, folder=folder)
-    if isinstance(request, Score):
-        rule = str(broken_rule(row, where=where, folder=folder))
-        print_explanation(line, row, {"row": [rule]}, request)
-        return
-    total = scorer.score_now(*request).total
-    print_explanation(line, row, scorer.explain(*request), total)
+            count += 1
+            named += [(line, row)] if count <= MAX_EXPLAINED else []
+        elif str(line) == wanted:
+            by_line = [(line, row)]
+    if not (named or by_line):
+        raise DataError(f"{source} has no row with the id {wanted!r} and no line of that number.")
+    if count > 1:
+        shown = f", the first {MAX_EXPLAINED} are shown; name one by its line" if count > MAX_EXPLAINED else ""
+        say(f"{count:,} rows have the id {wanted!r}{shown}")
+    for line, row in named or by_line:
+        where, folder = f"{source.name}:{line}", source.parent.absolute()
+        request = request_from_row(row, where=where, folder=folder)
+        if isinstance(request, Score):
+            rule = str(broken_rule(row, where=where, folder=folder))
+            print_explanation(line, row, {"row": [rule]}, request)
+        else:
+            print_explanation(line, row, scorer.explain(*request), scorer.score_now(*request).total)
 
 
-def _other_scorer(options: ScoreOptions, spec: ScoringSpec) -> Scorer | None:
-    """The scorer to compare with, loaded before the work starts, so that a misspelt name costs no hours."""
-    other = options.compare
-    if other is None or other.startswith("column:"):
-        return None
-    if Path(other).suffix in (".jsonl", ".parquet"):
-        read_rows(other)
-        return None
-    part = PartSpec(resolve(other), weight=1.0)
+def _other_scorer(name: str, spec: ScoringSpec, workers: int | None) -> Scorer:
+    part = PartSpec(resolve(name), weight=1.0)
     needs_no_arguments(part.use)
-    return Scorer(
-        replace(spec, parts={"other": part}, combine=PartSpec("rewards.mix:Weighted")), workers=options.workers
-    )
+    return Scorer(replace(spec, parts={"other": part}, combine=PartSpec("rewards.mix:Weighted")), workers=workers)
 
 
-def _compare(options: ScoreOptions, accuracy: str, other: Scorer | None) -> Comparison:
+def _compare(options: ScoreOptions, part: str, words: list[bool | None] | None, other: Scorer | None) -> Comparison:
+    """Our rows with their words, known beforehand or by another scorer.
+
+    Raises:
+        DataError: no row has both.
+    """
     assert options.out is not None
-    assert options.compare is not None
     comparison = Comparison()
     rows = good_rows(options.out)
-    if other is not None:
-        requests = _requests(options.source, ((line, row) for line, row in rows))
+    if words is not None:
+        for (line, row), word in zip(rows, words, strict=True):
+            comparison.add(line, row, part, word)
+    elif other is not None:
         with Progress(count_rows(options.out)) as progress:
-            for (line, row), theirs in other.score_stream(requests):
-                assert isinstance(row, dict)
-                comparison.add(line, row, accuracy, theirs.total.value)
+            for (line, scored_row), theirs in other.score_stream(_requests(options.source, rows)):
+                assert isinstance(scored_row, dict)
+                comparison.add(line, scored_row, part, verdict(theirs.total.value))
                 progress.advance()
-    elif options.compare.startswith("column:"):
-        column = options.compare.removeprefix("column:")
-        for line, row in rows:
-            comparison.add(line, row, accuracy, row.get(column))
-        if not comparison.rows:
-            raise DataError(
-                f"--compare: no row has a label in the column {column!r} (right or wrong, 1 or 0) and a score of "
-                f"{accuracy}. The scores are in {options.out}."
-            )
-    else:
-        try:
-            for (line, row), (_, theirs_row) in zip(rows, read_rows(options.compare), strict=True):
-                comparison.add(line, row, accuracy, _their_word(theirs_row, accuracy))
-        except ValueError:
-            ours, theirs_count = count_rows(options.out), count_rows(Path(options.compare))
-            raise DataError(
-                f"--compare: {options.compare} has {theirs_count} rows and {options.out} has {ours}; "
-                "files are compared row by row and must have the same rows in the same order."
-            ) from None
+    if not comparison.rows:
+        raise DataError(
+            f"--compare: none of the {comparison.not_compared:,} rows has both a score of {part} and a word of "
+            f"{options.compare}. The scores are in {options.out}."
+        )
     return comparison
-
-
-def _their_word(row: Row | BadRow, part: str) -> Any:
-    if isinstance(row, BadRow):
-        return None
-    scores = row.get("scores")
-    score = scores.get(part) if isinstance(scores, dict) else None
-    return score.get("value") if isinstance(score, dict) else row.get("reward")
 
 
 # --- rewards from the command line -----------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from sailrl.launch.asked import shown
 from sailrl.launch.model_folder import model_folder
 from sailrl.launch.run_folder import list_left_out, write_whole
 from sailrl.report.progress import Progress
-from sailrl.scoring.answers import check_answers, evenly_spread
+from sailrl.scoring.answers import check_answers, evenly_spread, task_notes
 from sailrl.scoring.spec import ScoringSpec
 from sailrl.sft.data import imitation_sample, load_imitations
 from sailrl.types import Problem, Prompt
@@ -52,7 +53,10 @@ def prepare(config: RlvrConfig, run_dir: Path, progress: Progress) -> Prepared:
         bad.extend(map(str, loaded.bad_rows))
         for note in loaded.notes:
             progress.message(note)
-        check_answers(ScoringSpec.from_config(config.rewards), evenly_spread(loaded.problems), section)
+        spec = ScoringSpec.from_config(config.rewards)
+        check_answers(spec, evenly_spread(loaded.problems), section)
+        for note in task_notes(spec, Counter(problem.task or "" for problem in loaded.problems), section):
+            progress.message(note)
         return loaded.problems
 
     def prompts(source: list[Problem]) -> list[Prompt]:

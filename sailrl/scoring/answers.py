@@ -3,8 +3,9 @@ starts."""
 
 from __future__ import annotations
 
+import difflib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TypeVar
 
@@ -17,6 +18,7 @@ from sailrl.types import Problem, Score
 
 TRIED = 16
 """Problems that are tried of each source."""
+MAX_NOTES = 10
 ENOUGH_FAILURES = 3
 """Problems after which a reward that failed on all of them is given up."""
 _RESPONSE = "<think>\nThis is a response to try the rewards.\n</think>\n\\boxed{{{}}}"
@@ -59,6 +61,27 @@ def check_answers(spec: ScoringSpec, problems: Sequence[Problem], section: str) 
             f"{answered} of them have an answer. Name the column with the answers: {section}.answer_field, or use "
             "rewards that need none."
         )
+
+
+def task_notes(spec: ScoringSpec, tasks: Mapping[str, int], where: str) -> list[str]:
+    """One line for each task that is nearly one that a reward knows: a misspelt ``choice`` is not compared as one.
+
+    Args:
+        tasks: rows by their ``task``.
+        where: the file or source they come from.
+    """
+    known: dict[str, str] = {}
+    for name, part in spec.parts.items():
+        known |= dict.fromkeys(getattr(build_reward(part), "tasks", ()), name)
+    notes = []
+    for task, rows in tasks.items():
+        near = difflib.get_close_matches(task.strip().lower(), known, n=1, cutoff=0.8)
+        if near and near[0] != task.strip().lower():
+            notes.append(
+                f"{where}: {rows:,} rows have the task {task!r}, which {known[near[0]]} does not know. Did you mean "
+                f"{near[0]!r}? An unknown task is compared by what the reference answer looks like."
+            )
+    return notes[:MAX_NOTES]
 
 
 def _failed(tried: Sequence[Scored]) -> str | None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections import defaultdict, deque
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-THRESHOLD = 0.5
-"""A value from here on says "right"."""
+from sailrl.types import reaches
+
 MAX_LISTED = 20
 _PAIRS = ((True, True), (True, False), (False, True), (False, False))
-_WORDS = {"true": True, "yes": True, "right": True, "correct": True, "1": True}
-_WORDS |= {"false": False, "no": False, "wrong": False, "incorrect": False, "0": False}
+_WORDS = {"true": True, "yes": True, "right": True, "correct": True}
+_WORDS |= {"false": False, "no": False, "wrong": False, "incorrect": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +35,10 @@ class Comparison:
     """Rows without a score of ours or a word of theirs."""
     listed: list[Disagreement] = field(default_factory=list)
 
-    def add(self, line: int, row: Mapping[str, Any], part: str, theirs: Any) -> None:
-        """Counts a scored row. ``theirs`` is a number, a truth value or a word for one; anything else is no word."""
+    def add(self, line: int, row: Mapping[str, Any], part: str, theirs: bool | None) -> None:
+        """Counts a scored row with what the other side says of it."""
         score = row["scores"][part]
-        ours, theirs = verdict(score["value"]), verdict(theirs)
+        ours = verdict(score["value"])
         if ours is None or theirs is None:
             self.not_compared += 1
             return
@@ -54,9 +56,36 @@ class Comparison:
 
 
 def verdict(value: Any) -> bool | None:
-    """Right, wrong, or nothing said."""
+    """Right or wrong by a truth value, a word for one, or a number, also as text (right from 1 on, as in accuracy);
+    None for anything else."""
     if isinstance(value, bool):
         return value
-    if isinstance(value, int | float):
-        return value >= THRESHOLD if value == value else None
-    return _WORDS.get(value.strip().lower()) if isinstance(value, str) else None
+    if isinstance(value, str):
+        word = value.strip().lower()
+        if word in _WORDS:
+            return _WORDS[word]
+        try:
+            value = float(word)
+        except ValueError:
+            return None
+    if not isinstance(value, int | float) or math.isnan(value):
+        return None
+    return reaches(value, 1.0)
+
+
+def by_id(ours: Iterable[str], theirs: Iterable[tuple[str, bool | None]]) -> tuple[list[bool | None], int, int]:
+    """Their word for each of our rows: the first row of an id for our first row of it, and so on.
+
+    Returns:
+        The words, how many of our rows have no partner, and how many of theirs.
+    """
+    waiting: dict[str, deque[bool | None]] = defaultdict(deque)
+    for name, word in theirs:
+        waiting[name].append(word)
+    words: list[bool | None] = []
+    alone = 0
+    for name in ours:
+        rest = waiting.get(name)
+        alone += not rest
+        words.append(rest.popleft() if rest else None)
+    return words, alone, sum(map(len, waiting.values()))

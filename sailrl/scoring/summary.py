@@ -54,9 +54,13 @@ class Summary:
         """Rows by (part, status, reason)."""
         self.details: dict[tuple[str, str], str] = {}
         """By (part, reason) what went wrong the first time, in words."""
+        self.first_unscored = ""
+        """The first row without a reward, and why."""
 
-    def add(self, row: Mapping[str, Any]) -> None:
+    def add(self, row: Mapping[str, Any], line: int) -> None:
         """Counts a row of the scored file."""
+        if row["reward"] is None and not self.first_unscored:
+            self.first_unscored = f"line {line}, {_why(row)}"
         name = row.get("task")
         name = name if isinstance(name, str) and name else "(none)"
         if name not in self.tasks and len(self.tasks) >= MAX_TASKS:
@@ -84,6 +88,18 @@ class Summary:
             for part, mean in task.parts.items():
                 whole.parts[part] = _joined(whole.parts.get(part, Mean()), mean)
         return whole
+
+
+def _why(row: Mapping[str, Any]) -> str:
+    """What kept a row from being scored: the first part without a value."""
+    if "error" in row:
+        return str(row["error"]).partition(": ")[2]
+    unscored = ((name, score) for name, score in row["scores"].items() if score["value"] is None)
+    name, score = next(unscored, ("the combining rule", {"reason": "no reward"}))
+    if score["reason"] == "missing_response":
+        fields = [key for key in row if key not in ("reward", "scores")]
+        return f"missing_response: the row has {', '.join(map(str, fields[:10])) or 'nothing'}"
+    return f"{name}: {score['reason']}"
 
 
 def _joined(one: Mean, other: Mean) -> Mean:

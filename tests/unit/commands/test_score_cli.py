@@ -151,7 +151,8 @@ def test_what_models_and_rewards_wrote_reaches_the_terminal_without_its_powers(s
     evil = "\x1b[2J[bold red]\u202e"
     rows = [{"response": evil, "answer": evil + "x", "id": evil, "task": evil, "label": True}]
     scored(rows, compare="column:label")
-    scored(rows, rewards=["my_reward.py:Raises=1"])
+    with pytest.raises(DataError, match="raised:ValueError"):
+        scored(rows, rewards=["my_reward.py:Raises=1"])
     score_job(ScoreOptions(Path("in.jsonl"), explain="1", rewards=["my_reward.py:Same=1"]))
     shown = "".join(capsys.readouterr())
     assert "\x1b" not in shown
@@ -210,8 +211,10 @@ def test_a_mistake_in_the_config_is_told_with_its_line(scored, folder: Path) -> 
 
 
 @pytest.mark.parametrize("out", ["out.jsonl", "out.parquet"])
-def test_an_empty_file_is_scored_to_an_empty_file(scored, out: str, capsys) -> None:
-    assert scored([], out=out) == []
+def test_an_empty_file_gives_an_empty_file_and_is_refused(scored, out: str, capsys) -> None:
+    with pytest.raises(DataError, match=r"in.jsonl has no rows\."):
+        scored([], out=out)
+    assert list(read_rows(out)) == []
     assert "0 rows scored" in capsys.readouterr().out
 
 
@@ -267,7 +270,7 @@ def test_explain_shows_the_way_to_the_decision_by_id_or_by_line(scored, folder: 
     assert "compared with '8'" in explained("b")
     assert "compared with '7'" in explained("1")
     assert "scored: 0.0 by different" in explained("1")
-    scored([{"response": "4", "answer": {"value": 4}}, {"answer": "4"}])
+    scored([{"response": "4", "answer": {"value": 4}}, {"answer": "4"}, {"response": "4", "answer": "4"}])
     capsys.readouterr()
     shown = explained("1")
     assert "answer: must be " in shown
@@ -275,33 +278,6 @@ def test_explain_shows_the_way_to_the_decision_by_id_or_by_line(scored, folder: 
     assert "response: is missing" in explained("2")
     with pytest.raises(DataError, match="no row with the id 'c'"):
         explained("c")
-
-
-def test_compare_with_a_column_counts_agreement_and_lists_who_differs(scored, capsys) -> None:
-    labels = [True, 0, "correct", "no", None, 1.0]  # ours: right, wrong, wrong, right, right, wrong
-    responses = ["4", "5", "5", "4", "4", "5"]
-    rows = [{"response": r, "answer": "4", "label": v} for r, v in zip(responses, labels, strict=True)]
-    scored(rows, compare="column:label")
-    out = capsys.readouterr().out
-    assert "agreement of Same with column:label: 0.4000 on 5 rows (1 without a score" in out
-    assert "disagreements: 3 of 3" in out
-    with pytest.raises(DataError, match="no row has a label in the column 'lable'"):
-        scored(rows, compare="column:lable")
-
-
-def test_compare_with_another_reward_and_with_a_scored_file(scored, folder: Path, capsys) -> None:
-    rows = [{"response": text, "answer": "4"} for text in ("4", "4", "5")]
-    scored(rows)
-    (folder / "out.jsonl").rename(folder / "before.jsonl")
-    capsys.readouterr()
-    scored(rows, compare="before.jsonl")
-    assert "1.0000 on 3 rows" in capsys.readouterr().out
-    scored(rows, compare="my_reward.py:Slow")
-    assert "1.0000 on 3 rows" in capsys.readouterr().out
-    scored(rows, compare="repetition")  # 0 for all: "wrong"
-    assert "0.3333 on 3 rows" in capsys.readouterr().out
-    with pytest.raises(DataError, match=r"before.jsonl has 3 rows and out.jsonl has 2"):
-        scored(rows[:2], compare="before.jsonl")
 
 
 def command(*args: str) -> list[str]:

@@ -70,19 +70,21 @@ def test_problems_survive_the_pipe_as_far_as_json_can_carry_them() -> None:
 
 def test_a_summary_keeps_means_over_scored_rows_only_and_the_worst_status_of_each() -> None:
     summary = Summary()
-    for row in (out(1.0, task="x"), out(0.0, task="x"), out(None, "failed", "down", task="x"), out(1.0)):
-        summary.add(row)
+    rows = (out(1.0, task="x"), out(0.0, task="x"), out(None, "failed", "down", task="x"), out(1.0))
+    for line, row in enumerate(rows, 1):
+        summary.add(row, line)
     x, total = summary.tasks["x"], summary.total()
     assert (x.rows, str(x.reward), str(x.parts["a"])) == (3, "0.5000", "0.5000")  # (1 + 0) / 2, not / 3
     assert (total.rows, str(total.reward)) == (4, "0.6667")
     assert dict(total.statuses) == {"scored": 3, "failed": 1}
     assert summary.reasons["a", "failed", "down"] == 1
+    assert summary.first_unscored == "line 3, a: down"
 
 
 def test_a_task_in_every_row_does_not_fill_the_summary() -> None:
     summary = Summary()
     for i in range(1000):
-        summary.add(out(1.0, reason=f"reason {i}", task=f"task {i}"))
+        summary.add(out(1.0, reason=f"reason {i}", task=f"task {i}"), i)
     assert len(summary.tasks) == MAX_TASKS + 1
     assert summary.tasks[OTHER].rows == 1000 - MAX_TASKS
     assert sum(summary.reasons.values()) == 1000
@@ -91,13 +93,16 @@ def test_a_task_in_every_row_does_not_fill_the_summary() -> None:
 
 @pytest.mark.parametrize(
     ("said", "means"),
-    [(True, True), (0, False), (0.5, True), (0.49, False), (" Correct ", True), ("no", False), ("maybe", None)],
+    [
+        *((True, True), (0, False), (1, True), (0.9, False), (0.6 + 0.3 + 0.1, True), (" Correct ", True)),
+        *(("no", False), ("maybe", None), ("1.0", True), ("0", False), ("1", True), ("0.5", False), ("TRUE", True)),
+    ],
 )
 def test_labels_are_numbers_truth_values_or_words_for_them(said: Any, means: bool | None) -> None:
     assert verdict(said) is means
 
 
-@pytest.mark.parametrize("nothing", [None, math.nan, [1], ""])
+@pytest.mark.parametrize("nothing", [None, math.nan, [1], "", "nan", "1,0", {"value": 1}])
 def test_what_is_no_label_is_not_a_wrong_one(nothing: Any) -> None:
     assert verdict(nothing) is None
 
