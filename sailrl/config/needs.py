@@ -21,7 +21,7 @@ from sailrl.config.fusing import FuseConfig
 from sailrl.config.model_files import INDEX, SINGLE, read_object, tensor_shapes, weight_files
 from sailrl.config.model_kinds import refusal
 from sailrl.config.rewards import RewardsConfig
-from sailrl.config.schema import EngineConfig, ModelConfig, RlvrConfig, SourceConfig
+from sailrl.config.schema import EngineConfig, ModelConfig, PromptConfig, RlvrConfig, SourceConfig
 from sailrl.config.sft import SftConfig
 from sailrl.config.yaml_text import Keys
 from sailrl.errors import ConfigError, DataError
@@ -45,7 +45,7 @@ def _files_exist(key: str) -> Rule:
             if not path.exists():
                 yield Complaint(keys, f"is {name!r}, but there is no file {path.absolute()}. {_FROM_HERE}")
             elif path.is_dir():
-                yield Complaint(keys, f"is {name!r}, which is a folder. Name one JSONL or Parquet file in it.")
+                yield Complaint(keys, f"is {name!r}, which is a folder. Name one file in it.")
 
     return rule
 
@@ -223,6 +223,7 @@ NEEDS: Rules = [
     (FilterConfig, kind_is_supported),
     (EvaluateConfig, kind_is_supported),
     (SourceConfig, _files_exist("path")),
+    (PromptConfig, _files_exist("chat_template")),
     (FilterConfig, _files_exist("scored")),
     (DecontaminateConfig, _files_exist("files")),
     (FuseConfig, _files_exist("cot")),

@@ -171,6 +171,8 @@ def _image(image: Any, place: str, folder: Path | None, must_exist: bool) -> Ima
         return image
     if not isinstance(image, str) or not image:
         raise BrokenRow(place, f"must be a path or the bytes of an image file, this is {_emptiness(image)}")
+    if image.lstrip().startswith(("[", "{")):
+        raise BrokenRow(place, f"{image[:40]!r} is a list or an object that was written as text. Write it as such")
     if "://" in image:
         raise BrokenRow(place, f"{image!r} is an address; images are files, nothing is downloaded")
     path = (folder or Path()).absolute() / image

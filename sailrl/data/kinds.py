@@ -9,6 +9,7 @@ from pathlib import Path
 from sailrl.errors import DataError
 
 HEAD_BYTES = 1 << 16
+_SHOWN = 60
 _STARTS: tuple[tuple[bytes, str, str], ...] = (
     (b"version https://git-lfs", "a Git LFS pointer, not the file itself", "Fetch the file with `git lfs pull`"),
     (b"\x1f\x8b", "compressed with gzip", "Unpack it: gzip -dc FILE > NEW.jsonl"),
@@ -16,6 +17,8 @@ _STARTS: tuple[tuple[bytes, str, str], ...] = (
     (b"\xfd7zXZ", "compressed with xz", "Unpack it: xz -dc FILE > NEW.jsonl"),
     (b"BZh", "compressed with bzip2", "Unpack it: bzip2 -dc FILE > NEW.jsonl"),
     (b"PK\x03\x04", "a zip archive", "Unpack it with unzip"),
+    (b"SQLite format 3", "an SQLite database", "Write its table as JSON lines"),
+    (b"7z\xbc\xaf", "a 7z archive", "Unpack it with 7z"),
     (b"ARROW1", "an Arrow file", "Write it as Parquet: datasets.Dataset.from_file(FILE).to_parquet(NEW)"),
 )
 _UTF16 = re.compile(rb"\xff\xfe|\xfe\xff|\{\x00|\x00\{")
@@ -49,8 +52,8 @@ def _other_kind(head: bytes, named: str) -> tuple[str, str] | None:
     if _WEB_PAGE.match(head):
         return "a web page, which a failed download leaves", "Download the file again"
     if named == ".parquet":
-        lines = head.lstrip().startswith(b"{")
-        return ("a text of JSON lines by its content", "Give it a name that ends in .jsonl") if lines else None
+        is_text = head.lstrip().startswith(b"{")
+        return ("a text of JSON lines by its content", "Give it a name that ends in .jsonl") if is_text else None
     if head.startswith(b"PAR1"):
         return "a Parquet file by its content", "Give it a name that ends in .parquet"
     if _UTF16.match(head):
@@ -59,6 +62,10 @@ def _other_kind(head: bytes, named: str) -> tuple[str, str] | None:
         return "one JSON list, not JSON lines", "Write one object per line: jq -c '.[]' FILE > NEW.jsonl"
     if _OBJECT_OVER_LINES.match(head):
         return "JSON over several lines, not JSON lines", "Write one object per line: jq -c . FILE > NEW.jsonl"
+    lines = [line.strip() for line in head.split(b"\n") if line.strip()]
+    if len(lines) > 1 and not any(line.startswith(b"{") for line in lines):
+        first = lines[0][:_SHOWN].decode("utf-8", "backslashreplace")
+        return f"not JSON lines: none of its lines is an object, the first is {first!r}", "Write one object per line"
     return None
 
 

@@ -42,7 +42,7 @@ def parse_prompt(value: Any) -> tuple[str | list[Message], list[Any]]:
         BrokenRow: it is neither text nor a chat.
     """
     if isinstance(value, str):
-        if not _is_chat(value):
+        if not is_chat_as_text(value):
             return value, []
         value = _chat_from_text(value)
     if not isinstance(value, list | tuple):
@@ -51,7 +51,8 @@ def parse_prompt(value: Any) -> tuple[str | list[Message], list[Any]]:
     return [_message(message, f"prompt[{i}]", pictures) for i, message in enumerate(value)], pictures
 
 
-def _is_chat(text: str) -> bool:
+def is_chat_as_text(text: str) -> bool:
+    """Whether a text is a list of messages that was written as text."""
     return bool(_CHAT_AS_TEXT.fullmatch(text.strip())) and any(keys.search(text) for keys in _CHAT_KEYS)
 
 

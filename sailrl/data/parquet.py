@@ -60,6 +60,26 @@ def read_batches(path: Path, file: pq.ParquetFile) -> Iterator[pa.RecordBatch]:
         ) from error
 
 
+def parquet_rows(path: Path, file: pq.ParquetFile) -> Iterator[Row]:
+    """All rows as Python's values.
+
+    Raises:
+        DataError: a part of the file is damaged, or a value has no form in Python (a time in nanoseconds, the year
+            20000, text that is not UTF-8).
+    """
+    done = 0
+    for batch in read_batches(path, file):
+        try:
+            rows = batch.to_pylist()
+        except (ValueError, OverflowError) as error:
+            raise DataError(
+                f"{path}: a value in rows {done + 1} to {done + len(batch)} cannot be read: {_one_line(error)}. "
+                "Store the column as text or as a number."
+            ) from error
+        yield from rows
+        done += len(rows)
+
+
 def _group_batches(file: pq.ParquetFile, group: int) -> Iterator[pa.RecordBatch]:
     about = file.metadata.row_group(group)
     size = max(1, min(READ_ROWS, READ_BYTES * about.num_rows // max(1, about.total_byte_size)))

@@ -83,6 +83,7 @@ class ProblemReader:
         self.source, self.section = source, section
         self._base_dir, self._store, self._rule = base_dir, store, rule
         self._about = (frozenset(also_read), needs_answer)
+        self._renamed = [(name, given) for name, given in source.fields() if given != (name,)]
         self.bad_rows: list[BadRow] = []
         """Rows of the last pass that break a rule."""
         self.columns = self._no_columns()
@@ -119,6 +120,8 @@ class ProblemReader:
             except BrokenRow as broken:
                 hint = self.columns.hint(broken.field, row) if isinstance(row, Mapping) else ""
                 self.bad_rows.append(BadRow(name, line, broken.field, broken.rule + hint))
+            except RecursionError:
+                self.bad_rows.append(BadRow(name, line, "", "it is nested too deeply"))
             else:
                 lines_of_ids[problem.id] = line
                 self.columns.add(row, problem)
@@ -165,14 +168,14 @@ class ProblemReader:
             raise BrokenRow("", f"a row is an object with named fields, this is {kind_of(row)}")
         source = self.source
         mapped = {name: value for name, value in row.items() if name not in source.ignore}
-        found = {name: _found(mapped, name, given) for name, given in source.fields()}
-        for name, given in source.fields():
-            if name in ("prompt", "answer") and given != (name,) and given[0].split(".")[0] not in mapped:
+        for name, given in self._renamed:
+            if name in ("prompt", "answer") and given[0].split(".")[0] not in mapped:
                 key = f"{self.section or 'data.*'}.{name}_field"
-                raise BrokenRow(
-                    given[0], f"is missing ({key} names it); the row has {', '.join(map(str, row)) or 'nothing'}"
-                )
-        mapped |= found
+                raise BrokenRow(given[0], f"is missing ({key} names it); the row has {', '.join(map(str, row))}")
+        mapped |= {name: _found(mapped, given) for name, given in self._renamed}
+        images = mapped.get("images")
+        if isinstance(images, str | bytes | Mapping):
+            mapped["images"] = [images]
         if source.answer_regex is not None:
             mapped["answer"] = _cut_out(source.answer_regex, source.answer_field, mapped.get("answer"))
         return mapped
@@ -238,14 +241,13 @@ def _generated(use: str, args: dict[str, Any]) -> Iterator[tuple[int, Any]]:
         raise DataError(f"the generator {use!r} failed: {type(error).__name__}: {error}") from error
 
 
-def _found(row: Mapping[str, Any], name: str, columns: Sequence[str]) -> Any:
+def _found(row: Mapping[str, Any], columns: Sequence[str]) -> Any:
     """What a row has for a field of the contract: one column's value, or the values of several as a list."""
-    if len(columns) > 1:
-        values = [value for column in columns if (value := _find(row, column)) is not None]
-        listed = [value if isinstance(value, list | tuple) else [value] for value in values]
-        return [item for items in listed for item in items] or None
-    value = _find(row, columns[0])
-    return [value] if name == "images" and isinstance(value, str | bytes | Mapping) else value
+    if len(columns) == 1:
+        return _find(row, columns[0])
+    values = [value for column in columns if (value := _find(row, column)) is not None]
+    listed = [value if isinstance(value, list | tuple) else [value] for value in values]
+    return [item for items in listed for item in items] or None
 
 
 def _find(row: Mapping[str, Any], name: str) -> Any:

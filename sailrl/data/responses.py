@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from sailrl.data.fields import BrokenRow, refuse_half_characters
+from sailrl.data.messages import is_chat_as_text
 from sailrl.types import content_texts
 
 READS = ("response", "completion")
@@ -31,6 +32,8 @@ def _text(row: Mapping[str, Any]) -> str:
     response = row.get("response", meta.get("response") if isinstance(meta, Mapping) else None)
     if not isinstance(response, str) or not response:
         raise BrokenRow("response", "is missing or no text; a row to imitate has `response` or `completion`")
+    if is_chat_as_text(response):
+        raise BrokenRow("response", "is a chat that was written as text. Write its last message, or `completion`")
     return response
 
 

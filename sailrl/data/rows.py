@@ -142,13 +142,10 @@ def _read_jsonl(path: Path, file: IO[bytes]) -> Iterator[tuple[int, Row | BadRow
 
 
 def _read_parquet(path: Path, file: Any) -> Iterator[tuple[int, Row | BadRow]]:
-    from sailrl.data.parquet import read_batches
+    from sailrl.data.parquet import parquet_rows
 
     with file:
-        done = 0
-        for batch in read_batches(path, file):
-            for row in batch.to_pylist():
-                yield (done := done + 1), row
+        yield from enumerate(parquet_rows(path, file), start=1)
 
 
 def _find_types(lines: Path, target: Path) -> None:

@@ -12,8 +12,7 @@ from sailrl.config.schema import SourceConfig
 from sailrl.data.columns import (
     answer_column,
     looks_like_choices,
-    looks_like_pictures,
-    names_a_picture,
+    picture_columns,
     plain_name,
     prompt_column,
 )
@@ -38,8 +37,8 @@ class Columns:
     """Columns that the job reads besides the contract's."""
     needs_answer: bool = True
     rows: int = 0
-    seen: Counter[str] = field(default_factory=Counter)
-    """Rows that have a value, by name of the column."""
+    missing: set[str] = field(default_factory=set)
+    """Columns that the configuration names and no row has."""
     unread: Counter[str] = field(default_factory=Counter)
     pictures: Counter[str] = field(default_factory=Counter)
     """Unread ones."""
@@ -54,13 +53,16 @@ class Columns:
 
     def __post_init__(self) -> None:
         mapped = {name for _, names in self.source.fields() for name in names}
+        self.missing = mapped | set(self.source.ignore)
+        self._held: set[str] = set()
         self._read = {name for name in CONTRACT if name not in ("prompt", "answer", "images", "choices")}
         self._read |= mapped | {name.split(".")[0] for name in mapped} | self.also_read
 
     def add(self, row: Mapping[str, Any], problem: Problem) -> None:
         """Takes note of the columns of a row, and of the problem that was read from it."""
         self.rows += 1
-        self.seen.update(name for name, value in row.items() if value is not None)
+        if self.missing:
+            self.missing = {name for name in self.missing if row.get(name, row.get(name.split(".")[0])) is None}
         seeing = bool(problem.images or problem.videos)
         self.with_pictures += seeing
         self.unseen_choices += choices_are_unseen(problem)
@@ -68,11 +70,9 @@ class Columns:
         if not unread:
             return
         self.unread.update(unread)
-        self.pictures.update(
-            name
-            for name in unread
-            if looks_like_pictures(name, row[name]) or (not seeing and names_a_picture(row[name]))
-        )
+        found = picture_columns(row, unread, any_name=not seeing)
+        self.pictures.update(found.keys())
+        self._held |= {name for name, held in found.items() if held}
         answered = problem.answer is not None or row.get("response") is not None
         if self.needs_answer and not answered and (name := answer_column(row, unread)):
             self.answers[name] += 1
@@ -82,8 +82,8 @@ class Columns:
     def hint(self, field: str, row: Mapping[str, Any]) -> str:
         """How a row that breaks a rule on ``field`` could have it read from another column; empty without a guess."""
         unread = self._unread(row)
-        if field == "images" and (pictures := [name for name in unread if looks_like_pictures(name, row[name])]):
-            return f". {self._write('images_field', pictures)}"
+        if field == "images" and (pictures := picture_columns(row, unread, any_name=False)):
+            return f". {self._write('images_field', list(pictures))}"
         if field == "prompt" and row.get("prompt") is None and (column := prompt_column(unread)):
             return f". {self._write('prompt_field', [column])}"
         return ""
@@ -98,7 +98,7 @@ class Columns:
     def fault(self) -> str | None:
         """Why nothing may be done with this source as it stands; None when every column that matters is read."""
         for key, names in self.source.fields():
-            missing = [name for name in names if not self.seen[name.split(".")[0]] and not self.seen[name]]
+            missing = [name for name in names if name in self.missing]
             if missing and names != (key,) and self.rows:
                 return f"no row has {_listed(missing)}, which {self._key(key + '_field')} names."
         if self.pictures:
@@ -106,7 +106,11 @@ class Columns:
             if all("video" in plain_name(name) for name in found):
                 what, read = "videos", "Write the frames of each into `videos`, since files of videos are not read"
             else:
-                what, read = "pictures", self._write("images_field", found)
+                # A text beside pictures most likely says where the same ones came from.
+                held = [name for name in found if name in self._held] or found
+                what, read = "pictures", self._write("images_field", held)
+                if len(held) < len(found):
+                    read += f" and {self._ignore(name for name in found if name not in held)}"
             return (
                 f"{count:,} of {self.rows:,} rows have {what} in {_listed(found)}, which nothing reads: the model "
                 f"would not see them. {read}, {self._or_ignore(found)}."
@@ -115,7 +119,7 @@ class Columns:
             name, count = self.answers.most_common(1)[0]
             return (
                 f"{count:,} of {self.rows:,} rows have no `answer`, and `{name}`, which looks like one, is not read. "
-                f"{self._write('answer_field', [name])}, {self._or_ignore([name.split('.')[0]])}."
+                f"{self._write('answer_field', [name])}, {self._or_ignore([name])}."
             )
         return None
 
@@ -138,7 +142,7 @@ class Columns:
         others = [name for name in self.unread if name not in choices]
         if others:
             lines.append(f"nothing reads the column{'s' if len(others) > 1 else ''} {_listed(sorted(others))}.")
-        if unknown := [name for name in self.source.ignore if not self.seen[name]]:
+        if unknown := [name for name in self.source.ignore if name in self.missing]:
             lines.append(f"{self._key('ignore')} names {_listed(unknown)}, which no row has.")
         return lines
 
@@ -151,9 +155,11 @@ class Columns:
         return f"Write {self._key(key)}: {names[0] if len(names) == 1 else '[' + ', '.join(names) + ']'}"
 
     def _or_ignore(self, names: Iterable[str]) -> str:
-        if self.section is None:
-            return "or drop the column"
-        return f"or leave them out: {self._key('ignore')}: [{', '.join((*self.source.ignore, *names))}]"
+        return "or drop the column" if self.section is None else f"or leave them out: {self._ignore(names)}"
+
+    def _ignore(self, names: Iterable[str]) -> str:
+        columns = dict.fromkeys((*self.source.ignore, *(name.split(".")[0] for name in names)))
+        return f"{self._key('ignore')}: [{', '.join(columns)}]"
 
 
 def _listed(names: Iterable[str]) -> str:

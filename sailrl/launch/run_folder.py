@@ -80,5 +80,5 @@ def list_left_out(folder: Path, rows: Sequence[object], notify: Callable[[str], 
     path = folder / BAD_ROWS
     path.unlink(missing_ok=True)
     if rows:
-        path.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
+        path.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8", errors="backslashreplace")
         notify(f"left out {len(rows):,} bad rows, listed in {path}")

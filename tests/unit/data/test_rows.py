@@ -199,6 +199,13 @@ OTHER_KINDS: list[tuple[str, bytes, str]] = [
     ("x.jsonl", b"PAR1\x00\x00", "Parquet file by its content"),
     ("x.parquet", ROW, "JSON lines by its content"),
     ("x.jsonl", b"\n <!DOCTYPE html><html>", "web page"),
+    (
+        "x.jsonl",
+        b"prompt,answer\n1+1,2\n",
+        "not JSON lines: none of its lines is an object, the first is 'prompt,answer'",
+    ),
+    ("x.jsonl", b"- prompt: a\n  answer: 1\n", "not JSON lines"),
+    ("x.jsonl", b"\x80\x04\x95\n\x00}\n", "not JSON lines"),
 ]
 
 
@@ -225,6 +232,15 @@ def test_a_damaged_parquet_file_is_refused_and_not_a_traceback(tmp_path: Path) -
     file.write_bytes(content)
     with pytest.raises(DataError, match=r"cannot read .*x\.parquet as Parquet behind row 0"):
         list(read_rows(file))
+
+
+def test_a_parquet_value_that_python_has_no_form_of_is_refused_and_not_a_traceback(tmp_path: Path) -> None:
+    far = pa.array([2**45], pa.timestamp("s"))  # the year 1,116,918
+    words = pa.StringArray.from_buffers(1, pa.py_buffer(b"\x00\x00\x00\x00\x02\x00\x00\x00"), pa.py_buffer(b"\xff\xfe"))
+    for column in (far, words):
+        pq.write_table(pa.table({"a": column}), tmp_path / "x.parquet")
+        with pytest.raises(DataError, match=r"x\.parquet: a value in rows 1 to 1 cannot be read"):
+            list(read_rows(tmp_path / "x.parquet"))
 
 
 def test_two_parquet_columns_of_one_name_are_refused(tmp_path: Path) -> None:

@@ -117,6 +117,35 @@ def test_a_file_of_a_picture_under_any_name_is_refused_in_a_row_without_pictures
     assert notes == ["data.train: nothing reads the column `file`."]
 
 
+def test_pictures_in_an_object_are_found_and_read(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(PNG)
+    row = {"prompt": "?", "answer": "1", "multi_modal_data": {"image": ["a.png"]}}
+    said = refused(tmp_path, row)
+    assert "images_field: multi_modal_data.image, or leave them out: data.train.ignore: [multi_modal_data]" in said
+    assert len(loaded(tmp_path, row, images_field="multi_modal_data.image").problems[0].images) == 1
+
+
+def test_beside_pictures_their_names_are_to_be_left_out(tmp_path: Path) -> None:
+    path = tmp_path / "x.parquet"
+    row = {"prompt": "?", "answer": "1", "decoded_image": STRUCT, "image": "images/1.jpg"}
+    pq.write_table(pa.Table.from_pylist([row]), path)
+    with pytest.raises(DataError, match=r"images_field: decoded_image and data\.train\.ignore: \[image\], or leave"):
+        load_problems(SourceConfig(path=str(path)), "data.train", on_bad_row="error")
+    written = SourceConfig(path=str(path), images_field="decoded_image", ignore=("image",))
+    assert load_problems(written, "data.train", on_bad_row="error").problems[0].images == (PNG,)
+
+
+def test_a_list_that_was_written_as_text_is_no_path(tmp_path: Path) -> None:
+    said = refused(tmp_path, {"prompt": "?", "answer": "1", "images": '["a.png"]'})
+    assert "images[0]: '[\"a.png\"]' is a list or an object that was written as text" in said
+
+
+def test_a_row_that_is_nested_too_deeply_is_a_bad_row(tmp_path: Path) -> None:
+    (tmp_path / "x.jsonl").write_text('{"prompt": "a", "answer": ' + "[" * 900 + "]" * 900 + "}\n")
+    with pytest.raises(DataError, match=r"x\.jsonl:1: it is nested too deeply"):
+        load_problems(SourceConfig(path=str(tmp_path / "x.jsonl")), on_bad_row="error")
+
+
 def test_videos_that_nothing_reads_say_how_videos_are_read(tmp_path: Path) -> None:
     said = refused(tmp_path, {"prompt": "?", "answer": "1", "video": "v.mp4"})
     assert "rows have videos in `video`" in said
@@ -152,6 +181,7 @@ def test_an_image_column_of_parquet_is_read_as_the_datasets_library_stores_it(tm
         ({"correct_option": "B"}, "correct_option"),
         ({"expected_answer": "4"}, "expected_answer"),
         ({"gt": "4"}, "gt"),
+        ({"label": False, "has_answer": True}, "label"),
         ({"reward_model": {"style": "rule", "ground_truth": "4"}}, "reward_model.ground_truth"),
         ({"extra_info": {"index": 1, "answer": "4"}}, "extra_info.answer"),
         ({"answer": None, "solution": "4"}, "solution"),
@@ -164,7 +194,7 @@ def test_an_answer_in_a_column_of_another_name_is_refused_with_the_line(
     assert f"1 of 1 rows have no `answer`, and `{field}`, which looks like one, is not read" in said
     assert f"Write data.train.answer_field: {field}, or" in said
     (problem,) = loaded(tmp_path, {"prompt": "2+2?", **row}, answer_field=field).problems
-    assert str(problem.answer) in ("4", "1", "B")
+    assert str(problem.answer) in ("4", "1", "B", "False")
 
 
 def test_beside_an_answer_another_column_is_only_listed(tmp_path: Path) -> None:

@@ -16,8 +16,8 @@ from torch.nn.functional import log_softmax
 from transformers import AutoModelForCausalLM
 
 from sailrl.config.checks import validate
-from sailrl.config.schema import ModelConfig
-from sailrl.config.sft import SftConfig, SftTraining
+from sailrl.config.schema import ModelConfig, SourceConfig
+from sailrl.config.sft import SftConfig, SftData, SftTraining
 from sailrl.data.images import ImageStore
 from sailrl.data.processor import Processor
 from sailrl.data.template import Template
@@ -303,3 +303,10 @@ def test_the_warm_starts_rows_are_read_like_any_others() -> None:
     source = {"generate": {"use": "sailrl.demo.additions:rows", "args": {"count": 2, "seed": 5}}}
     config = _config(Path("unused"), data={"train": source})
     assert [row.response for row in load_imitations(config.data).rows] == [row["meta"]["response"] for row in made]
+
+
+def test_a_response_that_is_a_chat_as_text_is_a_bad_row(tmp_path: Path) -> None:
+    chat = json.dumps([{"role": "assistant", "content": "4"}])
+    (tmp_path / "rows.jsonl").write_text(json.dumps({"prompt": "2+2?", "response": chat}) + "\n")
+    with pytest.raises(DataError, match="response: is a chat that was written as text"):
+        load_imitations(SftData(train=SourceConfig(path=str(tmp_path / "rows.jsonl"))))
