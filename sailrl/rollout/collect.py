@@ -1,4 +1,4 @@
-"""Collects an episode: draws prompts, samples groups, scores them as they finish, admits those that can teach."""
+"""Collects an episode: draws prompts, samples groups, scores them as they finish, keeps those with a learning signal."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from sailrl.rollout.engine import Pool, Request, Sampling
 from sailrl.types import Completion, Group, Prompt, Rollout, Verdict
 
 GIVEN_UP = "given_up"
-"""Why a group that could teach was not learned from: its episode failed."""
+"""Why a group with a learning signal was not trained on: its episode failed."""
 ScoreFn = Callable[[Prompt, Completion], Awaitable[Rollout]]
 """Scores one completion; bad responses become unscored rollouts, never exceptions."""
 
 
 class NothingToLearn(DataError):
-    """Wave after wave, no group had both right and wrong answers."""
+    """After ``max_waves`` waves there are too few groups with a learning signal."""
 
 
 class PromptSource(Protocol):
-    """Where the indices of prompts come from."""
+    """The order in which prompts are used: ``take`` returns the indices of the next ones."""
 
     def take(self, count: int) -> list[int]: ...
     def state_dict(self) -> dict[str, Any]: ...
@@ -38,7 +38,7 @@ class Collection:
     """One episode's groups."""
 
     kept: list[Group] = field(default_factory=list)
-    """Exactly as many as asked for, in the order in which their prompts were drawn."""
+    """Exactly the number of groups wanted, in the order in which their prompts were drawn."""
     dropped: list[tuple[Group, str]] = field(default_factory=list)
     """The others, each with the reason."""
     waves: int = 0
@@ -54,7 +54,8 @@ class Collection:
 
 
 def admit(group: Group, accuracy: str, settings: DynamicSampling) -> Verdict:
-    """DAPO's dynamic sampling (arXiv 2503.14476, section 3.2): a group teaches when its scores are not all equal.
+    """DAPO's dynamic sampling (arXiv 2503.14476, section 3.2): a group has a learning signal when its
+    scores are not all equal.
 
     Decided on the scores of the accuracy part, not on the shaped reward, which differs even between two wrong answers.
     Responses that could not be scored are left out.
@@ -69,12 +70,12 @@ def admit(group: Group, accuracy: str, settings: DynamicSampling) -> Verdict:
 
 
 class Collector:
-    """Draws, samples, scores and admits until an episode is full. Its state makes a resumed run draw the same prompts.
+    """Draws, samples, scores and filters until an episode is full. Its state makes a resumed run draw the same prompts.
 
     Args:
         score: scores one completion.
-        accuracy: name of the score that dynamic sampling looks at.
-        seed: None lets prompts run as workers free up; a number makes every wave repeatable.
+        accuracy: name of the score that dynamic sampling compares.
+        seed: makes every wave repeatable; None gives each prompt to the next free worker.
     """
 
     def __init__(
@@ -93,8 +94,8 @@ class Collector:
         self._prompts, self._source, self._pool, self._score = prompts, source, pool, score
         self._sampling, self._settings, self._accuracy = sampling, settings, accuracy
         self._max_unscored_rate, self._seed = max_unscored_rate, seed
-        self._backlog: deque[int] = deque()  # prompts that were drawn, and could teach, but were one too many
-        self._sampled: list[Group] = []  # groups that are scored, and not handed out yet
+        self._backlog: deque[int] = deque()  # prompts whose groups had a learning signal, but were not needed
+        self._sampled: list[Group] = []  # groups that are scored, but not returned yet
 
     async def collect(self, wanted: int, version: int) -> Collection:
         """Collects ``wanted`` groups with the weights of ``version``.
@@ -127,14 +128,14 @@ class Collector:
             done.waves += 1
             self._check_unscored(done.dropped, done.kept)
             tried = len(done.kept) + len(done.dropped)
-            rate = max(len(done.kept) / tried, 1 / 8)  # a wave asks for what it takes, but never for a flood
+            rate = max(len(done.kept) / tried, 1 / 8)  # as many as needed at this rate, but no more than 8 times
             ask = min(wanted, math.ceil((wanted - len(done.kept)) / rate))
         self._sampled.clear()
         return done
 
     def unfinished(self) -> list[tuple[Group, str]]:
-        """The groups of an episode that ``collect`` could not complete, and why each teaches nothing; ``given_up``
-        where it could."""
+        """The groups of an episode that ``collect`` could not complete, each with the reason why it has no learning
+        signal, or ``given_up``."""
         verdicts = [(group, admit(group, self._accuracy, self._settings)) for group in self._sampled]
         return [(group, GIVEN_UP if verdict.keep else verdict.reason) for group, verdict in verdicts]
 
@@ -145,7 +146,7 @@ class Collector:
         return await sample_groups(self._pool, self._score, prompts, sampling, seed, **options)
 
     async def stop(self) -> None:
-        """Ends what is being sampled: nothing, between two calls of ``collect``."""
+        """Cancels what is being sampled: nothing, between two calls of ``collect``."""
 
     def state_dict(self) -> dict[str, Any]:
         """JSON-able; with the same weights a restored collector collects the same episodes."""
@@ -157,8 +158,8 @@ class Collector:
         self._backlog = deque(state["backlog"])
 
     def _draw(self, count: int) -> list[int]:
-        kept_back = [self._backlog.popleft() for _ in range(min(count, len(self._backlog)))]
-        return kept_back + self._source.take(count - len(kept_back))
+        first = [self._backlog.popleft() for _ in range(min(count, len(self._backlog)))]
+        return first + self._source.take(count - len(first))
 
     def _wave(self, version: int, wave: int) -> int | None:
         return None if self._seed is None else wave_seed(self._seed, "train", version, wave)
@@ -175,10 +176,10 @@ async def sample_groups(
     seed: int | None = None,
     finished: Callable[[int, Group], None] = lambda index, group: None,
 ) -> list[Group]:
-    """One wave: groups in the order of ``prompts``, each response scored the moment it is there.
+    """One wave: groups in the order of ``prompts``, each response scored as soon as it is complete.
 
     Args:
-        finished: called with a prompt's position and its group as soon as that is scored.
+        finished: called with a prompt's position and its group as soon as the group is scored.
     """
 
     async def scored(index: int, completions: Sequence[Completion]) -> Group:
@@ -194,15 +195,15 @@ async def sample_groups(
             scoring[index] = asyncio.ensure_future(scored(index, completions))
         return [await scoring[i] for i in range(len(prompts))]
     finally:
-        for task in scoring.values():  # nobody waits any more for what is left after a failure
+        for task in scoring.values():  # after a failure the results of the others are not needed
             task.cancel()
 
 
 def check_unscored(groups: Sequence[Group], max_rate: float) -> None:
-    """Stops a run whose responses cannot be scored.
+    """Checks that most responses could be scored.
 
     Raises:
-        RewardError: more than a share of ``max_rate`` has no reward; with the most frequent reasons.
+        RewardError: a larger share than ``max_rate`` has no reward; the message has the most frequent reasons.
     """
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     unscored = Counter(r.reason for r in rollouts if r.reward is None)
@@ -222,10 +223,10 @@ def wave_seed(seed: int, purpose: str, version: int, wave: int) -> int:
 
 
 def exhausted(done: Collection, admitted: int, wanted: int, waves: int) -> str:
-    """What is said when the data has nothing left to teach."""
+    """The message of NothingToLearn."""
     reasons = ", ".join(f"{n} {reason}" for reason, n in Counter(r for _, r in done.dropped).most_common())
     return (
-        f"{waves} waves (rollout.dynamic_sampling.max_waves) gave {admitted} of {wanted} groups that can teach; "
-        f"dropped: {reasons}. All correct: the data is learned, bring harder problems. All wrong: the problems are too "
+        f"{waves} waves (rollout.dynamic_sampling.max_waves) gave {admitted} of {wanted} groups with a learning "
+        f"signal; dropped: {reasons}. All correct: the problems are solved, use harder ones. All wrong: the problems are too "
         "hard or the reward never fires; look at rollouts.jsonl, and filter problems by pass@4."
     )

@@ -1,4 +1,4 @@
-"""What sailrl asks of an inference engine. vLLM is one; unit tests script another."""
+"""What sailrl needs of an inference engine. ``vllm_engine`` is one; unit tests use a scripted one."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from sailrl.data.processor import Processor  # loads torch
 
 Stage = Literal["weights", "kv_cache"]
-"""The two steps of waking up, in this order. Between them there is room for the learner to hand over new weights."""
+"""The two stages of waking up, in this order. New weights are loaded between them, before the cache takes memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,13 +31,17 @@ class Sampling:
     banned_ids: Sequence[int] = ()
     """Ids that may never be sampled (image and video placeholders)."""
     stop_ids: Sequence[int] = ()
-    """Ids that end a response and are its last token, beside those that the engine takes from the model's own files."""
+    """Ids that end a response and are its last token, in addition to those in the model's own files."""
 
     @classmethod
     def of(
         cls, config: SamplingConfig, samples: int, processor: Processor, *, temperature: float | None = None
     ) -> Sampling:
-        """As configured, with a temperature of its own for an evaluation."""
+        """The configured sampling.
+
+        Args:
+            temperature: for an evaluation, in place of the configured one.
+        """
         return cls(
             samples=samples,
             temperature=config.temperature if temperature is None else temperature,
@@ -51,7 +55,7 @@ class Sampling:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """One prompt for the engine. ``index`` is the caller's own number for it and comes back with the completions."""
+    """One prompt for the engine. ``index`` is chosen by the caller and returned with the completions."""
 
     index: int
     token_ids: Sequence[int]
@@ -59,14 +63,14 @@ class Request:
     images: Sequence[str] = ()
     """Content hashes into the image store."""
     expanded: int | None = None
-    """Length of the prompt with all placeholders of its images, on which the learner trains; None without images."""
+    """Length of the prompt with all placeholders of its images, as the learner trains on it; None without images."""
 
 
 class Engine(Protocol):
     """One model replica that turns prompts into completions. All methods are coroutines on the engine's own loop."""
 
     async def start(self) -> None:
-        """Loads the model. Raises RolloutError with the engine's own words when it cannot."""
+        """Loads the model. Raises RolloutError with the engine's own message when it cannot."""
 
     def generate(
         self, requests: Sequence[Request], sampling: Sampling, *, seed: int | None
@@ -78,60 +82,60 @@ class Engine(Protocol):
         """[P-1] log-probabilities in nats, before temperature, of every prompt token but the first."""
 
     async def load_weights(self, folder: str, version: int) -> None:
-        """Takes the weights exported into ``folder`` and drops every cache that the old ones filled."""
+        """Loads the weights exported into ``folder`` and drops every cache computed with the old ones."""
 
     async def sleep(self) -> bool:
-        """Lends its GPU to others until it has woken up in both stages; nothing may be in flight. Returns False when
-        the engine cannot: then it keeps its memory, and sleeping and waking change nothing."""
+        """Frees its GPU memory until ``wake`` was called for both stages; no request may be in flight. Returns False
+        when the engine cannot: then it keeps its memory, and ``sleep`` and ``wake`` do nothing."""
 
     async def wake(self, stage: Stage) -> None:
-        """Takes memory back: first the weights it fell asleep with, then, after new ones have come, its cache."""
+        """Takes memory back: in the first stage for the weights it had, in the second for its cache."""
 
     def alive(self) -> bool:
-        """False once a process of it has died: it never answers again."""
+        """False once one of its processes has died: calls then never return."""
 
     async def stop(self) -> None:
-        """Frees everything; the engine cannot be used afterwards."""
+        """Frees all resources; the engine cannot be used afterwards."""
 
 
 class DirectEngine(Engine, Protocol):
     """An engine that can also be sent weights without a folder (``sync.method`` nccl and ipc)."""
 
     async def freeze(self) -> None:
-        """Stops computing until ``thaw``, keeps its requests and drops every cache that the weights filled."""
+        """Stops computing until ``thaw``, keeps its requests and drops every cache computed with the weights."""
 
     async def transfer(self, step: str, payload: Any) -> None:
         """One step of an update, called by the learner's side; see ``sync.transfer.EngineClient``."""
 
     async def thaw(self, version: int) -> None:
-        """Goes on with the weights it has now, as ``version``."""
+        """Continues with the weights it has now, as ``version``."""
 
 
 class Pool(Protocol):
-    """Several engines as one; see ``rollout.pool.RolloutPool``, which runs them in Ray actors."""
+    """Several engines as one; ``rollout.pool.RolloutPool`` runs them in Ray actors."""
 
     def generate(
         self, requests: Sequence[Request], sampling: Sampling, *, seed: int | None = None
     ) -> AsyncIterator[tuple[int, list[Completion]]]:
-        """Yields ``(index, completions)`` as prompts finish, from whichever engine."""
+        """Yields ``(index, completions)`` as prompts finish, from any engine."""
 
     async def prompt_logprobs(self, prompt: Prompt) -> list[list[float]]:
-        """[engines][P-1] log-probabilities of the prompt's own tokens."""
+        """[engines][P-1] log-probabilities in nats of the prompt's own tokens but the first."""
 
     async def load_weights(self, folder: str, version: int, *, timeout_s: float) -> None:
-        """Every engine takes the weights exported into ``folder``."""
+        """Every engine loads the weights exported into ``folder``."""
 
     async def sleep(self) -> bool:
-        """Every engine lends its GPU; False when they cannot."""
+        """Every engine frees its GPU memory; False when they cannot."""
 
     async def wake(self, stage: Stage) -> None:
-        """Every engine takes memory back."""
+        """Every engine takes the memory of one stage back."""
 
     def resize(self, count: int) -> None:
-        """From now on so many engines; new ones join by themselves when they are ready."""
+        """Changes the number of engines; new ones get work as soon as they are ready."""
 
     def metrics(self) -> dict[str, float]:
         """``workers/alive`` and ``workers/restarts``."""
 
     async def stop(self) -> None:
-        """Frees everything."""
+        """Ends all engines."""

@@ -1,4 +1,4 @@
-"""vLLM behind the Engine protocol."""
+"""vLLM as an ``Engine``."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ class VllmEngine:
         kv_cache_gib: size of the KV cache on CPU, a whole number.
         worker_extension: dotted name of the class mixed into vLLM's workers (weight loading and reseeding).
         load_image: content hash to image.
-        threads: with which it computes on a CPU. There vLLM does so in this process, which can have no other engine
-            at the same time. With tensor parallelism, or ``distributed_executor_backend`` among the options, it takes
-            processes of its own, as on GPUs.
-        sleeps: whether it shares its GPU and will be sent to sleep. vLLM can on GPUs only; elsewhere it stays awake.
+        threads: CPU threads that it computes with. On a CPU vLLM runs in this process, which can have no other engine
+            at the same time. With tensor parallelism, or ``distributed_executor_backend`` among the options, it starts
+            its own processes, as on GPUs.
+        sleeps: whether it shares its GPU and ``sleep`` will be called. Works on GPUs only; elsewhere it stays awake.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class VllmEngine:
         self._load_image, self._threads, self._sleeps = load_image, threads, sleeps
         self._numbers = itertools.count()
         self._images = asyncio.Lock()
-        """Held while images enter vLLM's two caches, or both are cleared: else one expects what the other has not."""
+        """Held while images enter vLLM's two caches, or both are cleared: else one has images that the other lacks."""
         self._version = 0
 
     async def start(self) -> None:
@@ -62,21 +62,21 @@ class VllmEngine:
             from vllm.v1.engine.async_llm import AsyncLLM
 
             if current_platform.is_cpu() and self._options.get("enforce_eager"):
-                # Even then vLLM compiles how it samples: seconds at the first batch, and a C++ compiler to be there.
+                # Even then vLLM compiles its sampler: that takes seconds at the first batch, and needs a C++ compiler.
                 os.environ["TORCHDYNAMO_DISABLE"] = "1"
             several = self._options.get("tensor_parallel_size", 1) > 1
             in_process = current_platform.is_cpu() and not several and _BACKEND not in self._options
             if in_process:
-                self._settle_in_process()
+                self._set_in_process_options()
             elif current_platform.is_cpu():
-                # Its processes share the cores they may use: vLLM binds each to a NUMA node, and refuses too few nodes.
+                # vLLM would bind each process to a NUMA node of its own, and refuse machines with too few.
                 os.environ.setdefault("VLLM_CPU_OMP_THREADS_BIND", "nobind")
             self._sleeps = self._sleeps and current_platform.is_sleep_mode_available()
             arguments = AsyncEngineArgs(
                 model=self._model,
                 max_model_len=self._max_tokens,
                 logprobs_mode="processed_logprobs",
-                generation_config="vllm",  # how is sampled, the run says; the model's file adds ends of a text alone
+                generation_config="vllm",  # sampling follows our configuration; the model's file adds stop ids only
                 worker_extension_cls=self._worker_extension,
                 enable_log_requests=False,
                 disable_log_stats=True,
@@ -90,23 +90,23 @@ class VllmEngine:
                 await self._llm.collective_rpc("sail_end_with", kwargs={"process": os.getpid()})
             self._tokenizer: Any = self._llm.get_tokenizer()
             await self._llm.update_weight_version(str(self._version))
-        except Exception as error:  # vLLM's own errors may not pickle, so their text goes into one of ours
+        except Exception as error:  # vLLM's own errors may not pickle: keep their text only
             raise RolloutError(f"vLLM cannot start with {self._model}: {type(error).__name__}: {error}") from None
 
-    def _settle_in_process(self) -> None:
-        # Only whole blocks of a prompt are shared by its group: the smallest that vLLM's kernels take, not its 128.
+    def _set_in_process_options(self) -> None:
+        # A group shares whole blocks of its prompt only: so the smallest size that vLLM's kernels take, not 128.
         self._options["block_size"] = 32
-        # Model and scheduler in one process. In two, as by default, they wait for each other without a pause, on cores
-        # that others need.
+        # Model and scheduler in one process. In two, the default, they wait for each other in busy loops, on cores that
+        # other processes need.
         self._options[_BACKEND] = "vllm.v1.executor.uniproc_executor.UniProcExecutor"
-        self._options["async_scheduling"] = False  # nothing runs beside the model that could be scheduled meanwhile
+        self._options["async_scheduling"] = False  # it needs a second thread to overlap with
 
     async def generate(
         self, requests: Sequence[Request], sampling: Sampling, *, seed: int | None
     ) -> AsyncIterator[tuple[int, list[Completion]]]:
         """Yields completions as prompts finish; see Engine.generate."""
         if seed is not None:
-            # Queue the whole wave while the scheduler stands still: every run then forms the same batches.
+            # Queue the whole wave while the scheduler is paused, so that every run forms the same batches.
             await self.freeze()
             await self._llm.collective_rpc("sail_reseed", kwargs={"seed": seed})
         params = self._sampling_params(sampling)
@@ -132,7 +132,7 @@ class VllmEngine:
         return [row[token].logprob for token, row in rows]
 
     async def load_weights(self, folder: str, version: int) -> None:
-        """In-flight requests are frozen, not dropped, while the weights change; see Engine.load_weights."""
+        """Requests in flight are paused, not dropped, while the weights change; see Engine.load_weights."""
         await self.freeze()
         try:
             await self._llm.collective_rpc("sail_load_weights", kwargs={"folder": folder})
@@ -142,8 +142,8 @@ class VllmEngine:
         await self.thaw(version)
 
     async def freeze(self) -> None:
-        """Stops computing, keeps requests and drops what the weights have filled, also of requests in flight."""
-        # AsyncLLM.pause_generation without the 20 ms for which it sleeps, so that results come before it returns.
+        """Stops computing, keeps requests and drops all caches, the KV cache of requests in flight included."""
+        # AsyncLLM.pause_generation without its sleep of 20 ms, which lets results arrive before it returns.
         async with self._images:
             await self._llm.renderer.clear_mm_cache_async()
             await self._llm.engine_core.pause_scheduler_async(mode="keep", clear_cache=True)
@@ -154,7 +154,7 @@ class VllmEngine:
         Args:
             step: name of the method: init_weight_transfer_engine, start_weight_update, update_weights or
                 finish_weight_update.
-            payload: what the learner's side says to the first and the third of them.
+            payload: of the first and the third of them; see ``sync.transfer.EngineClient``.
         """
         from vllm.distributed.weight_transfer.base import WeightTransferInitRequest, WeightTransferUpdateRequest
 
@@ -168,10 +168,10 @@ class VllmEngine:
             case "finish_weight_update":
                 await self._llm.finish_weight_update()
             case _:
-                raise RolloutError(f"{step} is no step of a weight transfer")
+                raise RolloutError(f"{step} is not a step of a weight transfer")
 
     async def thaw(self, version: int) -> None:
-        """Goes on with the weights it has now, as ``version``."""
+        """See DirectEngine.thaw."""
         await self._llm.reset_encoder_cache()
         async with self._images:
             await self._llm.reset_mm_cache()
@@ -180,22 +180,22 @@ class VllmEngine:
         await self._llm.resume_generation()
 
     async def sleep(self) -> bool:
-        """Weights move to the machine's memory, the cache is dropped; see Engine.sleep.
+        """Moves weights to host memory and drops the cache; see Engine.sleep.
 
-        Not vLLM's level 2, which drops the weights, too: what was published last can then still be asked, when the
-        learner refuses an update and the reason has to be found.
+        vLLM's level 2 would drop the weights, too. They are needed when the learner refuses an update: the diagnosis
+        then compares log-probabilities with the weights published last.
         """
         if self._sleeps:
             await self._llm.sleep(level=1)
         return self._sleeps
 
     async def wake(self, stage: Stage) -> None:
-        """See Engine.wake; the scheduler goes on after the last stage."""
+        """See Engine.wake; the scheduler continues after the last stage."""
         if self._sleeps:
             await self._llm.wake_up([stage])
 
     def alive(self) -> bool:
-        """Whether vLLM's own process, or thread, lives."""
+        """Whether vLLM's process, or thread, is running."""
         return not self._llm.errored
 
     async def stop(self) -> None:
@@ -215,7 +215,7 @@ class VllmEngine:
             stop_token_ids=list(sampling.stop_ids),
             logprobs=0,  # the sampled token's only
             flat_logprobs=True,
-            detokenize=False,  # decoded here once, not token by token there
+            detokenize=False,  # decoded once in _finish, not token by token
             output_kind=RequestOutputKind.FINAL_ONLY,
             logit_bias=dict.fromkeys(sampling.banned_ids, BANNED_LOGIT_BIAS) or None,
         )
@@ -225,7 +225,7 @@ class VllmEngine:
         if not request.images:
             return await self._llm.add_request(name, prompt, params)
         prompt["multi_modal_data"] = {"image": [self._load_image(digest) for digest in request.images]}
-        prompt["multi_modal_uuids"] = {"image": list(request.images)}  # processed once for all that share it
+        prompt["multi_modal_uuids"] = {"image": list(request.images)}  # each image is processed once
         async with self._images:
             return await self._llm.add_request(name, prompt, params)
 
@@ -239,7 +239,7 @@ class VllmEngine:
     def _completion(self, part: Any, text: str) -> Completion:
         spans = [(span.start, int(span.version)) for span in part.weight_versions or ()] or [(0, self._version)]
         return Completion(
-            # Arrays, not lists: they cross processes as one block of bytes.
+            # Arrays, not lists: they are pickled as one block of bytes.
             token_ids=array("i", part.token_ids),
             logprobs=array("f", part.logprobs.logprobs),
             text=text,
@@ -266,7 +266,7 @@ def _check_alignment(request: Request, seen: int) -> None:
     expected = len(request.token_ids) if request.expanded is None else request.expanded
     if seen != expected:
         raise RolloutError(
-            f"the engine saw a prompt of {seen} tokens, the learner would train on {expected} "
+            f"the engine computed a prompt of {seen} tokens, the learner would train on {expected} "
             f"({len(request.images)} images). Pixel limits or processors differ: run `sailrl check --data`."
         )
 

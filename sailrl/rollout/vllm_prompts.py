@@ -1,4 +1,4 @@
-"""What vLLM would make of a prompt with images: its multimodal processor and positions, on the CPU, without weights."""
+"""The tokens and positions that vLLM computes for a prompt with images, on the CPU and without weights."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from sailrl.data.alignment import View
 
 
 class VllmPrompts:
-    """vLLM's side of ``sailrl check --data``.
+    """vLLM's part of ``sailrl check --data``.
 
     Args:
         model: folder or hub name.
-        options: keyword arguments that the engine gets as well, as far as they concern its inputs.
+        options: keyword arguments of vLLM's ``ModelConfig``, as the engine gets them.
     """
 
     def __init__(self, model: str, options: dict[str, Any]) -> None:
@@ -26,28 +26,33 @@ class VllmPrompts:
 
         config = ModelConfig(model=model, **options)
         self._processor = MULTIMODAL_REGISTRY.create_processor(config)
-        # The class without its layers: positions are computed from the configuration alone.
+        # The class without its layers: it computes positions from the configuration alone.
         self._model: Any = object.__new__(get_model_cls(config))
         self._model.__dict__["config"] = config.hf_config
 
     def view(self, engine_ids: Sequence[int], images: Sequence[Any]) -> View:
-        """The prompt after vLLM has put the features of its images in place."""
+        """The prompt after vLLM has expanded the placeholders of its images.
+
+        Args:
+            engine_ids: [P'] with one placeholder per image.
+            images: as PIL has them.
+        """
         from vllm.multimodal.processing import ProcessorInputs, TimingContext
 
         items = self._processor.info.parse_mm_data({"image": list(images)})
         out: Any = self._processor.apply(ProcessorInputs(list(engine_ids), items), TimingContext(enabled=False))
         ids = list(out["prompt_token_ids"])
-        places, data = (out[part].get("image", []) for part in ("mm_placeholders", "mm_kwargs"))
-        return View("vLLM", ids, [place.length for place in places], self._positions(ids, places, data))
+        placeholders, data = (out[part].get("image", []) for part in ("mm_placeholders", "mm_kwargs"))
+        return View("vLLM", ids, [p.length for p in placeholders], self._positions(ids, placeholders, data))
 
-    def _positions(self, ids: list[int], places: Sequence[Any], data: Sequence[Any]) -> list[list[int]] | None:
+    def _positions(self, ids: list[int], placeholders: Sequence[Any], data: Sequence[Any]) -> list[list[int]] | None:
         from vllm.multimodal.inputs import MultiModalFeatureSpec
 
         if not hasattr(self._model, "get_mrope_input_positions"):
             return None
         features = [
-            MultiModalFeatureSpec(data=item, modality="image", identifier=str(number), mm_position=place)
-            for number, (item, place) in enumerate(zip(data, places, strict=True))
+            MultiModalFeatureSpec(data=item, modality="image", identifier=str(number), mm_position=placeholder)
+            for number, (item, placeholder) in enumerate(zip(data, placeholders, strict=True))
         ]
         positions, _ = self._model.get_mrope_input_positions(ids, features)
         return positions.tolist()

@@ -1,7 +1,7 @@
-"""One rollout worker: the Ray shell around an engine, and what the other side holds of it.
+"""One rollout worker: the Ray actor around an engine, and the handle through which the loop's process uses it.
 
-Prompts and completions travel in bundles: what is asked for in one moment in one call, and in each answer what has
-finished since the last. A call of its own for every group would cost both processes a millisecond or more.
+Calls are batched: all ``generate`` calls of one turn of the event loop go to the actor in one Ray call, and each reply
+has all results since the last reply. One Ray call per group would cost both processes a millisecond or more.
 """
 
 from __future__ import annotations
@@ -20,53 +20,53 @@ from sailrl.rollout.engine import DirectEngine, Engine, Request, Sampling, Stage
 from sailrl.rollout.supervisor import start_task
 from sailrl.types import Completion
 
-CONCURRENT_CALLS = 64  # coroutines one worker may have open: the one that hands out, and control calls
+CONCURRENT_CALLS = 64  # Ray calls that one worker may run at the same time
 WATCH_S = 0.5
 
-Order = tuple[int, Sequence[Request], Sampling, int | None]
-"""A ticket, and what ``Engine.generate`` is to be called with."""
-News = tuple[int, tuple[int, list[Completion]] | SailError | None]
-"""A ticket, and one of its results; an error, or None, is the last."""
+Job = tuple[int, Sequence[Request], Sampling, int | None]
+"""The number of a ``generate`` call, and its arguments."""
+Event = tuple[int, tuple[int, list[Completion]] | SailError | None]
+"""The number of a ``generate`` call, and one of its results. The last one is an error, or None for success."""
 
 
 @ray.remote
 class RolloutWorker:
-    """One engine in a process of its own. ``build`` makes it there, since engines do not travel."""
+    """One engine in its own process. ``build`` makes it there, since engines cannot be pickled."""
 
     def __init__(self, build: Any) -> None:
         self._engine: DirectEngine = build()
         self._working: set[asyncio.Task[None]] = set()
-        self._news: list[News] = []
-        self._is_news = asyncio.Event()
+        self._events: list[Event] = []
+        self._has_events = asyncio.Event()
 
     async def start(self) -> None:
         await self._engine.start()
-        self._watch = asyncio.create_task(self._end_with_the_engine())
+        self._watch = asyncio.create_task(self._exit_when_engine_dies())
 
-    async def generate(self, orders: Sequence[Order]) -> None:
-        """Begins to sample; ``news`` brings what comes of it."""
-        for order in orders:
-            start_task(self._working, self._carry_out(*order))
+    async def generate(self, jobs: Sequence[Job]) -> None:
+        """Starts jobs; ``results`` returns what they yield."""
+        for job in jobs:
+            start_task(self._working, self._run(*job))
 
-    async def news(self) -> list[News]:
-        """What has finished since the last call; waits for it."""
-        await self._is_news.wait()
-        self._is_news.clear()
-        news, self._news = self._news, []
-        return news
+    async def results(self) -> list[Event]:
+        """Waits until there is a result; returns all since the last call."""
+        await self._has_events.wait()
+        self._has_events.clear()
+        events, self._events = self._events, []
+        return events
 
-    async def _carry_out(self, ticket: int, requests: Sequence[Request], sampling: Sampling, seed: int | None) -> None:
+    async def _run(self, number: int, requests: Sequence[Request], sampling: Sampling, seed: int | None) -> None:
         last: SailError | None = None
         try:
             async for result in self._engine.generate(requests, sampling, seed=seed):
-                self._tell((ticket, result))
+                self._add((number, result))
         except Exception as error:
             last = readable(error, "generate")
-        self._tell((ticket, last))
+        self._add((number, last))
 
-    def _tell(self, news: News) -> None:
-        self._news.append(news)
-        self._is_news.set()
+    def _add(self, event: Event) -> None:
+        self._events.append(event)
+        self._has_events.set()
 
     async def prompt_logprobs(self, request: Request) -> list[float]:
         return await self._engine.prompt_logprobs(request)
@@ -93,26 +93,27 @@ class RolloutWorker:
         self._watch.cancel()
         await self._engine.stop()
 
-    async def _end_with_the_engine(self) -> None:
-        """Control calls to a dead engine wait for ever; the end of this process answers all who wait."""
+    async def _exit_when_engine_dies(self) -> None:
+        """Calls to a dead engine never return. When this process exits, Ray ends all of them with an error."""
         while self._engine.alive():
             await asyncio.sleep(WATCH_S)
         os._exit(1)
 
 
 class RemoteWorker:
-    """A rollout worker seen from the loop's process; see ``supervisor.Worker``. It begins to start at once."""
+    """The loop's handle of a rollout worker; see ``supervisor.Worker``. The worker begins to start at once."""
 
-    def __init__(self, build: Callable[[], Engine], place: Mapping[str, Any]) -> None:
+    def __init__(self, build: Callable[[], Engine], options: Mapping[str, Any]) -> None:
         actor: Any = RolloutWorker  # ray.remote adds methods that type checkers do not see
-        self.actor = actor.options(num_cpus=0, max_concurrency=CONCURRENT_CALLS, **place).remote(build)
+        self.actor = actor.options(num_cpus=0, max_concurrency=CONCURRENT_CALLS, **options).remote(build)
         self._started = self.actor.start.remote()
-        self._tickets = itertools.count()
-        self._waiting: dict[int, asyncio.Queue[Any]] = {}
-        """By ticket, where its results go."""
-        self._orders: list[Order] = []
-        self._errands: set[asyncio.Task[None]] = set()
-        self._listens = False
+        self._numbers = itertools.count()
+        self._queues: dict[int, asyncio.Queue[Any]] = {}
+        """The results of each ``generate`` call that is still open, by its number."""
+        self._jobs: list[Job] = []
+        """To be sent in the next Ray call."""
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._receiving = False
 
     async def start(self) -> None:
         await _value(self._started, "start")
@@ -120,18 +121,18 @@ class RemoteWorker:
     async def generate(
         self, requests: Sequence[Request], sampling: Sampling, *, seed: int | None
     ) -> AsyncIterator[tuple[int, list[Completion]]]:
-        ticket = next(self._tickets)
-        results = self._waiting[ticket] = asyncio.Queue[Any]()
-        if not self._orders:
-            start_task(self._errands, self._send())  # when all who want something in this moment have said so
-        self._orders.append((ticket, list(requests), sampling, seed))
+        number = next(self._numbers)
+        results = self._queues[number] = asyncio.Queue[Any]()
+        if not self._jobs:
+            start_task(self._tasks, self._send())  # runs after all callers of this turn of the loop have added theirs
+        self._jobs.append((number, list(requests), sampling, seed))
         try:
             while (result := await results.get()) is not None:
                 if isinstance(result, SailError):
                     raise result
                 yield result
         finally:
-            del self._waiting[ticket]
+            del self._queues[number]
 
     async def prompt_logprobs(self, request: Request) -> list[float]:
         return await _value(self.actor.prompt_logprobs.remote(request), "prompt_logprobs")
@@ -158,31 +159,31 @@ class RemoteWorker:
         ray.kill(self.actor)
 
     async def _send(self) -> None:
-        orders, self._orders = self._orders, []
-        if not self._listens:
-            self._listens = True
-            start_task(self._errands, self._listen())
+        jobs, self._jobs = self._jobs, []
+        if not self._receiving:
+            self._receiving = True
+            start_task(self._tasks, self._receive())
         try:
-            await _value(self.actor.generate.remote(orders), "generate")
+            await _value(self.actor.generate.remote(jobs), "generate")
         except SailError as error:
-            for ticket, *_ in orders:
-                self._pass_on(ticket, error)
+            for number, *_ in jobs:
+                self._deliver(number, error)
 
-    async def _listen(self) -> None:
-        """As long as somebody waits. What nobody waits for any more is dropped."""
+    async def _receive(self) -> None:
+        """Fetches results while there are open calls. Results of calls that were cancelled are dropped."""
         try:
-            while self._waiting:
-                for ticket, result in await _value(self.actor.news.remote(), "generate"):
-                    self._pass_on(ticket, result)
+            while self._queues:
+                for number, result in await _value(self.actor.results.remote(), "generate"):
+                    self._deliver(number, result)
         except SailError as error:
-            for ticket in self._waiting:
-                self._pass_on(ticket, error)
+            for number in self._queues:
+                self._deliver(number, error)
         finally:
-            self._listens = False
+            self._receiving = False
 
-    def _pass_on(self, ticket: int, result: Any) -> None:
-        if ticket in self._waiting:
-            self._waiting[ticket].put_nowait(result)
+    def _deliver(self, number: int, result: Any) -> None:
+        if number in self._queues:
+            self._queues[number].put_nowait(result)
 
 
 async def _value(ref: Any, what: str) -> Any:
@@ -193,13 +194,17 @@ async def _value(ref: Any, what: str) -> Any:
 
 
 def readable(error: BaseException, what: str) -> SailError:
-    """Our own error, whatever Ray wrapped around it. What is not an error of ours is the death of the worker."""
+    """The SailError inside an error of Ray; WorkerDied for every other error.
+
+    Args:
+        what: the method that was called, for the message.
+    """
     if isinstance(error, ray.exceptions.RayTaskError):
         error = error.cause  # as_instanceof_cause() would put Ray's traceback in place of the message
     if isinstance(error, SailError):
         return error
     if isinstance(error, ray.exceptions.RayActorError):
-        # Of an error in its constructor Ray tells the whole traceback, with the error at its end.
-        said = str(error).strip().splitlines()
-        return WorkerDied(f"it died during {what} ({said[-1 if error.actor_init_failed else 0]})")
+        # For an error in the constructor Ray's message is the whole traceback; the error is its last line.
+        lines = str(error).strip().splitlines()
+        return WorkerDied(f"it died during {what} ({lines[-1 if error.actor_init_failed else 0]})")
     return WorkerDied(f"it failed in {what}: {type(error).__name__}: {error}")

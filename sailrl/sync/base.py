@@ -1,4 +1,4 @@
-"""What every way of getting weights to the engines offers the loop."""
+"""What the loop uses of every method that sends weights to the engines."""
 
 from __future__ import annotations
 
@@ -7,22 +7,23 @@ from typing import Protocol
 
 
 class WeightSync(Protocol):
-    """One way. Built once per run; the first publish connects both sides where that is needed."""
+    """One method. Built once per run; the first publish connects both sides where that is needed."""
 
     current: Path | None
     """Folder of the weights published last; None before the first publish, and always where there is no folder."""
     previous: Path | None
-    """Folder of those before."""
+    """Folder of the weights published before those."""
 
     async def publish(self, version: int) -> None:
-        """Gives every engine the learner's present weights as ``version``.
+        """Gives every engine the learner's current weights as ``version``.
 
-        Requests in flight are frozen meanwhile and go on with the new weights; caches that old weights filled are
-        dropped. Only a probe proves that the engines compute with them.
+        Requests in flight are paused meanwhile and continue with the new weights; caches computed with the old weights
+        are dropped. It does not check that the engines compute with the new weights: see ``sync.probe``.
 
         Raises:
-            SailError: one side failed or was late; it is named. The engines must not be used any more.
+            SailError: the learner or an engine failed or was late; the message says which. The engines must not be
+                used any more.
         """
 
     def close(self) -> None:
-        """Frees what was taken for it; a second call does nothing."""
+        """Frees its resources; a second call does nothing."""

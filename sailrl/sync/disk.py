@@ -1,4 +1,4 @@
-"""Weights through a folder, in shared memory where there is one: the way on CPU, and the simplest anywhere."""
+"""Weights through a folder, in shared memory where there is any. Works on CPUs and GPUs."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ PREFIX, LOCK = "sailrl-weights-", "lock"
 
 
 class DiskSync:
-    """The learner writes safetensors, every engine reads them. The folder of the version before is kept: it lets a
-    failed probe tell which parameters an engine still has from then.
+    """The learner writes safetensors, every engine reads them. The folder of the previous version is kept: with it a
+    failed probe can name the parameters that an engine did not update.
 
     Args:
-        folder: where the versions are written; shared memory, or else the temporary folder, without one.
-        timeout_s: deadline of each part of a publish.
+        folder: where the versions are written; by default shared memory, or else the system's temporary folder.
+        timeout_s: deadline in seconds of each step of a publish.
     """
 
     def __init__(self, learners: Any, pool: Any, *, timeout_s: float, folder: str | None = None) -> None:
@@ -34,7 +34,7 @@ class DiskSync:
         self._root = Path(tempfile.mkdtemp(prefix=PREFIX, dir=parent))
         self._lock = os.open(self._root / f".{LOCK}", os.O_CREAT | os.O_RDWR)
         fcntl.flock(self._lock, fcntl.LOCK_EX)
-        (self._root / f".{LOCK}").rename(self._root / LOCK)  # seen by others only once it is held
+        (self._root / f".{LOCK}").rename(self._root / LOCK)  # gets its final name only once it is locked
         self.current: Path | None = None
         self.previous: Path | None = None
 
@@ -53,7 +53,7 @@ class DiskSync:
         self.previous, self.current = self.current, folder
 
     def close(self) -> None:
-        """Removes what is in shared memory; a second call does nothing."""
+        """Removes the folder; a second call does nothing."""
         shutil.rmtree(self._root, ignore_errors=True)
         if self._lock >= 0:
             os.close(self._lock)
@@ -61,14 +61,14 @@ class DiskSync:
 
 
 def default_folder() -> Path:
-    """Where weights are written unless ``sync.folder`` names a place."""
+    """Where weights are written when ``sync.folder`` is null."""
     return SHARED_MEMORY if SHARED_MEMORY.is_dir() else Path(tempfile.gettempdir())
 
 
 def _remove_leftovers(parent: Path) -> None:
-    """Removes the weights of runs that were killed: theirs are the locks that nobody holds any more."""
+    """Removes the weights of runs that were killed: their lock files are no longer locked."""
     for lock in parent.glob(f"{PREFIX}*/{LOCK}"):
-        with contextlib.suppress(OSError):  # held by a living run, or another user's
+        with contextlib.suppress(OSError):  # locked by a running process, or another user's file
             handle = os.open(lock, os.O_RDWR)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

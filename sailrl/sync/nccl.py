@@ -1,5 +1,4 @@
-"""Weights by NCCL broadcast, from learner rank 0 to engines on GPUs of their own. Not run on GPUs so far; see
-transfer."""
+"""Weights by NCCL broadcast, from learner rank 0 to engines on other GPUs. Not run on GPUs so far; see transfer."""
 
 from __future__ import annotations
 
@@ -22,9 +21,9 @@ class NcclSync(TransferSync):
     """All engines and rank 0 form one group; each publish is one packed broadcast (vLLM's buffers, 2 of 1 GiB).
 
     Args:
-        engines: rollout workers.
+        engines: number of rollout workers.
         gpus_per_engine: their tensor parallelism.
-        timeout_s: deadline of each part of a publish.
+        timeout_s: deadline in seconds of each step of a publish.
     """
 
     def __init__(
@@ -43,7 +42,7 @@ class NcclSync(TransferSync):
 def open_sender(
     weights: Weights, rank: int, *, calls: EngineCalls, engines: int, gpus_per_engine: int, timeout_s: float
 ) -> Sender:
-    """The trainer engine of one learner rank. Rank 0 opens the group, the others only gather with it."""
+    """The trainer engine of one learner rank. Rank 0 opens the group and sends; the others help to gather shards."""
     nccl = vllm_module("nccl", "vllm.distributed.weight_transfer.nccl_engine")
     network = vllm_module("nccl", "vllm.utils.network_utils")
     init_info = nccl.NCCLTrainerInitInfo(

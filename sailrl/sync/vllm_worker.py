@@ -1,4 +1,4 @@
-"""What vLLM's workers get from us: load published weights, make sampling repeatable, end with their actor."""
+"""Methods that are added to vLLM's workers: load weights, seed sampling, exit when the actor dies."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from vllm.utils.torch_utils import set_random_seed
 
 
 class WorkerExtension:
-    """Named in the engine's arguments; ``self`` is vLLM's worker. Called through ``collective_rpc``."""
+    """vLLM mixes this class into its worker, so ``self`` is vLLM's worker. Called through ``collective_rpc``."""
 
     model_runner: Any
     reload_weights: Any
@@ -26,7 +26,7 @@ class WorkerExtension:
     def sail_end_with(self, process: int) -> None:
         """Ends this worker and vLLM's engine core as soon as ``process``, which started the core, is dead.
 
-        vLLM 0.32 has such a watch for the workers of several GPUs only, and there not for the core.
+        vLLM 0.32 does this for workers with several GPUs only, and then not for the core.
         """
         core = os.getpid() if os.getppid() == process else os.getppid()
         handle = os.pidfd_open(process)
@@ -46,7 +46,7 @@ class WorkerExtension:
 
 
 def _rebuild_packed_copies(model: torch.nn.Module) -> None:
-    """On CPU vLLM keeps re-laid-out copies of some weights that ``reload_weights`` of 0.32 leaves stale, silently:
+    """On CPU vLLM keeps copies of some weights in another layout, and ``reload_weights`` of 0.32 does not update them:
     the output layer's when embeddings are tied, and the experts' after the first load."""
     from vllm.model_executor.layers.fused_moe.unquantized_fused_moe_method import UnquantizedFusedMoEMethod
     from vllm.model_executor.layers.utils import dispatch_cpu_unquantized_gemm

@@ -162,7 +162,7 @@ def test_a_failed_step_is_the_end(scripted: type[ScriptedCore]) -> None:
         with pytest.raises(RuntimeError, match="out of memory"):
             await core.get_output_async()
         assert core.resources.engine_dead
-        with pytest.raises(RolloutError, match="has stopped and cannot be asked for pause_scheduler"):
+        with pytest.raises(RolloutError, match="has stopped, so pause_scheduler"):
             await core.pause_scheduler_async("keep")
 
     asyncio.run(run())

@@ -1,4 +1,4 @@
-"""Both ends of a rollout worker, without Ray between them: what travels in which bundle, and what becomes of errors."""
+"""Both ends of a rollout worker, without Ray between them: which calls share a Ray call, and how errors are passed on."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Engine:
 
 
 class Line:
-    """Stands for Ray: carries calls to the actor and counts them. Cut, every call is answered by its death."""
+    """Stands in for Ray: passes calls to the actor and counts them. When cut, every call fails as if the actor died."""
 
     def __init__(self) -> None:
         self.engine, self.calls, self.cut = Engine(), list[str](), asyncio.Event()
@@ -74,8 +74,8 @@ class _Method:
 def run(what: Callable[[RemoteWorker, Line], Awaitable[T]], monkeypatch: pytest.MonkeyPatch) -> T:
     async def whole() -> T:
         line = Line()
-        hired = SimpleNamespace(remote=lambda build: line)
-        monkeypatch.setattr(module, "RolloutWorker", SimpleNamespace(options=lambda **_: hired))
+        options = SimpleNamespace(remote=lambda build: line)
+        monkeypatch.setattr(module, "RolloutWorker", SimpleNamespace(options=lambda **_: options))
         return await asyncio.wait_for(what(RemoteWorker(lambda: None, {}), line), timeout=10)  # type: ignore[arg-type, return-value]
 
     return asyncio.run(whole())
@@ -91,15 +91,15 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-def test_what_is_asked_in_one_moment_and_what_finishes_in_one_travel_together(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calls_of_one_turn_of_the_loop_share_a_ray_call_and_so_do_their_results(monkeypatch: pytest.MonkeyPatch) -> None:
     async def twelve_groups(worker: RemoteWorker, line: Line) -> list[list[str]]:
         groups = [asyncio.ensure_future(ask(worker, first)) for first in range(2, 14)]
         await settle()
-        assert line.calls == ["start", "generate", "news"]
+        assert line.calls == ["start", "generate", "results"]
         line.engine.open.set()
         answers = await asyncio.gather(*groups)
         assert line.calls.count("generate") == 1
-        assert line.calls.count("news") <= 3
+        assert line.calls.count("results") <= 3
         return answers
 
     assert run(twelve_groups, monkeypatch) == [[f"{first}/None"] for first in range(2, 14)]
@@ -113,7 +113,7 @@ def test_a_wave_comes_in_its_order_with_its_seed(monkeypatch: pytest.MonkeyPatch
     assert run(wave, monkeypatch) == ["7/3", "5/3", "9/3"]
 
 
-def test_an_error_of_one_group_is_not_that_of_its_neighbours(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_of_one_group_does_not_reach_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     async def three(worker: RemoteWorker, line: Line) -> list[Any]:
         line.engine.open.set()
         return await asyncio.gather(*(ask(worker, first) for first in (0, 5, 1)), return_exceptions=True)
@@ -122,11 +122,11 @@ def test_an_error_of_one_group_is_not_that_of_its_neighbours(monkeypatch: pytest
     assert isinstance(ours, DataError)
     assert str(ours) == "no such image"
     assert answer == ["5/None"]
-    assert isinstance(other, WorkerDied)  # what is no error of ours is the death of the worker
+    assert isinstance(other, WorkerDied)  # any other error counts as the death of the worker
     assert str(other) == "it failed in generate: ValueError: what is that?"
 
 
-def test_the_death_of_the_worker_reaches_all_who_wait_and_all_who_come_later(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_death_of_the_worker_ends_waiting_calls_and_later_ones(monkeypatch: pytest.MonkeyPatch) -> None:
     async def cut_off(worker: RemoteWorker, line: Line) -> list[Any]:
         groups = [asyncio.ensure_future(ask(worker, first)) for first in (5, 6)]
         await settle()
@@ -139,7 +139,7 @@ def test_the_death_of_the_worker_reaches_all_who_wait_and_all_who_come_later(mon
     assert all("died during generate" in str(error) for error in errors)
 
 
-def test_what_nobody_waits_for_any_more_is_dropped_and_later_groups_are_served(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_results_of_a_cancelled_group_are_dropped_and_later_groups_are_served(monkeypatch: pytest.MonkeyPatch) -> None:
     async def given_up(worker: RemoteWorker, line: Line) -> list[str]:
         group = asyncio.ensure_future(ask(worker, 5))
         await settle()
