@@ -1,4 +1,4 @@
-"""Rollout engines as every job that samples uses them: the same engine, the same pool, the same scoring."""
+"""Rollout engines for all jobs that sample: RL, filters and evaluation use the same engine, pool and scoring."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ WORKER_EXTENSION = "sailrl.sync.vllm_worker.WorkerExtension"
 
 @dataclass(frozen=True, slots=True)
 class EngineSpec:
-    """Everything that decides on an engine. It travels to the worker, since engines do not."""
+    """All settings of an engine. It is pickled to the worker, which builds the engine there."""
 
     model: ModelConfig
     data: PromptConfig
     rollout: SamplingConfig
     weights: str
-    """Folder or hub name of what it starts from."""
+    """Folder or hub name of the model it starts with."""
     images: str
     """Folder of the image store."""
     seed: int
     transfer: str = "disk"
-    """How weights will reach it (``sync.method``)."""
+    """How it gets new weights: ``sync.method``."""
     sleeps: bool = False
-    """Whether it shares its GPUs, and will be sent to sleep."""
+    """Whether it shares its GPUs with the learner, so that it must sleep meanwhile."""
     experts: bool = False
-    """Whether completions bring the experts that it chose (vLLM can on GPUs only)."""
+    """Whether completions include the experts of each token (vLLM can on GPUs only)."""
 
     def build(self) -> Engine:
         """Makes the engine; called in the worker's process."""
@@ -61,8 +61,8 @@ class EngineSpec:
         )
 
     def options(self) -> dict[str, Any]:
-        """The keyword arguments of vLLM's ``AsyncEngineArgs`` that follow from the configuration, but those about
-        images. Options that the configuration passes on by vLLM's own names come last."""
+        """The keyword arguments of vLLM's ``AsyncEngineArgs`` that follow from the configuration, without those for
+        images. Options that the configuration gives by vLLM's own names override the others."""
         engine = self.rollout.engine
         options: dict[str, Any] = {
             "dtype": self.model.dtype,
@@ -87,13 +87,13 @@ class EngineSpec:
 
 
 def engine_threads(workers: int) -> int:
-    """Threads of each of ``workers`` engines that compute on this machine's cores, of which one is left to all else:
-    requests, decoding, scoring."""
+    """CPU threads of each of ``workers`` engines on this machine. One core is left for everything else: requests,
+    decoding, scoring."""
     return max(1, (len(os.sched_getaffinity(0)) - 1) // workers)
 
 
 def starting(rollout: SamplingConfig) -> str:
-    """The engines of a configuration and what their start is made of, for the progress display."""
+    """The progress message for the start of the engines."""
     compiled = "" if rollout.engine.enforce_eager else " and compiles it"
     return f"{counted(rollout.workers, 'engine')} (vLLM loads the model{compiled})"
 
@@ -121,13 +121,13 @@ def open_pool(
 
 
 def image_options(data: PromptConfig, engine: EngineConfig, processor: Processor) -> dict[str, Any]:
-    """How vLLM is told to treat images: as the processor does. Nothing for a text-only model."""
+    """vLLM's options for images, so that it resizes them as the processor does; empty for a text-only model."""
     if processor.image_id is None:
         return {}
     options: dict[str, Any] = {"limit_mm_per_prompt": {"image": engine.images_per_prompt, "video": 0}}
     if data.min_pixels is not None or data.max_pixels is not None:
         size = processor.full.image_processor.size
-        # Both edges, though only one may be configured: vLLM hands them on as they are.
+        # Both edges, even if only one is configured: vLLM replaces the processor's whole size by these.
         options["mm_processor_kwargs"] = {
             "size": {"shortest_edge": size["shortest_edge"], "longest_edge": size["longest_edge"]}
         }

@@ -1,4 +1,4 @@
-"""What is said when a command stops for a reason that no code of ours has put into words: the machine, or a fault."""
+"""The message for an error that is not a SailError: the machine refused something, or there is a fault in the code."""
 
 from __future__ import annotations
 
@@ -18,18 +18,17 @@ from sailrl.plugins import ALIAS
 from sailrl.report.safe_text import safe
 
 TRACEBACK = "traceback.txt"
-"""In the run folder: where the last fault was raised."""
+"""In the run folder: the traceback of the last fault."""
 _FULL = re.compile(r"No space left on device|Disk quota exceeded|os error (28|122)\b|inline_container\.cc")
-"""In the text of errors that carry no number: the system's words, those of safetensors, the file that torch writes
-with."""
+"""Texts of errors without an errno that mean a full disk: of the system, safetensors and torch's file writer."""
 _FORBIDDEN = (errno.EACCES, errno.EPERM, errno.EROFS, errno.EFBIG, errno.EIO)
 
 
 def explained(error: Exception, folder: Path | None = None) -> SailError | Fault:
-    """The error to print in place of ``error``: an error of ours as it is, else what the machine refused, or a fault.
+    """The error to print in place of ``error``: a SailError unchanged, else an error of the machine, or a fault.
 
     Args:
-        folder: the run folder; it gets the traceback of a fault. None puts that into a file of the system's.
+        folder: the run folder; a fault's traceback is written there. None: into the system's temporary folder.
     """
     if isinstance(error, SailError | Fault):
         return error
@@ -37,8 +36,8 @@ def explained(error: Exception, folder: Path | None = None) -> SailError | Fault
 
 
 def _refused(error: Exception, folder: Path | None) -> SailError | None:
-    """What is said of a full disk, missing rights and too little memory, wherever they showed; None for another
-    error."""
+    """The message for a full disk, missing rights or too little memory, anywhere in the chain of causes; None for
+    another error."""
     for cause in _causes(error):
         number = cause.errno if isinstance(cause, OSError) else None
         named = getattr(cause, "filename", None)
@@ -61,18 +60,18 @@ def _refused(error: Exception, folder: Path | None) -> SailError | None:
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    """The error and what it was raised from."""
+    """The error, and the errors that it was raised from."""
     while error is not None:
         yield error
         error = error.__cause__
 
 
 def _reason(cause: BaseException) -> str:
-    return (cause.strerror if isinstance(cause, OSError) else None) or safe(str(cause), 200) or "no more was said"
+    return (cause.strerror if isinstance(cause, OSError) else None) or safe(str(cause), 200) or "no details"
 
 
 def _room(place: Path | None) -> str:
-    """The room left on the disk of a file or folder; nothing when it cannot be found out."""
+    """The free space on the disk of a file or folder; empty when it is unknown."""
     if place is None:
         return ""
     folder = next((folder for folder in (place, *place.absolute().parents) if folder.is_dir()), place)
@@ -84,9 +83,9 @@ def _room(place: Path | None) -> str:
 def _fault(error: Exception, folder: Path | None) -> Fault:
     text = "".join(traceback.format_exception(error))
     saved = _saved(text, folder)
-    if saved is None:  # there is no place for it but here
+    if saved is None:  # it can only be printed
         print(text, file=sys.stderr)
-    where = f"The traceback is in {saved}." if saved else "The traceback stands above; it could not be saved."
+    where = f"The traceback is in {saved}." if saved else "The traceback is printed above; it could not be saved."
     own = _users_line(error)
     blame = (
         f"It was raised in your code, {own}."
@@ -97,7 +96,7 @@ def _fault(error: Exception, folder: Path | None) -> Fault:
 
 
 def _saved(text: str, folder: Path | None) -> Path | None:
-    """Where the traceback was written; None when no disk takes it."""
+    """The file with the traceback; None when it cannot be written."""
     data = text.encode("utf-8", "backslashreplace")
     if folder is not None and folder.is_dir():
         path = folder / TRACEBACK
@@ -116,7 +115,7 @@ def _saved(text: str, folder: Path | None) -> Path | None:
 
 
 def _users_line(error: Exception) -> str | None:
-    """File and line of the last call into a plug-in that was named by its file."""
+    """File and line of the last call into the user's code (a plug-in given as a file); None if there is none."""
     found = None
     for frame, line in traceback.walk_tb(error.__traceback__):
         if str(frame.f_globals.get("__name__")).startswith(ALIAS):

@@ -1,5 +1,5 @@
-"""Ray's start and Ray's head under deadlines: Ray itself waits for ever for an address that does not answer, and ends
-this process after a minute without a useful message when its head is lost."""
+"""Deadlines for Ray's start and for Ray's head node. Ray itself waits for ever for an address that does not answer, and
+when its head is lost it ends this process after a minute without a useful message."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-LOOK_S, DEADLINE_S = 5.0, 45.0
+POLL_S, DEADLINE_S = 5.0, 45.0
 
 
 @contextmanager
 def started(begin: Callable[[], object], deadline_s: float) -> Iterator[None]:
-    """Calls ``begin`` in a thread that lives as long as the block: processes that ``begin`` starts may end with it.
+    """Calls ``begin`` in a thread that lives until the block ends: processes that ``begin`` starts may die with it.
 
     Raises:
-        TimeoutError: ``begin`` has not returned after ``deadline_s`` seconds; it is left behind.
+        TimeoutError: ``begin`` has not returned after ``deadline_s`` seconds; its thread keeps running.
         Exception: whatever ``begin`` raised.
     """
     began, ended = threading.Event(), threading.Event()
@@ -46,24 +46,25 @@ def started(begin: Callable[[], object], deadline_s: float) -> Iterator[None]:
 
 @contextmanager
 def watched(
-    address: str, lost: Callable[[str], None] | None = None, *, look_s: float = LOOK_S, deadline_s: float = DEADLINE_S
+    address: str, lost: Callable[[str], None] | None = None, *, poll_s: float = POLL_S, deadline_s: float = DEADLINE_S
 ) -> Iterator[None]:
-    """Within, ``lost`` is called, once and from another thread, when nothing has listened at ``address`` for so long.
+    """Within the block, ``lost`` is called once, from another thread, when ``address`` has accepted no connection for
+    ``deadline_s`` seconds.
 
     Args:
         address: ``host:port`` of Ray's GCS.
-        lost: gets the message; by default it is printed and the process ends with code 2, since every call to Ray,
-            those of an orderly end included, would hang.
+        lost: gets the message; by default it is printed and the process exits with code 2, since every call to Ray
+            would hang, also those that end it in order.
     """
     host, _, port = address.rpartition(":")
     host = host.strip("[]")
     ended = threading.Event()
 
-    def look() -> None:
-        seen: float | None = None  # an address that never answers is none to judge by
-        while not ended.wait(look_s):
+    def poll() -> None:
+        seen: float | None = None  # an address that has never answered may be wrong: it is not watched
+        while not ended.wait(poll_s):
             try:
-                socket.create_connection((host, int(port)), timeout=look_s).close()
+                socket.create_connection((host, int(port)), timeout=poll_s).close()
                 seen = time.monotonic()
             except OSError as error:
                 if seen is not None and time.monotonic() - seen > deadline_s and not ended.is_set():
@@ -73,7 +74,7 @@ def watched(
                         "names a cluster, and run the same command to resume."
                     )
 
-    threading.Thread(target=look, name="ray-head", daemon=True).start()
+    threading.Thread(target=poll, name="ray-head", daemon=True).start()
     try:
         yield
     finally:

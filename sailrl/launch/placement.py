@@ -1,4 +1,4 @@
-"""Starts or joins Ray, and says which actor gets which GPU."""
+"""Starts or joins Ray, and assigns GPUs to actors."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from sailrl.launch.head import started, watched
 from sailrl.plan.layout import layout
 
 START_S = 90.0
-"""How long Ray may take to start, or a cluster to answer."""
+"""Seconds that Ray may take to start, or a cluster to answer."""
 RESERVE_S = 60
-"""How long GPUs that are there may take to become free."""
+"""Seconds to wait for GPUs that are in use."""
 
 
 @contextmanager
 def cluster() -> Iterator[None]:
-    """A Ray cluster for the time of a run: the one named by RAY_ADDRESS, or one of our own on this machine.
+    """Connects to the Ray cluster in RAY_ADDRESS, or starts one on this machine, for the time of the block.
 
     Raises:
         RolloutError: Ray does not start, or does not answer within ``START_S``.
@@ -34,7 +34,7 @@ def cluster() -> Iterator[None]:
     named = os.environ.get("RAY_ADDRESS")
 
     def begin() -> None:
-        # Without an address Ray would join whatever cluster another user started on this machine.
+        # Without an address Ray would join a cluster that another user started on this machine.
         ray.init(named or "local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
 
     with ExitStack() as running:
@@ -44,7 +44,7 @@ def cluster() -> Iterator[None]:
             advice = (
                 f"RAY_ADDRESS is {named!r} and must name a running cluster; unset it to start one on this machine"
                 if named
-                else "Look at /tmp/ray/session_latest/logs"
+                else "See the logs in /tmp/ray/session_latest/logs"
             )
             raise RolloutError(f"Ray does not start: {error}. {advice}.") from error
         running.callback(ray.shutdown)
@@ -72,7 +72,7 @@ class ActorOptions:
 
 
 def nodes() -> list[Node]:
-    """The machines with GPUs, this one first; none where this machine is all there is and its torch cannot use any."""
+    """The machines with GPUs, this one first. None if there is only this machine and torch cannot use its GPUs."""
     import ray
     import torch
 
@@ -86,7 +86,7 @@ def nodes() -> list[Node]:
 
 
 def worker_options(rollout: SamplingConfig, nodes: Sequence[Node]) -> list[dict[str, Any]]:
-    """Ray's options for rollout workers that have all GPUs to themselves: ``tensor_parallel`` GPUs each.
+    """Ray's options for rollout workers of jobs without a learner: ``tensor_parallel`` GPUs each.
 
     Raises:
         ConfigError: the cluster is smaller than the configuration.
@@ -110,8 +110,9 @@ def actor_options(config: RlvrConfig, nodes: Sequence[Node]) -> ActorOptions:
     Without GPUs nothing is reserved.
 
     Raises:
-        ConfigError: the cluster is smaller than the configuration, or spread too far for ``sync.method``.
-        RolloutError: somebody else has the GPUs.
+        ConfigError: the cluster is smaller than the configuration, or does not fit
+            ``sync.method``.
+        RolloutError: the GPUs are in use by other jobs.
     """
     if not nodes:
         return ActorOptions([{}] * config.rollout.workers, [{}] * config.learner.ranks)
@@ -127,7 +128,7 @@ def actor_options(config: RlvrConfig, nodes: Sequence[Node]) -> ActorOptions:
     group = placement_group([*ranks, *engines])
     if not group.wait(RESERVE_S):
         raise RolloutError(
-            f"the cluster has GPUs enough, but {plan.gpus()} of them were not free within {RESERVE_S} s. "
+            f"the cluster has enough GPUs, but {plan.gpus()} of them were not free within {RESERVE_S} s. "
             "Wait for the other jobs on it to end, or use machines of your own."
         )
 
@@ -135,7 +136,7 @@ def actor_options(config: RlvrConfig, nodes: Sequence[Node]) -> ActorOptions:
         return {"num_gpus": gpus, "scheduling_strategy": PlacementGroupSchedulingStrategy(group, number)}
 
     if plan.colocated:
-        # Bundles of one GPU, since Ray would put two halves on one GPU wherever they fit.
+        # Bundles of one GPU: Ray would put halves from different pairs on the same GPU.
         halves = [option(number, 0.5) for number in range(len(ranks))]
         return ActorOptions(halves, halves)
     return ActorOptions(

@@ -1,10 +1,10 @@
-"""Attention over a packed row: every sample attends to itself alone, and nothing is computed between samples.
+"""Attention over a packed row: every sample attends to its own tokens only.
 
-A prompt that several samples share lies in the row once, and all of them attend to it.
+A prompt that several samples share is in the row once, and all of them attend to it.
 
-A dense mask would do the same and cost the square of the row: at 16,384 tokens a gigabyte per head in float32. On GPUs
-in half precision this is FlashAttention's variable-length kernel as torch brings it; elsewhere the row is cut at its
-samples, and those of about one length go through torch's causal attention together.
+A dense mask would do the same at a cost quadratic in the row: 1 GB per head for 16,384 tokens in float32. On GPUs in
+half precision this uses torch's variable-length FlashAttention; elsewhere the row is split into its samples, and
+samples of about the same length go through torch's causal attention together.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from sailrl.data.batch import Batch
 PADDING = 1.15
 """Samples that attend together are padded to at most this many times their tokens."""
 NAME = "sailrl_packed"
-"""Under which transformers finds ``attend``."""
+"""The name of ``attend`` in transformers' registry."""
 PACKABLE = ("llama", "qwen2", "qwen3", "qwen3_moe", "qwen3_vl_text", "qwen3_vl_moe_text")
-"""Language models in which tokens meet in causal attention only, all of it through transformers' interface: tested one
-by one. In others (windows, state spaces, attention code of their own) samples would leak into one another."""
+"""Model types of language models in which tokens interact in causal attention only, all through transformers' attention
+interface; each is tested. In others (windows, state spaces, custom attention) samples would see each other."""
 
 
 def use_packed(model: Any) -> bool:
-    """Makes ``model`` attend within samples where it can be packed, and says whether it can.
+    """Makes ``model`` use ``attend`` if its samples can be packed; returns whether they can.
 
-    A model that cannot keeps its own attention, and must be given one sample at a time.
+    Otherwise the model keeps its own attention, and must be given one sample at a time.
     """
     text = model.config.get_text_config()
     windows = {"full_attention"} != set(getattr(text, "layer_types", None) or ["full_attention"])
@@ -43,26 +43,26 @@ def use_packed(model: Any) -> bool:
 
 
 def layout(batch: Batch) -> dict[str, Any]:
-    """How the samples of a batch lie in its row: a keyword argument of the model's forward, for ``attend``."""
+    """Where the samples of a batch are in its row: a keyword argument of the model's forward, used by ``attend``."""
     return {"sailrl_layout": Layout(batch)}
 
 
 class Layout:
-    """Where each sample finds its tokens, made once for all layers."""
+    """Where the tokens of each sample are in the row; computed once for all layers."""
 
     def __init__(self, batch: Batch) -> None:
         self.starts, self.longest = batch.starts(), max(batch.lengths)
-        """[B + 1] int32, where each sample starts among the M tokens of all samples, and M; the most of a sample."""
+        """[B + 1] int32, where each sample starts among the M tokens of all samples, and M; longest sample."""
         self.row_starts, self.row_longest = batch.row_starts(), max(batch.row_lengths())
-        """[B + 1] int32, the same among the N tokens of the row, where a prompt that was there already is missing."""
+        """[B + 1] int32, the same among the N tokens of the row, in which a shared prompt is stored once."""
         self.places: Tensor | None = batch.places if len(batch.places) > len(batch.input_ids) else None
-        """[M] places in the row of the samples' tokens; None where every sample has brought its own prompt."""
+        """[M] positions in the row of the samples' tokens; None where no prompt is shared."""
         self._batch = batch
         self._buckets: tuple[list[Tensor], Tensor] | None = None
 
     def buckets(self) -> tuple[list[Tensor], Tensor]:
-        """Per bucket the places in the row [samples, longest] of its tokens, padded with a sample's last one; and for
-        every place of the row where the buckets, one behind the other, hold it [N]."""
+        """Per bucket the positions in the row [samples, longest] of its tokens, padded with a sample's last one; and
+        [N] the index of every token of the row in the concatenated buckets."""
         if self._buckets is None:
             batch = self._batch
             tokens, places = _buckets(batch.lengths, batch.input_ids.device)
@@ -87,7 +87,7 @@ def attend(
     Args:
         query, key, value: [1, heads, N, D]; key and value may have fewer heads.
         attention_mask: None; transformers makes no mask for attention that it does not know.
-        sailrl_layout: of the samples in the row.
+        sailrl_layout: the samples in the row.
 
     Returns:
         [1, N, heads, D], and None for the weights.
@@ -97,44 +97,44 @@ def attend(
     if query.is_cuda and dtype != torch.float32 and not dropout:
         q, k, v = (x[0].transpose(0, 1).to(dtype) for x in (query, key, value))  # [N, heads, D]
         if layout.places is not None:
-            # What is asked is the row; what is looked at, each sample's whole text. Where the questions of a sample are
-            # fewer than its tokens, they are the last ones, and causal windows are counted from the end.
+            # Queries are the tokens of the row; keys and values are all tokens of each sample. A sample with fewer
+            # queries than keys has the last ones, and causal windows are aligned at the end.
             k, v = (take(x.flatten(1), layout.places).unflatten(-1, x.shape[1:]) for x in (k, v))
         starts, longest, causal = (layout.row_starts, layout.starts), (layout.row_longest, layout.longest), (-1, 0)
         out = varlen_attn(q, k, v, *starts, *longest, scale=scaling, window_size=causal, enable_gqa=True)
-        assert isinstance(out, Tensor)  # nothing but the output was asked for
+        assert isinstance(out, Tensor)  # no other output was requested
         return out[None], None
     buckets, places = layout.buckets()
     q, k, v = (x[0].transpose(0, 1).flatten(1) for x in (query, key, value))  # [N, heads x D]
-    together = []
+    outputs = []
     for rows in buckets:
-        # What is padded lies behind a sample's own tokens, where causal attention does not look. A prompt that samples
-        # share asks once in each of them: little beside what all other layers save.
+        # Padding follows a sample's own tokens, so causal attention does not see it. A shared prompt is computed once
+        # per sample here, which costs little compared to what all other layers save.
         some_q, some_k, some_v = (
             take(x, rows).unflatten(-1, (-1, query.shape[-1])).transpose(1, 2) for x in (q, k, v)
         )  # [samples, heads, longest, D]
         out = torch.nn.functional.scaled_dot_product_attention(
             some_q, some_k, some_v, dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=True
         )
-        together.append(out.transpose(1, 2).flatten(0, 1).flatten(1))  # [samples x longest, heads x D]
-    return take(torch.cat(together), places)[None].unflatten(-1, (-1, query.shape[-1])), None
+        outputs.append(out.transpose(1, 2).flatten(0, 1).flatten(1))  # [samples x longest, heads x D]
+    return take(torch.cat(outputs), places)[None].unflatten(-1, (-1, query.shape[-1])), None
 
 
 def take(rows: Tensor, which: Tensor) -> Tensor:
-    """``rows[which]``, as an embedding: where a place is taken more than once, gradients add up in one order. Those of
-    indexing do not on a CPU with threads, and a resumed run would not be the one that was killed."""
+    """``rows[which]`` as an embedding: gradients of a row that is taken more than once add up in a fixed order. With
+    indexing they do not on a CPU with threads, and a resumed run would differ from an uninterrupted one."""
     return torch.nn.functional.embedding(which, rows)
 
 
 def _buckets(lengths: tuple[int, ...], device: torch.device) -> tuple[list[Tensor], Tensor]:
-    """How samples attend together.
+    """Groups samples of about the same length.
 
     Args:
-        lengths: of samples of M tokens in all, in order.
+        lengths: tokens of each sample, M in all.
 
     Returns:
-        Per bucket the numbers [samples, longest] of its tokens, padded with a sample's last one; and the place [M] of
-        every token in what the buckets give, one behind the other.
+        Per bucket the indices [samples, longest] of its tokens, padded with a sample's last one; and [M] the index of
+        every token in the concatenated buckets.
     """
     buckets: list[list[int]] = []
     tokens = 0

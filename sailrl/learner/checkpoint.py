@@ -1,8 +1,8 @@
 """A learner's state on disk: safetensors and JSON only, so that nothing read back can run code.
 
 For that reason not torch's own distributed checkpoint: ``torch.distributed.checkpoint`` describes its files in a pickle
-(``.metadata``), and reading one runs what it says. Here the ranks put tensors together one at a time, rank 0 writes
-them whole, layer by layer, and whoever reads takes its own rows: any number of ranks resumes what any other saved.
+(``.metadata``), and reading a pickle can run code. Here the ranks gather one tensor at a time, rank 0 writes whole
+tensors, layer by layer, and every rank reads its own rows: a checkpoint can be resumed with another number of ranks.
 """
 
 from __future__ import annotations
@@ -36,13 +36,13 @@ def save(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer, scale: 
     """Writes the model (``folder/model``, loads in transformers as is), the optimizer, the generators, the count and,
     in float16, the loss scale.
 
-    With an adapter ``folder/model`` has it merged, for whoever uses the model, and ``folder/adapter`` has it as peft
-    writes it: what a resumed run goes on with, on the base that it started from.
+    With an adapter, ``folder/model`` has it merged, to be used as a model, and ``folder/adapter`` has it in peft's
+    format: a resumed run loads it on top of the base model that the run started from.
 
     A collective; only rank 0 touches the folder, and holds one layer's moments at a time.
 
     Raises:
-        OSError: on rank 0, after the others have given what they have, so that they can be called again.
+        OSError: on rank 0, after all collectives are done, so that the ranks stay in step.
     """
     failures: list[Exception] = []
 
@@ -76,7 +76,7 @@ def save(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer, scale: 
 
 
 def restore(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer, scale: LossScale) -> int:
-    """Puts optimizer, generator and loss scale back; returns the number of updates made. Every rank reads for itself.
+    """Restores optimizer, generator and loss scale; returns the number of updates made. Every rank reads the files.
 
     Raises:
         CheckpointError: a file is missing or damaged, or holds the state of another model.
@@ -106,13 +106,13 @@ def restore(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer, scal
         ) from error
     rank = ranks.rank()
     if rank < len(generators):  # with more ranks than before, the new ones start from their seeds
-        torch.set_rng_state(generators[rank].clone())  # torch reads from the start of the storage
+        torch.set_rng_state(generators[rank].clone())  # clone: torch reads from the start of the storage
     return updates
 
 
 @contextmanager
 def writing(folder: str | Path) -> Iterator[None]:
-    """What cannot be written into ``folder`` is an OSError that names it and the room left, whoever met it."""
+    """Turns an error of writing into ``folder`` into an OSError with the path and the free space."""
     try:
         yield
     except (OSError, SafetensorError) as error:
@@ -129,16 +129,16 @@ def _file(number: int) -> str:
 
 def _generators() -> torch.Tensor:
     """[ranks, bytes] the state of every rank's generator."""
-    mine = torch.get_rng_state()
+    own = torch.get_rng_state()
     if not dist.is_initialized():
-        return mine[None]
-    everyones = [torch.empty_like(mine) for _ in range(dist.get_world_size())]
-    dist.all_gather(everyones, mine)
-    return torch.stack(everyones)
+        return own[None]
+    all_ranks = [torch.empty_like(own) for _ in range(dist.get_world_size())]
+    dist.all_gather(all_ranks, own)
+    return torch.stack(all_ranks)
 
 
 def _known(folder: Path, name: str, shape: tuple[int, ...], parameter: torch.Tensor | None) -> torch.Tensor:
-    """The parameter, if it is one that can have a state of this shape."""
+    """The parameter. Raises CheckpointError when it is None, or the state has another shape."""
     if parameter is None:
         raise CheckpointError(f"{folder} holds the optimizer state of {name!r}, which this model does not have")
     if shape and shape != parameter.shape:
@@ -150,5 +150,5 @@ def _known(folder: Path, name: str, shape: tuple[int, ...], parameter: torch.Ten
 
 
 def _own(whole: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
-    """This rank's part. AdamW keeps its count of steps, a scalar, on the CPU."""
+    """This rank's shard. AdamW's step count, a scalar, stays on the CPU."""
     return ranks.placed(whole, parameter) if whole.dim() else whole

@@ -1,8 +1,8 @@
-"""Whether a model folder holds every tensor of its architecture, asked of the headers of its files in a second.
+"""Checks that a model folder has every tensor of its architecture, from the headers of its files, within a second.
 
-transformers fills what a folder lacks with random numbers, and training would go on from those. It is asked itself,
-with tensors that have a shape and no memory, so that renamed and fused ones, tied heads and what a model leaves out on
-purpose are counted as they are when it loads.
+transformers fills missing tensors with random numbers, and training would continue from those. The check lets
+transformers load tensors on the meta device (shapes without memory), so that renamed, fused and tied tensors, and those
+that a model leaves out on purpose, count as they do when the model is loaded.
 """
 
 from __future__ import annotations
@@ -23,14 +23,15 @@ LISTED = 5
 
 def check_tensors(weights: str | Path, *, like: str | Path | None = None, trust_remote_code: bool = False) -> None:
     """Compares the tensors in a folder with those of a model. A name on the hub passes, since its files may not be
-    here yet, and so do quantized weights, which only engines read.
+    downloaded yet, and so do quantized weights, which only engines read.
 
     Args:
-        like: folder or hub name of the model that they have to fit; that in ``weights`` itself by default.
+        like: folder or hub name of the model that they must fit; by default the one in ``weights``.
 
     Raises:
-        ConfigError: tensors are missing, too many or of another shape, or the config gives no model; with names.
-        DataError: a file is cut.
+        ConfigError: tensors are missing, unknown or of another shape (their names are in the message), or the config
+            gives no model.
+        DataError: a file is truncated.
     """
     from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
@@ -40,14 +41,14 @@ def check_tensors(weights: str | Path, *, like: str | Path | None = None, trust_
         return
     shapes = {name: shape for file in files for name, shape in tensor_shapes(folder / file).items()}
     with _silent(), torch.device("meta"):
-        hollow = {name: torch.empty(shape) for name, shape in shapes.items()}
+        without_memory = {name: torch.empty(shape) for name, shape in shapes.items()}
         try:
             config = AutoConfig.from_pretrained(like or folder, trust_remote_code=trust_remote_code)
             if getattr(config, "quantization_config", None) is not None:
                 return
             auto = AutoModelForImageTextToText if hasattr(config, "vision_config") else AutoModelForCausalLM
             model: Any = auto.from_config(config, trust_remote_code=trust_remote_code)
-        except Exception as error:  # transformers has a kind for every occasion
+        except Exception as error:  # transformers raises many types
             text = " ".join(str(error).split())[:300]
             raise ConfigError(
                 f"the config.json of {like or folder} gives no model: {type(error).__name__}: {text}"
@@ -56,13 +57,13 @@ def check_tensors(weights: str | Path, *, like: str | Path | None = None, trust_
             _, found = type(model).from_pretrained(
                 None,
                 config=config,
-                state_dict=hollow,
+                state_dict=without_memory,
                 device_map="meta",
                 dtype=torch.float32,
                 ignore_mismatched_sizes=True,  # they are listed instead of raised
                 output_loading_info=True,
             )
-        except RuntimeError as error:  # pieces that are fused while loading, experts, of which some are missing
+        except RuntimeError as error:  # some of the experts that are fused while loading are missing
             gaps = {name for name, _, _ in CheckpointWeights(model, torch.float32).metadata()} - shapes.keys()
             if not gaps:
                 raise ConfigError(f"the weights in {folder} cannot be loaded: {error}") from error
@@ -71,7 +72,7 @@ def check_tensors(weights: str | Path, *, like: str | Path | None = None, trust_
 
 
 def refuse_gaps(weights: str | Path, model: Any, found: Mapping[str, Any]) -> None:
-    """Raises ConfigError when what transformers says of a loaded model (``output_loading_info``) is not "all of it"."""
+    """Raises ConfigError when transformers' report on a loaded model (``output_loading_info``) has faults."""
     wrong = [f"{name}, {list(a)} instead of {list(b)}" for name, a, b in found["mismatched_keys"]]
     faults = [
         _listed("missing", found["missing_keys"]),
@@ -94,7 +95,7 @@ def _listed(what: str, names: Iterable[str]) -> str:
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Without transformers' own report and progress bar."""
+    """Turns off transformers' own report and progress bar."""
     from transformers.utils import logging
 
     level, bar = logging.get_verbosity(), logging.is_progress_bar_enabled()

@@ -25,7 +25,7 @@ from sailrl.learner.optim import build_optimizer, learning_rate
 from sailrl.learner.weights import CheckpointWeights
 from sailrl.types import Prompt
 
-_NOBODY = Sample(np.zeros(1, np.int32), np.zeros(1, np.int32), np.zeros(1, np.float32), advantage=0.0)
+_DUMMY = Sample(np.zeros(1, np.int32), np.zeros(1, np.int32), np.zeros(1, np.float32), advantage=0.0)
 
 
 class Learner:
@@ -50,29 +50,29 @@ class Learner:
             )
 
     def set_episode(self, samples: Sequence[Sample]) -> None:
-        """Takes this rank's samples of an episode; old log-probabilities of the last one are forgotten.
+        """Sets this rank's samples of an episode; old log-probabilities of the episode before are dropped.
 
         Raises:
-            LearnerError: with ``routing_replay: r3``, a sample's experts are not those of every layer and token.
+            LearnerError: with ``routing_replay: r3``, the experts of a sample do not cover every layer and token.
         """
         self._samples, self._old_logp = samples, None
-        self._routes.forget()
+        self._routes.clear()
         if self._config.routing_replay == "r3":
             for row, sample in enumerate(samples):
                 self._routes.take(row, sample, self.policy.routers)
 
     @torch.no_grad()
     def compute_old_logprobs(self) -> None:
-        """Fixes pi_old at the current weights for the samples of the episode, in the same micro-batches as updates."""
+        """Computes the samples' log-probabilities under the current weights, which are pi_old from now on."""
         old: list[torch.Tensor] = [torch.empty(0)] * len(self._samples)
-        for rows, look in self._passes(range(len(self._samples))):
+        for rows, run_vision in self._passes(range(len(self._samples))):
             batch = self._collate(rows)
             if not rows:
-                self.policy(batch, look=look)
+                self.policy(batch, run_vision=run_vision)
                 continue
             replay = self._routes.replay(rows, batch.lengths) if self._config.routing_replay == "r3" else None
             with self.policy.routers.watch(replay=replay) as routing:
-                logp, _ = self.policy(batch, look=look)
+                logp, _ = self.policy(batch, run_vision=run_vision)
             if self._config.routing_replay == "r2":
                 self._routes.keep(rows, routing)
             for row, values in zip(rows, logp, strict=True):
@@ -80,19 +80,21 @@ class Learner:
         self._old_logp = old
 
     def update(self, rows: Sequence[int], scope: UpdateScope) -> dict[str, float]:
-        """One optimizer step on ``rows`` of the episode: forward and backward per micro-batch, then the step.
+        """One optimizer step on the samples with the indices ``rows``: forward and backward per micro-batch, then step.
 
         Returns:
             The update's metrics over all ranks, with ``entropy`` (nats per token), ``grad_norm`` (before clipping),
             ``loss`` and ``learning_rate``; in float16 also those of ``optim_step``.
 
         Raises:
-            LearnerError: the gradient is not finite, and no smaller loss scale would help; the weights are left as
-                they were.
-            MismatchError: engine and learner disagree past a threshold; the weights are left as they were.
+            LearnerError: the gradient is not finite, and no smaller loss scale would help; no weight is changed.
+            MismatchError: engine and learner disagree by more than a threshold; no weight is changed.
         """
         balance = self._expert_load(rows) if self._config.router_aux_coef else None
-        parts = [self.forward_backward(micro, scope, balance, look=look) for micro, look in self._passes(rows)]
+        parts = [
+            self.forward_backward(micro, scope, balance, run_vision=run_vision)
+            for micro, run_vision in self._passes(rows)
+        ]
         merged = ranks.sum_metrics(merge_metrics(*parts), self.policy.device)
         metrics = summary(merged) | load_metrics(merged)
         try:
@@ -108,22 +110,22 @@ class Learner:
         scope: UpdateScope,
         balance: tuple[torch.Tensor, torch.Tensor] | None = None,
         *,
-        look: bool = False,
+        run_vision: bool = False,
     ) -> dict[str, torch.Tensor]:
         """Adds the gradient of one micro-batch. Its metrics add up over micro-batches and ranks.
 
         Args:
-            rows: none for a pass that only keeps other ranks company: gradients of 0, no metrics.
+            rows: indices of samples; empty for a pass that only takes part in collectives: gradients of 0, no metrics.
             balance: load of each expert and number of tokens of the whole update; None for no balancing loss.
-            look: see ``Policy.forward``.
+            run_vision: see ``Policy.forward``.
         """
         batch = self._collate(rows)
         if not rows:
-            (0.0 * self.policy(batch, look=look)[0].sum()).backward()
+            (0.0 * self.policy(batch, run_vision=run_vision)[0].sum()).backward()
             return {}
         replay = self._routes.replay(rows, batch.lengths)
         with self.policy.routers.watch(replay=replay) as routing:
-            logp, entropy = self.policy(batch, look=look)
+            logp, entropy = self.policy(batch, run_vision=run_vision)
             old_logp = self._old(rows, logp)
             loss, metrics = self._objective(logp, old_logp, batch, scope)
             metrics |= {"loss": loss.detach(), "entropy": (entropy * batch.mask).sum() / scope.tokens}
@@ -136,7 +138,7 @@ class Learner:
 
     def _old(self, rows: Sequence[int], logp: torch.Tensor) -> torch.Tensor:
         if self._old_logp is None:
-            # The single on-policy update: pi_old is pi_theta itself, and a second forward pass would only repeat it.
+            # The only update of the episode is on-policy: pi_old is pi_theta, and needs no second forward pass.
             return logp.detach()
         old_logp = torch.zeros_like(logp)
         for b, row in enumerate(rows):
@@ -147,20 +149,20 @@ class Learner:
         """Clips gradients, steps, and clears them. Sharded gradients are sums over ranks already.
 
         Args:
-            loss_is_finite: else a gradient that is not finite has another reason than the loss scale.
+            loss_is_finite: if not, a smaller loss scale cannot make the gradient finite.
 
         Returns:
             ``grad_norm`` and ``learning_rate``; in float16 also ``loss_scale``, the one of this update, and
-            ``skipped``: 1 where gradients overflowed (``grad_norm`` is then not finite), which changes no weight, does
-            not count as an update, and halves the scale; else 0.
+            ``skipped``: 1 if gradients overflowed (``grad_norm`` is then not finite), else 0. A skipped update changes
+            no weight, is not counted, and halves the scale.
 
         Raises:
             LearnerError: as ``update``.
         """
         parameters = [p for p in self.policy.parameters() if p.requires_grad]
         for parameter in parameters:
-            # Without an image the vision tower has no gradient on one rank, but zeros where another rank runs it. A
-            # step must not depend on how many ranks there are: so none is zero, everywhere.
+            # Without an image the vision tower has no gradient on one rank, but zeros where another rank runs it. So
+            # that a step does not depend on the number of ranks, a missing gradient counts as zeros.
             if parameter.grad is None:
                 parameter.grad = torch.zeros_like(parameter)
         self.loss_scale.unscale(p.grad for p in parameters if p.grad is not None)
@@ -176,7 +178,7 @@ class Learner:
         if not finite and (scale == 1.0 or not loss_is_finite):
             raise LearnerError(
                 f"the gradient norm of update {self.updates + 1} is {norm}; weights were not changed. "
-                "Look at mismatch/max_abs_dlogp and the rewards of this episode in rollouts.jsonl, "
+                "Check mismatch/max_abs_dlogp and the rewards of this episode in rollouts.jsonl, "
                 "then lower learner.learning_rate or resume from an earlier checkpoint."
                 + (" float16 ends at 65,504: model.dtype=bfloat16 does not." if self.loss_scale.enabled else "")
             )
@@ -185,7 +187,7 @@ class Learner:
 
     @torch.no_grad()
     def expert_load(self, prompts: Sequence[Prompt]) -> dict[str, float]:
-        """How evenly a set of prompts uses the experts, as ``router/probe/...``; nothing for a dense model."""
+        """How evenly prompts use the experts, as ``router/probe/...`` (``load_metrics``); empty for a dense model."""
         if not self.policy.routers.names:
             return {}
         parts = []
@@ -197,27 +199,32 @@ class Learner:
 
     @torch.no_grad()
     def _expert_load(self, rows: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor] | None:
-        """Load and tokens of an update over all ranks, known before its first gradient; None for a dense model."""
+        """Load and tokens of an update over all ranks, computed before its first gradient; None for a dense model."""
         if not self.policy.routers.names:
             return None
         parts = [self.policy.routers.no_counts(self.policy.device)]
-        for micro, look in self._passes(rows):
+        for micro, run_vision in self._passes(rows):
             batch = self._collate(micro)
             if not micro:
-                self.policy(batch, look=look)
+                self.policy(batch, run_vision=run_vision)
                 continue
             replay = self._routes.replay(micro, batch.lengths)
             with self.policy.routers.watch(replay=replay) as routing:
-                self.policy(batch, look=look)
+                self.policy(batch, run_vision=run_vision)
             parts.append(routing.metrics())
         return over_ranks(merge_metrics(*parts)[COUNTS], self.policy.routers.experts_per_token)
 
     def prompt_logprobs(self, prompt: Prompt) -> list[float]:
-        """[P-1] log-probabilities of a prompt's own tokens, for the probe that proves a weight sync."""
+        """[P-1] log-probabilities in nats of a prompt's own tokens but the first, to compare with an engine's."""
         return self.policy.prompt_logprobs(prompt)
 
     def explain_stale(self, prompt: Prompt, engine: Sequence[float], previous: str) -> list[str]:
-        """Parameter groups that, with their values in the folder ``previous``, explain what an engine computed."""
+        """Names of parameter groups that an engine did not receive.
+
+        Args:
+            engine: [P-1] log-probabilities that the engine computed for the prompt.
+            previous: folder of the weights published before.
+        """
         old = lora.unmerged(self.policy.model, self._load(previous))
         return stale.explain(self.policy, prompt, engine, old)
 
@@ -228,23 +235,33 @@ class Learner:
     def explain_weights(
         self, prompt: Prompt, engine: Sequence[float], published: str | None, previous: str | None
     ) -> list[str]:
-        """In what an engine's weights differ from these: what was published wrongly, kept, or permuted."""
+        """How an engine's weights differ from the learner's, as sentences: published wrongly, not updated, or permuted.
+
+        Args:
+            engine: [P-1] log-probabilities that the engine computed for the prompt.
+            published: folder of the weights published last; None where there is none.
+            previous: folder of the weights published before; None where there is none.
+        """
         if published is not None:
-            mine = lora.merged(self.policy.model, self.policy.whole_state(everywhere=True))
-            if wrong := diagnose.compare_weights(mine, self._load(published)):
+            own = lora.merged(self.policy.model, self.policy.whole_state(everywhere=True))
+            if wrong := diagnose.compare_weights(own, self._load(published)):
                 return [f"{what} in the published folder" for what in wrong]
         if previous is not None and (old := self.explain_stale(prompt, engine, previous)):
             return [f"{group} is still the previous version" for group in old]
         return diagnose.explain_experts(self.policy, prompt, engine)
 
     def explain_responses(self, samples: Sequence[Sample], engine_prompts: Sequence[Sequence[int]]) -> str | None:
-        """Why an engine with these weights gave responses other log-probabilities, or None."""
+        """Why an engine with the same weights computed other log-probabilities of responses; None if unknown.
+
+        Args:
+            engine_prompts: the prompt ids that the engine got, per sample.
+        """
         return diagnose.explain_sampling(self.policy, samples) or diagnose.explain_prompt(
             self.policy, samples, engine_prompts
         )
 
     def export(self, folder: str | Path) -> None:
-        """Writes the weights for the engines (transformers format), all ranks together."""
+        """Writes the weights for the engines in transformers' format, all ranks together. Raises OSError."""
         with writing(folder):
             self.policy.save(folder)
 
@@ -253,7 +270,7 @@ class Learner:
         self._sender = build(CheckpointWeights(self.policy.model, self.policy.dtype), ranks.rank())
 
     def send_weights(self) -> None:
-        """Sends the weights to the engines, with all other ranks."""
+        """Sends the weights to the engines, all ranks together."""
         self._sender.send_weights()
 
     def free_memory(self) -> None:
@@ -261,16 +278,17 @@ class Learner:
         torch.cuda.empty_cache()
 
     def save(self, folder: str | Path) -> None:
-        """Writes the whole state into ``folder``, all ranks together; ``restore`` continues bit for bit."""
+        """Writes the whole state into ``folder``, all ranks together; after ``restore`` training is the same bit
+        for bit. Raises OSError."""
         with writing(folder):
             checkpoint.save(Path(folder), self.policy, self.optimizer, self.loss_scale, self.updates)
 
     def restore(self, folder: str | Path) -> None:
-        """Takes the state that ``save`` wrote. The weights themselves come with the policy's own folder."""
+        """Loads the state that ``save`` wrote, but not the weights, which the policy loads. Raises CheckpointError."""
         self.updates = checkpoint.restore(Path(folder), self.policy, self.optimizer, self.loss_scale)
 
     def _passes(self, rows: Sequence[int]) -> list[ranks.Pass]:
-        return ranks.in_step(self._split(rows), lambda micro: any(self._samples[row].images for row in micro))
+        return ranks.passes(self._split(rows), lambda micro: any(self._samples[row].images for row in micro))
 
     def _split(self, rows: Sequence[int]) -> list[list[int]]:
         if not self.policy.packs:
@@ -279,5 +297,5 @@ class Learner:
         return [[rows[i] for i in micro] for micro in micros]
 
     def _collate(self, rows: Sequence[int]) -> Batch:
-        """The batch of some samples; without any, that of a made-up one of two tokens."""
-        return collate([self._samples[row] for row in rows] or [_NOBODY]).to(self.policy.device)
+        """The batch of the samples ``rows``; of a dummy sample of two tokens where there are none."""
+        return collate([self._samples[row] for row in rows] or [_DUMMY]).to(self.policy.device)

@@ -1,8 +1,8 @@
-"""LoRA (arXiv 2106.09685) with peft's layers inside the transformers model: the base rests, a low-rank addition to
-chosen weights learns.
+"""LoRA (arXiv 2106.09685) with peft's layers inside the transformers model: the base is frozen, and a low-rank addition
+to chosen weights is trained.
 
-Engines get plain weights. They are merged into copies, tensor by tensor, ``W + (alpha / rank) B A``: the base in memory
-is never touched, so publishing a thousand times rounds no more than once.
+Engines get plain weights. The addition is merged into copies, tensor by tensor, ``W + (alpha / rank) B A``: the base in
+memory does not change, so rounding errors do not add up over publishes.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _PREFIX = "base_model.model."
 
 
 def add_adapter(model: Any, config: LoraConfig) -> None:
-    """Freezes ``model`` and gives it an adapter, which changes nothing at first; the same one on every rank.
+    """Freezes ``model`` and gives it an adapter, which changes no output at first; the same one on every rank.
 
     Raises:
         LearnerError: the model has none of the modules, or one that cannot be adapted.
@@ -38,7 +38,7 @@ def add_adapter(model: Any, config: LoraConfig) -> None:
     names = list(config.target_modules)
     linear = {
         name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)
-    } - {"lm_head"}  # the tiled head reads its weight itself and would not see an adapter
+    } - {"lm_head"}  # log-probabilities read the head's weight directly, without an adapter
     if missing := sorted(set(names) - linear):
         raise LearnerError(
             f"model.lora.target_modules has {', '.join(missing)}, but this model's linear layers are "
@@ -100,7 +100,7 @@ def load(model: Any, folder: Path) -> dict[str, Tensor]:
     if shapes != {name: tuple(tensor.shape) for name, tensor in found.items()}:
         raise CheckpointError(
             f"{folder} holds an adapter for other modules or of another rank than model.lora asks for. "
-            "Set model.lora back, or start anew with another run.dir."
+            "Set model.lora back, or start a new run with another run.dir."
         )
     return {name: found[_in_file(name)] for name in mine}
 

@@ -1,10 +1,10 @@
 """The scale of losses in float16: multiplied before the backward pass, divided out of float32 gradients after it.
 
-float16 ends at 6e-8 below and 65,504 above. Losses are divided by the tokens of a whole update, so that most gradients
-inside the model would vanish; a power of two brings them back into range, and takes nothing from them where it is
-divided out. The rules are those of torch's ``GradScaler`` (Micikevicius et al., arXiv 1710.03740), which keeps its
-scale on the GPU and hands it to gradients in host memory (``learner.offload``) in a copy that nobody waits for. Here it
-is a number, and the norm of the gradients, which all ranks know, says whether one of them overflowed.
+float16 holds numbers from 6e-8 to 65,504. Losses are divided by the tokens of a whole update, so most gradients inside
+the model would be rounded to 0; multiplied by a power of two they are in range, and dividing by it is exact. The rules
+are those of torch's ``GradScaler`` (Micikevicius et al., arXiv 1710.03740). It is not used itself because it keeps its
+scale on the GPU and copies it to gradients in host memory (``learner.offload``) without synchronising. Here the scale
+is a Python number, and overflow is detected by the gradient norm, which all ranks have.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class LossScale:
         self.enabled = dtype == torch.float16
         self.value = FIRST if self.enabled else 1.0
         self.good_updates = 0
-        """In a row, at this scale."""
+        """Updates in a row without an overflow, at this scale."""
 
     def scaled(self, loss: torch.Tensor) -> torch.Tensor:
         """What to call ``backward`` on."""
@@ -39,7 +39,7 @@ class LossScale:
                 gradient.mul_(1.0 / self.value)
 
     def adapt(self, *, finite: bool) -> None:
-        """Halves the scale when a gradient of the update was not finite, never below 1; else may double it."""
+        """Halves the scale, never below 1, when a gradient of the update was not finite; may double it otherwise."""
         if not self.enabled:
             return
         self.good_updates = self.good_updates + 1 if finite else 0
@@ -49,11 +49,11 @@ class LossScale:
             self.value, self.good_updates = self.value * 2, 0
 
     def state_dict(self) -> dict[str, float]:
-        """Nothing in other precisions than float16."""
+        """JSON-able; empty in other precisions than float16."""
         return {"loss_scale": self.value, "good_updates": self.good_updates} if self.enabled else {}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Takes what ``state_dict`` gave. A run that goes on in another precision finds nothing, or needs nothing.
+        """Loads a state of ``state_dict``. It is ignored where either run is not in float16.
 
         Raises:
             KeyError, TypeError, ValueError: the state is damaged.

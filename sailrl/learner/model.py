@@ -32,9 +32,9 @@ class Policy(torch.nn.Module):
     Args:
         path: model folder or hub name.
         vision: turns image hashes into model inputs; None for a text-only model.
-        banned_ids: ids that the engine never samples; they get no probability here either.
+        banned_ids: ids that the engine never samples; they get probability 0 here, too.
         frozen: parts that are not trained, out of ``vision``, ``projector`` and ``language_model``.
-        adapter: train this addition to the model instead of the model.
+        adapter: train a LoRA adapter instead of the model's own weights.
         empty: shapes only, no weights; see ``shard``.
 
     Raises:
@@ -60,7 +60,7 @@ class Policy(torch.nn.Module):
         from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
 
         self.trust_remote_code = trust_remote_code
-        """Whether its folder, and those it is exported to, may bring code of their own."""
+        """Whether Python code in the model folder, and in folders it is exported to, may run."""
         config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
         auto = AutoModelForImageTextToText if hasattr(config, "vision_config") else AutoModelForCausalLM
         options: Any = {"dtype": torch.float32, "trust_remote_code": trust_remote_code}
@@ -89,21 +89,21 @@ class Policy(torch.nn.Module):
         ban[list(banned_ids)] = BANNED_LOGIT_BIAS  # what the engine adds to these logits
         self._ban: torch.Tensor | None
         self.register_buffer("_ban", ban if len(banned_ids) else None, persistent=False)
-        self._here: torch.Tensor
-        self.register_buffer("_here", torch.empty(0), persistent=False)
+        self._device_of: torch.Tensor
+        self.register_buffer("_device_of", torch.empty(0), persistent=False)
 
     @property
     def device(self) -> torch.device:
-        """Where it computes, and where batches have to go. Parameters may rest elsewhere (``learner.offload``)."""
-        return self._here.device
+        """Where it computes. Parameters may be kept elsewhere (``learner.offload``)."""
+        return self._device_of.device
 
-    def forward(self, batch: Batch, *, look: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
+    def forward(self, batch: Batch, *, run_vision: bool = False) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns ``(logp, entropy)``, both [B, R] float32 in nats, 0 where the mask is False.
 
         Args:
-            look: run the vision tower even on a batch without images, since other ranks have some.
+            run_vision: run the vision tower even on a batch without images, because another rank has some.
         """
-        hidden = take(self._hidden(batch, look=look), batch.response_positions())
+        hidden = take(self._hidden(batch, run_vision=run_vision), batch.response_positions())
         targets = batch.response_ids[batch.mask]
         weight = self._head(hidden.dtype)
         logp, entropy = token_logprobs(hidden, weight, targets, temperature=self.temperature, bias=self._ban)
@@ -120,7 +120,7 @@ class Policy(torch.nn.Module):
         """[P-1] log-probabilities in nats, at temperature 1 and with nothing banned, of every token but the first.
 
         Args:
-            head: stands in for the output layer's weight.
+            head: [V, H], used in place of the output layer's weight.
         """
         ids = np.asarray(prompt.token_ids, dtype=np.int32)
         whole = Sample(ids, ids[:0], np.zeros(0, np.float32), 0.0, tuple(prompt.images))
@@ -144,16 +144,16 @@ class Policy(torch.nn.Module):
 
     @torch.no_grad()
     def load_adapter(self, folder: Path) -> None:
-        """Takes the adapter that ``save_adapter`` wrote."""
+        """Loads the adapter that ``save_adapter`` wrote. Raises CheckpointError."""
         parameters = dict(self.model.named_parameters())
         for name, tensor in lora.load(self.model, folder).items():
             parameters[name].copy_(ranks.placed(tensor, parameters[name]))
 
     def whole_state(self, *, everywhere: bool = False) -> dict[str, torch.Tensor]:
-        """The model's state dict with whole tensors in host memory (a collective); empty on all ranks but the first
-        unless they want it ``everywhere``."""
+        """The model's state dict with whole tensors in host memory (a collective); empty on all ranks but rank 0
+        unless ``everywhere``."""
         wanted = everywhere or ranks.first()
-        once: dict[int, Any] = {}  # tied weights stay one tensor, by which transformers knows them
+        once: dict[int, Any] = {}  # tied weights stay one tensor: so transformers recognises them
         state = self.model.state_dict(keep_vars=True)
         for tensor in state.values():
             if id(tensor) not in once:
@@ -164,28 +164,28 @@ class Policy(torch.nn.Module):
     def _head(self, dtype: torch.dtype) -> torch.Tensor:
         return self.model.get_output_embeddings().weight.to(dtype)
 
-    def _hidden(self, batch: Batch, *, look: bool = False) -> torch.Tensor:
+    def _hidden(self, batch: Batch, *, run_vision: bool = False) -> torch.Tensor:
         """[N, H] last hidden states of the packed row."""
         if len(batch.lengths) > 1 and not self.packs:
             raise LearnerError(f"{type(self.model).__name__} was given {len(batch.lengths)} samples in one row")
         batch = batch.to(self.device)
-        self.routers.reads(batch)
+        self.routers.set_batch(batch)
         inputs: dict[str, Any] = layout(batch) if self.packs else {}
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            nothing: torch.Tensor | None = None
+            zero: torch.Tensor | None = None
             if self._vision is None:
                 inputs["position_ids"] = batch.positions()[None]
             else:
                 inputs |= self._vision.inputs(self.model, batch)
-                if look and not any(batch.images):
-                    # Before the language model, as with images: ranks meet layer by layer.
-                    nothing = self._vision.blank(self.model, self.device)
+                if run_vision and not any(batch.images):
+                    # Before the language model, as with images: ranks gather the layers in the same order.
+                    zero = self._vision.blank(self.model, self.device)
             hidden: torch.Tensor = self.model.base_model(input_ids=batch.input_ids[None], **inputs).last_hidden_state[0]
-            return hidden if nothing is None else hidden + nothing
+            return hidden if zero is None else hidden + zero
 
 
 def _freeze(model: Any, parts: Sequence[str]) -> None:
-    """Stops the training of whole parts. In Qwen-VL models the projector is the tower's ``merger`` modules."""
+    """Freezes the parameters of whole parts. In Qwen-VL models the projector is the tower's ``merger`` modules."""
     for name, parameter in model.named_parameters():
         if ".visual." in name:
             part = "projector" if "merger" in name else "vision"

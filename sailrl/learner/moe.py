@@ -1,6 +1,6 @@
 """Mixtures of experts in the learner: routing measured, balanced and replayed, through hooks on the model's routers.
 
-A dense model has no routers, and nothing here does anything then. Routers are those of transformers' Qwen3-MoE and
+For a dense model, which has no routers, everything here does nothing. Routers are those of transformers' Qwen3-MoE and
 Qwen3-VL-MoE and of models shaped like them: modules called ``...TopKRouter`` that return ``(logits, scores, experts)``.
 """
 
@@ -22,21 +22,21 @@ from sailrl.errors import LearnerError
 from sailrl.learner.attention import take
 
 COUNTS, CHANGED = "router/counts", "router/changed"
-"""Sums that become numbers in ``load_metrics``: choices [layers, experts], and choices undone by replay."""
+"""Sums for ``load_metrics``: choices [layers, experts], and the number of choices that replay replaced."""
 
 
 class Routing:
-    """What the routers did in one forward pass, for the M tokens that its samples read: a prompt that samples share is
-    routed once and counts in each of them. So numbers do not depend on which samples share a row, unless an engine
-    chose other experts for one prompt at different times."""
+    """What the routers did in one forward pass, for the M tokens of its samples: a shared prompt is routed once and
+    counted once per sample. So the numbers do not depend on which samples share a row, unless an engine chose
+    different experts for the same prompt at different times."""
 
     batch: Batch
-    """What goes through the model; see ``Routers.reads``."""
+    """The input of the forward pass; see ``Routers.set_batch``."""
 
     def __init__(self, replay: Tensor | None) -> None:
         self.replay = replay
-        """[layers, M, K] experts to use instead of the routers' own choice; None for their own. Of a shared prompt
-        those of the sample that has brought it."""
+        """[layers, M, K] experts to use instead of the routers' own choice; None for their own. For a shared
+        prompt, those of the first sample that has it."""
         self.logits: dict[int, Tensor] = {}
         """By layer, [N, E] float32 with gradient, of the row."""
         self.experts: dict[int, Tensor] = {}
@@ -92,20 +92,20 @@ class Routers:
         """The counts of no token at all: those of a rank without rows."""
         return {COUNTS: torch.zeros(len(self.names), self.experts, dtype=torch.float64, device=device)}
 
-    def reads(self, batch: Batch) -> None:
-        """The policy says what it is about to read."""
+    def set_batch(self, batch: Batch) -> None:
+        """Called by the policy before each forward pass with its input."""
         if self._routing is not None:
             self._routing.batch = batch
 
     @contextmanager
     def watch(self, *, replay: Tensor | None = None) -> Iterator[Routing]:
-        """Records one forward pass. Stay inside for the backward pass: activation checkpointing routes again there.
+        """Records one forward pass. The backward pass must be inside, too: activation checkpointing routes again there.
 
         Args:
             replay: see ``Routing``.
 
         Raises:
-            LearnerError: the forward pass did not use every layer of what was to be replayed, token for token.
+            LearnerError: layers or tokens of the forward pass are not those of ``replay``.
         """
         self._routing = routing = Routing(replay)
         try:
@@ -120,7 +120,7 @@ class Routers:
 
     @contextmanager
     def permuted(self, orders: Mapping[int, Tensor]) -> Iterator[None]:
-        """As if slot ``e`` of a layer held expert ``orders[layer][e]``; layers that are not named stay as they are."""
+        """Routes as if slot ``e`` of a layer had expert ``orders[layer][e]``; other layers are unchanged."""
         self._orders = orders
         try:
             yield
@@ -141,7 +141,9 @@ class Routers:
                 kept = (experts.unsqueeze(-1) == replay.unsqueeze(-2)).any(-1)
                 routing.undone = routing.undone + (~kept)[routing.batch.places].sum().double()
             experts = replay
-        if routing is not None and layer not in routing.experts:  # not again when checkpointing recomputes
+        if (
+            routing is not None and layer not in routing.experts
+        ):  # not a second time when activation checkpointing recomputes
             routing.experts[layer], routing.logits[layer] = experts, logits
         if experts is output[2] and layer not in self._orders:
             return output
@@ -165,8 +167,8 @@ def _replayed(layer: int, routing: Routing, own: Tensor) -> Tensor:
 
 
 class RoutingMemory:
-    """The experts that each sample of an episode was routed to: by the pass that fixed pi_old (R2, ``keep``), or by the
-    engine that wrote the response (R3, arXiv 2510.11370, ``take``)."""
+    """The experts that each sample of an episode was routed to: in the forward pass that computed pi_old (R2,
+    ``keep``), or by the engine that sampled the response (R3, arXiv 2510.11370, ``take``)."""
 
     def __init__(self) -> None:
         self._rows: dict[int, Tensor] = {}
@@ -174,25 +176,25 @@ class RoutingMemory:
     def __bool__(self) -> bool:
         return bool(self._rows)
 
-    def forget(self) -> None:
-        """Another episode, other samples."""
+    def clear(self) -> None:
+        """Drops the recordings of the last episode."""
         self._rows.clear()
 
     def keep(self, rows: Sequence[int], routing: Routing) -> None:
-        """Takes what ``routing`` used for the samples ``rows``, those of its batch in this order."""
+        """Records the experts that ``routing`` used for the samples ``rows``, which are its batch in this order."""
         for row, experts in zip(rows, routing.stacked().cpu().split(routing.batch.lengths, dim=1), strict=True):
             self._rows[row] = experts
 
     def take(self, row: int, sample: Sample, routers: Routers) -> None:
-        """Takes what the engine used for a sample: every token of it but the last, which neither it nor the learner
-        reads.
+        """Records the experts that the engine used for a sample: for every token but the last, which is no input of
+        engine or learner.
 
         Raises:
             LearnerError: layers, tokens or experts per token are not the model's and the sample's own.
         """
         if sample.experts is None:
             raise LearnerError(
-                f"routing replay r3 needs the experts that the engine chose, but sample {row} came without. Let the "
+                f"routing replay r3 needs the experts that the engine chose, but sample {row} has none. Let the "
                 "engine return them, or write learner.routing_replay: r2."
             )
         held, expected = sample.experts.shape, (len(routers.names), sample.length - 1, routers.experts_per_token)
@@ -235,11 +237,11 @@ def over_ranks(counts: Tensor, experts_per_token: int) -> tuple[Tensor, Tensor]:
 
 
 def load_metrics(metrics: Mapping[str, Tensor], prefix: str = "router/") -> dict[str, float]:
-    """How evenly the experts were used, from sums over a whole update.
+    """How evenly the experts were used, from sums over a whole update; empty for a dense model.
 
     ``load_entropy/mean`` and ``load_entropy/layer_<i>``: entropy of the load over its maximum, log E; 1 is even.
     ``dead_experts``: experts that no token was sent to, over all layers. ``changed_fraction``: with replay, the share
-    of the routers' choices that replay replaced. Nothing for a dense model.
+    of the routers' choices that replay replaced.
     """
     if COUNTS not in metrics:
         return {}

@@ -1,4 +1,4 @@
-"""From the configured algorithm to one function of log-probabilities: the seam between config and algos."""
+"""The loss that a configuration selects: calls the functions of ``algos`` with the settings of ``config``."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from sailrl.errors import MismatchError
 from sailrl.learner import moe
 
 HISTOGRAM = "mismatch/histogram"
-"""A metric that is a vector: counts of |log k|, which add up as percentiles would not."""
+"""A vector metric: counts of |log k|. Counts can be added over micro-batches, percentiles cannot."""
 NOT_NUMBERS = (HISTOGRAM, moe.COUNTS, moe.CHANGED)
 IMAGES = "mismatch/images/"
-"""The mismatch of responses to prompts with images, apart: vision towers differ more than language models."""
+"""Prefix of the same metrics over responses to prompts with images: vision towers differ more than language models."""
 
 
 @dataclass(frozen=True, slots=True)
 class UpdateScope:
-    """What every micro-batch and rank of one update shares."""
+    """Numbers that all micro-batches and ranks of one update share."""
 
     tokens: int
     """Response tokens of the whole update, over all ranks."""
@@ -39,15 +39,15 @@ class UpdateScope:
     clip_high: float
     """Ratios are clipped above at 1 + clip_high."""
     image_tokens: int = 0
-    """Those of the response tokens that answer a prompt with images."""
+    """Response tokens of prompts with images."""
 
 
 class Objective:
     """The loss of a micro-batch under the configured algorithm and mismatch correction.
 
     Args:
-        max_response_tokens: what Dr. GRPO divides by.
-        first_mean_dlogp: nats that engine and learner may differ by on average in the first update.
+        max_response_tokens: the constant of Dr. GRPO's denominator.
+        first_mean_dlogp: limit in nats of the mean difference of engine and learner in the first update; None for none.
     """
 
     def __init__(
@@ -64,8 +64,8 @@ class Objective:
     def __call__(
         self, logp: Tensor, old_logp: Tensor, batch: Batch, scope: UpdateScope
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """Loss and metrics; all tensors [B, R]. Metrics add up over micro-batches and ranks (see sailrl.algos); hand
-        what they add up to to ``summary``."""
+        """Loss and metrics; all tensors [B, R]. Metrics add up over micro-batches and ranks (see sailrl.algos);
+        ``summary`` takes the sums."""
         sides = (old_logp, batch.engine_logp, batch.mask)
         metrics = measure(*sides, batch, scope)
         weight = self._weight(*sides)
@@ -75,10 +75,10 @@ class Objective:
         return loss, metrics | loss_metrics
 
     def check(self, metrics: dict[str, float]) -> None:
-        """Looks at the mismatch of a whole update before anything is learned from it.
+        """Checks the mismatch of a whole update before the optimizer step.
 
         Raises:
-            MismatchError: it is past a threshold of the section ``mismatch``, or not a number.
+            MismatchError: it exceeds a limit of the section ``mismatch``, or is not a number.
         """
         limits = (
             ("max_abs_dlogp", self._mismatch.max_abs_dlogp, "mismatch.max_abs_dlogp"),
@@ -149,17 +149,17 @@ class Objective:
 
 
 def measure(old_logp: Tensor, engine_logp: Tensor, mask: Tensor, batch: Batch, scope: UpdateScope) -> dict[str, Tensor]:
-    """How far engine and learner are apart, responses to prompts with images apart. The parts add up."""
+    """Mismatch metrics of engine and learner, with those of prompts with images under ``IMAGES``. They add up."""
     metrics = mismatch.mismatch_metrics(old_logp, engine_logp, mask, denominator=scope.tokens)
     metrics[HISTOGRAM] = mismatch.dlogp_histogram(old_logp, engine_logp, mask)
     if scope.image_tokens:
-        seeing = torch.tensor([bool(images) for images in batch.images], device=mask.device)[:, None]
-        seen = mismatch.mismatch_metrics(old_logp, engine_logp, mask & seeing, denominator=scope.image_tokens)
-        metrics |= {name.replace("mismatch/", IMAGES): value for name, value in seen.items()}
+        has_images = torch.tensor([bool(images) for images in batch.images], device=mask.device)[:, None]
+        of_images = mismatch.mismatch_metrics(old_logp, engine_logp, mask & has_images, denominator=scope.image_tokens)
+        metrics |= {name.replace("mismatch/", IMAGES): value for name, value in of_images.items()}
     return metrics
 
 
 def summary(metrics: dict[str, Tensor]) -> dict[str, float]:
-    """The numbers to log from the metrics of a whole update, with what cannot be added up made from what could."""
+    """The numbers to log, from the summed metrics of a whole update: also those computed from sums, as percentiles."""
     numbers = {name: float(value) for name, value in metrics.items() if name not in NOT_NUMBERS}
     return numbers | mismatch.derived_metrics(numbers, metrics[HISTOGRAM])

@@ -1,7 +1,7 @@
-"""What learner ranks have to agree on while each goes over rows of its own.
+"""What learner ranks do together: the number of passes, sums of metrics, and whole tensors from shards.
 
-Every forward and backward pass puts sharded layers together, which takes all ranks: so all make the same number of
-passes, and all run the vision tower in the passes in which one of them has images.
+Every forward and backward pass gathers sharded layers, which is a collective. So all ranks make the same number of
+passes, and all run the vision tower in every pass in which one of them has images.
 """
 
 from __future__ import annotations
@@ -17,25 +17,25 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from sailrl.algos.reduce import is_max_metric
 
 Pass = tuple[list[int], bool]
-"""Rows of a micro-batch, none where this rank only keeps the others company, and whether the vision tower must run."""
+"""Rows of a micro-batch (none: this rank only takes part in collectives), and whether the vision tower must run."""
 
 
-def in_step(micro_batches: Sequence[list[int]], has_images: Callable[[list[int]], bool]) -> list[Pass]:
-    """This rank's passes, as many as those of the rank with the most micro-batches (a collective).
+def passes(micro_batches: Sequence[list[int]], has_images: Callable[[list[int]], bool]) -> list[Pass]:
+    """This rank's passes; every rank has as many as the one with the most micro-batches (a collective).
 
-    Micro-batches with images come first, so that few ranks run the tower for nothing.
+    Micro-batches with images come first, so that few passes run the vision tower without an image.
     """
     if not dist.is_initialized():
         return [(rows, has_images(rows)) for rows in micro_batches]
-    mine = sorted(micro_batches, key=has_images, reverse=True)
-    everyones: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(everyones, [has_images(rows) for rows in mine])
-    looks = [any(of_pass) for of_pass in itertools.zip_longest(*everyones, fillvalue=False)]
-    return list(zip(mine + [[]] * (len(looks) - len(mine)), looks, strict=True))
+    own = sorted(micro_batches, key=has_images, reverse=True)
+    all_ranks: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(all_ranks, [has_images(rows) for rows in own])
+    run_vision = [any(of_pass) for of_pass in itertools.zip_longest(*all_ranks, fillvalue=False)]
+    return list(zip(own + [[]] * (len(run_vision) - len(own)), run_vision, strict=True))
 
 
 def sum_metrics(metrics: dict[str, torch.Tensor], device: torch.device) -> dict[str, torch.Tensor]:
-    """Metrics over all ranks, where some lack names that others have: a rank without rows, or without images."""
+    """Metrics added up over all ranks (a collective). A rank without rows, or without images, may lack some names."""
     if not dist.is_initialized():
         return metrics
     shapes: list[Any] = [None] * dist.get_world_size()
@@ -52,7 +52,7 @@ def gathered(tensor: torch.Tensor) -> torch.Tensor:
 
 
 def placed(whole: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
-    """What this rank keeps of ``whole``, which every rank has, where it keeps ``like``."""
+    """This rank's shard of ``whole``, which every rank has, sharded as ``like`` is."""
     if not isinstance(like, DTensor):
         return whole.to(like.device)
     mine = distribute_tensor(whole, like.device_mesh, like.placements, src_data_rank=None)
@@ -70,7 +70,7 @@ def first() -> bool:
 
 
 def agreed(values: torch.Tensor) -> torch.Tensor:
-    """Rank 0's values, on every rank: a decision taken on them is then the same everywhere."""
+    """Rank 0's values on every rank (a collective), so that all ranks decide the same."""
     if dist.is_initialized():
         dist.broadcast(values, src=0)
     return values

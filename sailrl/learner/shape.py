@@ -27,7 +27,7 @@ def model_shape(path: str | Path, *, trust_remote_code: bool = False) -> ModelSh
         auto = AutoModelForImageTextToText if hasattr(config, "vision_config") else AutoModelForCausalLM
         with torch.device("meta"):
             model: Any = auto.from_config(config, trust_remote_code=trust_remote_code)
-    except Exception as error:  # transformers has a kind for every occasion
+    except Exception as error:  # transformers raises many types
         first = (str(error).splitlines() or [""])[0]
         raise ConfigError(f"the config of {path} gives no model: {type(error).__name__}: {first}") from None
     parameters = dict(model.named_parameters())  # tied ones once

@@ -1,16 +1,16 @@
-"""A policy cut into shards over the learner's ranks, with torch's FSDP2 (``torch.distributed.fsdp.fully_shard``).
+"""A policy sharded over the learner's ranks, with torch's FSDP2 (``torch.distributed.fsdp.fully_shard``).
 
-Every rank keeps its rows of every weight, gradient and Adam moment in float32. A decoder layer or vision block is put
-together in the precision of the forward pass when it is used, and dropped afterwards; its gradient is summed in float32
+Every rank keeps its rows of every weight, gradient and Adam moment in float32. A decoder layer or vision block is
+gathered in the precision of the forward pass when it is used, and freed afterwards; its gradient is summed in float32
 over the ranks, never averaged, since losses are divided by counts of the whole update.
 
 A sample is never split: the longest must fit one GPU. Of what could split one, read in the sources of torch 2.13,
 transformers 5.19, accelerate and TRL: ``context_parallel`` (a prototype) replaces ``scaled_dot_product_attention`` on
-CUDA by a ring that knows dense causal attention only, where samples that share a row would see one another (TRL
-refuses packing with it); FlexAttention under ``_ContextParallel`` (private) could keep samples apart, for rows of a
-multiple of 128 tokens per rank, and with all keys and values gathered on every rank; Ulysses is DeepSpeed's, under
-DeepSpeed's sharding. As transformers and accelerate use them, they split a row before the model, where placeholders
-would part from their images.
+CUDA by a ring for dense causal attention only, in which samples of one row would see each other (TRL
+refuses packing with it); FlexAttention under ``_ContextParallel`` (private) could separate samples, for rows of a
+multiple of 128 tokens per rank, with all keys and values gathered on every rank; Ulysses is DeepSpeed's, under
+DeepSpeed's sharding. As transformers and accelerate use them, they split a row before the model, which would
+separate placeholders from their images.
 
 Run here on CPU over gloo. Mixed precision, offloading and NCCL need GPUs: tests/gpu/test_shard_gpu.py. They have not
 been run so far.
@@ -46,7 +46,7 @@ class Build(Protocol):
 
 
 def shard(build: Build, device: torch.device, *, shard_ranks: int | None = None, offload: bool = False) -> Policy:
-    """The policy over all ranks of the process group. Only rank 0 ever reads the whole model, into host memory.
+    """The policy over all ranks of the process group (a collective). Only rank 0 reads the whole model.
 
     Args:
         shard_ranks: consecutive ranks that share one copy of the weights, usually those of a node; all by default.
@@ -60,19 +60,19 @@ def shard(build: Build, device: torch.device, *, shard_ranks: int | None = None,
         "mesh": _mesh(device, shard_ranks or dist.get_world_size()),
         "mp_policy": precision,
         "offload_policy": CPUOffloadPolicy() if offload and device.type == "cuda" else OffloadPolicy(),
-        # Also at the root, which would stay whole after a pass without a backward: then weights are always shards
-        # whenever somebody looks from outside.
+        # Also at the root, which would stay gathered after a pass without a backward: outside of passes weights are
+        # always shards.
         "reshard_after_forward": True,
     }
     for block in _blocks(policy.model):
         fully_shard(block, **options)
     fully_shard(policy, **options)
-    for method in ("prompt_logprobs", "response_logits"):  # with forward, the ways in from outside
+    for method in ("prompt_logprobs", "response_logits"):  # besides forward, the methods that are called from outside
         register_fsdp_forward_method(policy, method)
     for module in policy.modules():
         if isinstance(module, FSDPModule):
             module.set_gradient_divide_factor(1.0)
-            module.set_force_sum_reduction_for_comms(True)  # gloo has no other; the same on NCCL
+            module.set_force_sum_reduction_for_comms(True)  # gloo has only sums; used with NCCL, too
             module.set_reduce_scatter_unused_params(True)  # an expert may have got no token on one rank
     policy.to_empty(device=torch.device("cpu") if offload else device)
     _fill(policy, whole, device)
@@ -87,7 +87,7 @@ def _mesh(device: torch.device, shard_ranks: int) -> DeviceMesh:
 
 
 def _blocks(model: nn.Module) -> Iterator[nn.Module]:
-    """Decoder layers and vision blocks: members of the outermost lists of modules."""
+    """Decoder layers and vision blocks: the elements of the outermost module lists."""
     for child in model.children():
         if isinstance(child, nn.ModuleList):
             yield from child
@@ -97,7 +97,7 @@ def _blocks(model: nn.Module) -> Iterator[nn.Module]:
 
 @torch.no_grad()
 def _fill(policy: Policy, whole: Policy | None, device: torch.device) -> None:
-    """Gives every rank its part of what rank 0 read, tensor by tensor, and all buffers."""
+    """Copies rank 0's parameters to every rank's shards, tensor by tensor, and all buffers."""
     parameters = {} if whole is None else dict(whole.named_parameters())
     for name, parameter in policy.named_parameters():
         assert isinstance(parameter, DTensor)

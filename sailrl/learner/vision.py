@@ -1,4 +1,4 @@
-"""Pixels for the learner: every distinct image of a batch goes through the vision tower once."""
+"""Image inputs of the learner's model: every distinct image of a batch goes through the vision tower once."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from sailrl.data.processor import Processor
 from sailrl.errors import LearnerError
 
 CACHED_BYTES = 1 << 30
-"""Memory for processed images: those of an episode are asked for again in every pass. A photograph takes 20 MB."""
+"""Size of the cache of processed images: every pass over an episode needs the same ones. A photograph takes 20 MB."""
 
 
 class Vision:
-    """Turns the image hashes of a batch into what a transformers vision-language model takes."""
+    """Turns the image hashes of a batch into inputs of a transformers vision-language model."""
 
     def __init__(self, processor: Processor, images: ImageStore, *, cached_bytes: int = CACHED_BYTES) -> None:
         self._processor, self._images, self._budget = processor, images, cached_bytes
@@ -27,14 +27,14 @@ class Vision:
         self._held = 0
 
     def inputs(self, model: Any, batch: Batch) -> dict[str, Any]:
-        """Keyword arguments for the model's forward: positions [3, 1, N], in which every sample starts anew, and the
-        features of all images of the row in order.
+        """Keyword arguments for the model's forward: positions [3, 1, N], which start at 0 for every sample, and
+        the features of all images of the row in order.
 
-        The tower runs on distinct images only. Where several prompts show the same one, its features are repeated, and
-        gradients add up over the repetitions.
+        The tower runs on distinct images only. The features of an image that several prompts have are repeated, and
+        its gradients add up.
 
         Raises:
-            LearnerError: a sample's placeholders do not belong to its images, or one was sampled.
+            LearnerError: a sample's placeholders do not fit its images, or its response contains one.
             DataError: an image is not in the store.
         """
         order = [digest for b, row in enumerate(batch.images) if batch.brings(b) for digest in row]
@@ -52,8 +52,8 @@ class Vision:
         return {"position_ids": positions, "mm_encoder_outputs": {"image": features}}
 
     def _positions(self, model: Any, batch: Batch, grids: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """[3, 1, N] positions on the CPU: a prompt's as the model counts them around images; a response, which has
-        none, counts on from its prompt's highest."""
+        """[3, 1, N] positions on the CPU: those of a prompt as the model computes them around images; those of a
+        response, which has no images, continue after the highest of its prompt."""
         parts, ends = list[torch.Tensor](), dict[int, int]()
         prompts = batch.prompt_lengths.tolist()
         for b, row in enumerate(batch.input_ids.cpu().split(batch.row_lengths())):
@@ -71,7 +71,7 @@ class Vision:
         return torch.cat(parts, dim=-1)
 
     def blank(self, model: Any, device: torch.device) -> torch.Tensor:
-        """A zero that takes a run of the tower on a tiny black image, and a backward pass that changes no gradient."""
+        """A zero computed by running the tower on a tiny black image; its gradients are 0."""
         features = _run(model, [self._processor.blank()], device)
         parts = [*features.pooler_output, *(image for layer in features.deepstack_features for image in layer)]
         return 0.0 * torch.stack([part.sum() for part in parts]).sum()
@@ -79,7 +79,7 @@ class Vision:
     def _load(self, digests: Sequence[str]) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
         for digest in digests:
             if digest not in self._cache:
-                # One at a time: resizing a whole batch of photographs at once would hold all of them as floats.
+                # One at a time: resizing a batch of photographs at once would need memory for all of them as floats.
                 ((pixels, grid),) = self._processor.pixels([self._images.image(digest)])
                 self._cache[digest] = pixels, grid
                 self._held += pixels.nbytes
@@ -92,7 +92,7 @@ class Vision:
 
     def _check(self, batch: Batch, features: dict[str, int]) -> None:
         image_id = self._processor.image_id
-        assert image_id is not None  # there is no vision without images
+        assert image_id is not None  # a Vision is made only for models with images
         row = batch.input_ids[batch.places].tolist()
         for b, (start, prompt) in enumerate(zip(batch.starts().tolist(), batch.prompt_lengths.tolist(), strict=False)):
             response = batch.response_ids[b][batch.mask[b]].tolist()

@@ -1,5 +1,5 @@
-"""The policy's weights under the names and in the shapes of a checkpoint, tensor by tensor, for engines that are sent
-weights instead of a folder."""
+"""The policy's weights with the names and shapes of a checkpoint, tensor by tensor, for engines that get weights
+without a folder."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _BLOCK = re.compile(r".*?\.\d+(?=\.)")
 
 
 class CheckpointWeights:
-    """What ``save_pretrained`` would write, without writing it. Iterate once per publish.
+    """The tensors that ``save_pretrained`` would write. Iterate once per publish.
 
     In memory transformers 5 fuses experts and renames parts of some models; engines load the names of checkpoints. So
     the steps of ``save_pretrained`` (transformers 5.19, ``modeling_utils``) are repeated here: leave out what is not
     saved, drop tied copies, revert the conversions made at loading. Layer by layer, so that only one layer at a time
-    is held twice; sharded parameters are gathered (a collective: every rank iterates, in the same order).
+    is in memory twice; sharded parameters are gathered (a collective: every rank iterates, in the same order).
 
     Args:
         model: a transformers model.
-        dtype: precision to send, the engine's. One for all, since vLLM packs tensors of one width next to each other.
+        dtype: the engine's precision. One for all tensors, since vLLM packs tensors of one width together.
 
     Raises:
         LearnerError: this model's names cannot be reverted.
@@ -41,8 +41,8 @@ class CheckpointWeights:
             raise _refusal(model, f"it is {special}")
         from transformers.modeling_utils import remove_tied_weights_from_state_dict
 
-        # Without memory, tied ones are known by their parameters: shards of a tied one have no address of their own.
-        state = {name: _hollow(tensor) for name, tensor in model.state_dict().items()}
+        # On the meta device tied tensors are recognised by their parameters; shards have no common address.
+        state = {name: _on_meta(tensor) for name, tensor in model.state_dict().items()}
         for name in model._keys_to_ignore_on_save or ():
             state.pop(name, None)
         kept = remove_tied_weights_from_state_dict(state, model)
@@ -77,39 +77,39 @@ class CheckpointWeights:
 
         try:
             return list(revert_weight_conversion(self._model, state).items())
-        except Exception as error:  # whatever a conversion trips over, the way out is the same
+        except Exception as error:  # for any error of a conversion the fix is the same
             raise _refusal(self._model, f"{type(error).__name__}: {error}") from error
 
 
 def publish_layout(model: Any) -> None:
-    """Makes ``save_pretrained`` write weights that lie as in the model's published checkpoints, which vLLM reads.
+    """Makes ``save_pretrained`` write weights in the layout of the model's published checkpoints, which vLLM reads.
 
-    transformers 5.19 turns the experts of Qwen3-VL-MoE (published as [E, H, 2I], held as [E, 2I, H]) while loading, if
-    their shape says that they need it. It asks the same when saving, of its own shape, and so never turns them back.
+    transformers 5.19 transposes the experts of Qwen3-VL-MoE (published as [E, H, 2I], in memory [E, 2I, H]) while
+    loading, if their shape is the published one. It checks the same when saving, and so never transposes them back.
     """
     from transformers.conversion_mapping import get_model_conversion_mapping
     from transformers.core_model_loading import PrefixChange, Transpose
 
     conversions = getattr(model, "_weight_conversions", None)
-    if conversions is None:  # it was not loaded but built: those with which save_pretrained would help itself
+    if conversions is None:  # not loaded, but built: the conversions that save_pretrained would use
         built = get_model_conversion_mapping(model, add_legacy=False)
         conversions = [conversion for conversion in built if not isinstance(conversion, PrefixChange)]
     steps = [step for conversion in conversions for step in getattr(conversion, "operations", ())]
-    turned = [step for step in steps if isinstance(step, Transpose)]
-    for step in turned:
+    transposes = [step for step in steps if isinstance(step, Transpose)]
+    for step in transposes:
         step.check_dims = False
-    if turned:
+    if transposes:
         model._weight_conversions = conversions
 
 
 def block_of(name: str) -> str:
-    """The layer a parameter is in; empty for those outside of layers."""
+    """The layer of a parameter by its name, such as ``model.layers.3``; empty outside of layers."""
     found = _BLOCK.match(name)
     return found.group(0) if found else ""
 
 
-def _hollow(tensor: torch.Tensor) -> torch.Tensor:
-    """A stand-in of the whole tensor's shape and type, also for a shard."""
+def _on_meta(tensor: torch.Tensor) -> torch.Tensor:
+    """A tensor without memory of the same shape and type; of the whole shape also for a shard."""
     return torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
 
 

@@ -1,4 +1,4 @@
-"""Builds the parts of an RL run from its configuration: the one place where the rooms are put together."""
+"""Builds the parts of an RL run from its configuration. Only here are rollout, learner, sync and scoring connected."""
 
 from __future__ import annotations
 
@@ -49,11 +49,11 @@ async def open_session(
     *,
     engines: RolloutPool | None = None,
 ) -> AsyncIterator[Session]:
-    """Starts engines, learner and scorer, restores the last checkpoint if there is one; ends them all afterwards.
+    """Starts engines, learner and scorer, and restores the last checkpoint if there is one. Ends them all afterwards.
 
     Args:
-        engines: started ones without GPUs, to be used and left running; they get this run's weights at its first
-            publish.
+        engines: engines without GPUs that run already; they are used and not ended. They get this run's weights at
+            the first publish.
     """
     async with AsyncExitStack() as ending:
         yield await _open(config, run_dir, prepared, progress, stop, ending, engines)
@@ -83,13 +83,15 @@ async def _open(
         spec = engine_spec(config, prepared)
         pool = open_pool(spec, actor_options=options.workers, notify=progress.message)
         ending.push_async_callback(pool.stop)
-    if colocated:  # an engine takes its share of what is free when it starts, so ranks come when it has left again
+    if colocated:  # an engine reserves a share of free memory at its start, so ranks start when it sleeps
         await pool.start()
         if not await pool.sleep():
             progress.message("engines cannot sleep on this machine: they keep their memory while the learner trains")
     learners = LearnerGroup(
         config,
-        prepared.model if config.model.lora else weights,  # an adapter goes on upon the base it started from
+        prepared.model
+        if config.model.lora
+        else weights,  # an adapter is loaded on top of the base model of the run's start
         str(prepared.images),
         state=str(checkpoint) if checkpoint else None,
         actor_options=options.ranks,
@@ -130,8 +132,8 @@ async def _open(
 
 
 def engine_spec(config: RlvrConfig, prepared: Prepared) -> EngineSpec:
-    """The engines of a run. They begin with the weights that the run began with, whichever it resumes from: the first
-    publish brings the present ones, and a checkpoint is gone when an engine that dies later has to be replaced."""
+    """The engines of a run. They always load the weights of the run's start, also after a resume: the first publish
+    sends the current ones, and a checkpoint may be removed before an engine is replaced."""
     return EngineSpec(
         config.model,
         config.data,
@@ -148,7 +150,8 @@ def engine_spec(config: RlvrConfig, prepared: Prepared) -> EngineSpec:
 def build_collector(
     config: RlvrConfig, prompts: Sequence[Prompt], pool: Pool, score: ScoreFn, sampling: Sampling
 ) -> Collector:
-    """Waves where generating and learning take turns, a stream where they overlap (``rollout.max_staleness``)."""
+    """A ``Collector`` where generation and learning alternate; a ``StreamCollector`` where they overlap
+    (``rollout.max_staleness`` of 1 or more)."""
     rollout = config.rollout
     kind: Callable[..., Collector] = Collector
     if rollout.max_staleness:
@@ -167,7 +170,7 @@ def build_collector(
 
 
 def build_sync(config: RlvrConfig, learners: LearnerGroup, pool: RolloutPool) -> WeightSync:
-    """The configured way of weights from the learner to the engines."""
+    """The configured method that sends weights from the learner to the engines."""
     timeout_s, engines = config.sync.timeout_s, config.rollout.workers
     match config.sync.method:
         case "disk":
@@ -180,7 +183,7 @@ def build_sync(config: RlvrConfig, learners: LearnerGroup, pool: RolloutPool) ->
 
 
 def _probe_prompts(prompts: Sequence[Prompt]) -> list[Prompt]:
-    """A few prompts with images and a few without, as far as there are any."""
-    seeing = [prompt for prompt in prompts if prompt.images]
-    blind = [prompt for prompt in prompts if not prompt.images]
-    return seeing[:PROBE_PROMPTS] + blind[:PROBE_PROMPTS]
+    """Up to ``PROBE_PROMPTS`` prompts with images, and as many without."""
+    with_images = [prompt for prompt in prompts if prompt.images]
+    without = [prompt for prompt in prompts if not prompt.images]
+    return with_images[:PROBE_PROMPTS] + without[:PROBE_PROMPTS]

@@ -1,4 +1,4 @@
-"""The arithmetic of one episode: advantages of its groups, and the numbers that its metrics lines share."""
+"""The numbers of one episode: advantages of its groups, and the metrics that all its lines have."""
 
 from __future__ import annotations
 
@@ -29,10 +29,11 @@ def advantages(groups: Sequence[Group], algorithm: Algorithm) -> list[list[float
 
 
 def episode_metrics(episode: Collection, state: RunState, rewards: RewardsConfig) -> dict[str, float]:
-    """What all metrics lines of an episode have in common.
+    """The metrics that all lines of an episode have.
 
-    Rewards, accuracy and lengths are over **all** groups sampled, dropped ones too: what is kept is chosen for having
-    both right and wrong answers, and its accuracy would say nothing of the policy. Staleness is over what is kept.
+    Rewards, accuracy and lengths are over **all** groups sampled, dropped ones too: kept groups are
+    selected for having both right and wrong answers, so their accuracy is not the policy's. Staleness is over kept
+    groups.
     """
     groups = [*episode.kept, *(group for group, _ in episode.dropped)]
     rollouts = [rollout for group in groups for rollout in group.rollouts]
@@ -61,7 +62,10 @@ def part_means(rollouts: Sequence[Rollout], rewards: RewardsConfig) -> dict[str,
 
 
 def clip_controller(algorithm: Algorithm, saved: Mapping[str, Any] | None = None) -> ClipController:
-    """What moves the clip range, going on from what a checkpoint saved; an endless range for an algorithm without one.
+    """The controller of the clip range, with the state of a checkpoint; an infinite range for algorithms without one.
+
+    Args:
+        saved: ``ClipController.state_dict`` of the checkpoint.
 
     Raises:
         ConfigError: the checkpoint's bound lies outside the configured range.
@@ -74,8 +78,8 @@ def clip_controller(algorithm: Algorithm, saved: Mapping[str, Any] | None = None
             controller.load_state_dict(dict(saved))
         except ValueError as error:
             raise ConfigError(
-                f"algorithm.clip does not fit the checkpoint: {error}. Set the range back, or start anew "
-                "with another run.dir."
+                f"algorithm.clip does not fit the checkpoint: {error}. Set the range back, or start a "
+                "new run with another run.dir."
             ) from None
     return controller
 
@@ -90,7 +94,7 @@ def clip_signal(signal: Signal, updates: Sequence[Mapping[str, float]]) -> float
 
 
 def update_metrics(learned: Mapping[str, float], clip: ClipRange) -> dict[str, float | None]:
-    """An update's own numbers: what the learner says, and the clip range it used (null where there is no clip)."""
+    """The metrics of one update: the learner's, and the clip range it used (null where there is no clip)."""
     bounds = {"clip/low": clip.low, "clip/high": clip.high}
     shares = dict.fromkeys(("clip/low_fraction", "clip/high_fraction"))
     return {

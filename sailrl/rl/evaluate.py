@@ -1,4 +1,4 @@
-"""Accuracy on held-out problems, with the weights that the engines hold now."""
+"""Accuracy on held-out problems, with the engines' current weights."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from sailrl.types import accuracy
 
 async def evaluate(config: RlvrConfig, run: Session, watch: Stopwatch, progress: Progress) -> None:
     """Samples every held-out problem and logs ``eval/accuracy`` (the share of responses that are right),
-    ``eval/reward/<name>``, ``eval/response_tokens`` and what scoring counted.
+    ``eval/reward/<name>``, ``eval/response_tokens`` and the counts of scoring.
 
     A response that could not be scored is left out of the accuracy and counted as ``eval/unscored``.
     """

@@ -22,15 +22,15 @@ from sailrl.types import Group
 
 
 async def train(config: RlvrConfig, plan: BatchPlan, run: Session, run_dir: Path, progress: Progress) -> None:
-    """Runs episodes from where ``run.state`` stands until the last one, or until the run is asked to end: then
-    generation is given up, learning goes on to the end of its episode, and that is saved.
+    """Runs the episodes after ``run.state`` until the last one, or until the run is asked to end: then generation is
+    cancelled, or the updates of the episode are finished, and the run is saved.
 
-    The learner works in a thread, so that the event loop goes on taking in and scoring what engines finish: nothing in
-    a synchronous run, the next episodes where ``rollout.max_staleness`` lets generation go on.
+    The learner works in a thread, so that the event loop continues to receive and score responses: those of the next
+    episodes where ``rollout.max_staleness`` is 1 or more, none otherwise.
 
     Raises:
-        NothingToLearn: the data has nothing left to teach; what was learned before is evaluated and saved.
-        SailError: another reason why the run cannot go on; the last checkpoint is whole.
+        NothingToLearn: too few groups have a learning signal; the run so far is evaluated and saved.
+        SailError: the run cannot continue for another reason; the last checkpoint is complete.
     """
     state, watch, pace = run.state, Stopwatch(), Pace(plan.updates_per_episode)
     progress.doing("publishing the weights, and comparing the engines with the learner")
@@ -101,7 +101,7 @@ async def train(config: RlvrConfig, plan: BatchPlan, run: Session, run_dir: Path
 def _updates(groups: list[Group], gains: list[list[float]], plan: BatchPlan) -> tuple[list[Sample], list[list[int]]]:
     """The samples of an episode, and the rows of each update: whole groups, in as many passes as configured.
 
-    Responses without a reward are not learned from.
+    Responses without a reward are left out.
     """
     samples: list[Sample] = []
     one_pass: list[list[int]] = []

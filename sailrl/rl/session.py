@@ -1,4 +1,4 @@
-"""The parts of an RL run as the loop sees them. ``session`` builds the real ones, unit tests others."""
+"""The parts of an RL run that the loop uses. ``build`` makes the real ones, unit tests make fakes."""
 
 from __future__ import annotations
 
@@ -27,30 +27,30 @@ class Learners(Protocol):
     """What the loop uses of the learner; ``learner.group.LearnerGroup`` runs all ranks in Ray actors."""
 
     def set_episode(self, samples: Sequence[Sample], updates: Sequence[Sequence[int]]) -> None:
-        """Takes the samples of an episode, and the rows of each update that will be made on them."""
+        """Sets the samples of an episode, and the indices of the samples of each update."""
 
     def compute_old_logprobs(self) -> None:
-        """Fixes pi_old for the episode."""
+        """Computes pi_old for the samples of the episode."""
 
     def update(self, rows: Sequence[int], *, clip_low: float, clip_high: float) -> dict[str, float]:
-        """One optimizer step on ``rows`` of the episode."""
+        """One optimizer step on the samples with the indices ``rows``; returns the update's metrics."""
 
     def prompt_logprobs(self, prompt: Prompt) -> list[float]:
         """[P-1] log-probabilities in nats of a prompt's own tokens but the first."""
 
     def expert_load(self, prompts: Sequence[Prompt]) -> dict[str, float]:
-        """How evenly a set of prompts uses the experts; nothing for a dense model."""
+        """How evenly prompts use the experts, as ``router/probe/...``; empty for a dense model."""
 
     def explain_weights(
         self, prompt: Prompt, engine: Sequence[float], published: str | None, previous: str | None
     ) -> list[str]:
-        """In what an engine's weights differ from the learner's, in words."""
+        """How an engine's weights differ from the learner's, as sentences."""
 
     def explain_responses(self, samples: Sequence[Sample], engine_prompts: Sequence[Sequence[int]]) -> str | None:
-        """Why an engine with the same weights gave responses other log-probabilities, or None."""
+        """Why an engine with the same weights computed other log-probabilities of responses; None if unknown."""
 
     def free_memory(self) -> None:
-        """Gives back what it no longer uses of its GPUs."""
+        """Returns unused GPU memory to the driver."""
 
     def save(self, folder: str) -> None:
         """Writes the learner's part of a checkpoint."""
@@ -58,7 +58,7 @@ class Learners(Protocol):
 
 @dataclass(slots=True)
 class Session:
-    """Everything the loop works with."""
+    """All parts of a run, for the loop."""
 
     state: RunState
     learners: Learners
@@ -71,36 +71,36 @@ class Session:
     clip: ClipController
     eval_prompts: list[Prompt]
     text_probe: list[Prompt]
-    """Prompts without images on which the load of experts is watched: RL on images must not starve text."""
+    """Prompts without images on which the load of experts is measured: RL on images must not unbalance it for text."""
     processor: Processor
     score_metrics: Callable[[], dict[str, float]] = dict
-    """What scoring has counted since the last call; see ``Scorer.metrics``."""
+    """Counts of scoring since the last call; see ``Scorer.metrics``."""
     stop: Stop = field(default_factory=Stop)
-    """Says when the run was asked to end."""
+    """Whether a signal has asked the run to end."""
     colocated: bool = False
-    """Engines and learner share their GPUs. Engines then sleep from ``rest_engines`` to the next ``publish``, and
-    are asleep when the session begins."""
+    """Engines and learner share their GPUs. Engines then sleep from ``rest_engines`` to the next ``publish``, and also
+    before the first one."""
 
     async def rest_engines(self) -> None:
-        """Hands shared GPUs to the learner. The engines must have nothing in flight."""
+        """Lets engines on shared GPUs sleep. They must have no request in flight."""
         if self.colocated:
             await self.pool.sleep()
 
     async def wake_engines(self) -> None:
-        """Hands shared GPUs back to the engines, which have the weights published last."""
+        """Wakes engines on shared GPUs; they have the weights published last."""
         await self.wake("weights")
         await self.wake("kv_cache")
 
     async def wake(self, stage: Stage) -> None:
-        """Gives the engines back the memory of one stage, where GPUs are shared."""
+        """Wakes engines on shared GPUs by one stage, after the learner has freed its memory."""
         if self.colocated:
             await to_thread(self.learners.free_memory)
             await self.pool.wake(stage)
 
     async def collect(self, prompts: int) -> Collection | None:
-        """The groups of the next episode; None when the run is asked to end before.
+        """The groups of the next episode; None when the run is asked to end before it is complete.
 
-        Of an episode that cannot be collected, what was sampled is logged first: it shows why.
+        When an episode cannot be collected, what was sampled is logged before the error is raised: it shows why.
         """
         try:
             return await self.stop.unless(self.collector.collect(prompts, self.state.version))
@@ -118,10 +118,11 @@ class Session:
             self.rollouts.log(group, index=index, dropped=reason, **where)
 
     async def checkpoint(self, run_dir: Path, keep: int, *, collector: dict[str, Any] | None = None) -> Path:
-        """Saves the whole run, in a thread: what engines finish meanwhile is taken in.
+        """Saves the whole run in a thread, so that the event loop continues to receive results. Returns the folder.
 
         Args:
-            collector: its state before an episode that was given up; its present one without.
+            collector: the collector's state to save, from before an episode that was cancelled; by default its current
+                one.
         """
         self.state.collector = self.collector.state_dict() if collector is None else collector
         self.state.clip = self.clip.state_dict()

@@ -1,4 +1,4 @@
-"""How a run is asked to end: SIGTERM saves and ends it, Ctrl-C ends it, a second of either ends it at once."""
+"""Signals that end a run: SIGTERM saves and ends it, Ctrl-C ends it, a second one of either ends it at once."""
 
 from __future__ import annotations
 
@@ -15,18 +15,22 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class Stop:
-    """Whether the run was asked to end. Nobody asks one that listens to no signals."""
+    """Whether a signal has asked the run to end. Only within ``listening`` are signals handled.
 
-    def __init__(self, say: Callable[[str], None] = lambda text: None) -> None:
+    Args:
+        notify: called with one line when SIGTERM arrives.
+    """
+
+    def __init__(self, notify: Callable[[str], None] = lambda line: None) -> None:
         self.asked = False
-        self._say = say
+        self._notify = notify
         self._first: int | None = None
         self._wake: Callable[[], Any] | None = None
         self._event = asyncio.Event()
 
     @contextmanager
     def listening(self) -> Iterator[None]:
-        """Takes over both signals; only in a process's main thread."""
+        """Handles both signals within the block; only in the main thread."""
         before = {number: signal.signal(number, self._heard) for number in _SIGNALS}
         try:
             yield
@@ -36,8 +40,8 @@ class Stop:
 
     @contextmanager
     def can_save(self) -> Iterator[None]:
-        """Within, SIGTERM is left to whoever looks at ``asked``; outside there is nothing to save, and it ends the
-        process as Ctrl-C does."""
+        """Within the block SIGTERM sets ``asked``, and the loop saves and ends. Outside there is nothing to save, and
+        it ends the process as Ctrl-C does."""
         loop = asyncio.get_running_loop()
         self._wake = lambda: loop.call_soon_threadsafe(self._event.set)
         try:
@@ -46,7 +50,7 @@ class Stop:
             self._wake = None
 
     async def unless(self, work: Coroutine[Any, Any, T]) -> T | None:
-        """What ``work`` returns; None, with the work given up, when the run is asked to end before."""
+        """Returns the result of ``work``; None when the run is asked to end before, and then cancels it."""
         if self._wake is None:
             return await work
         task = asyncio.ensure_future(work)
@@ -61,14 +65,14 @@ class Stop:
                 await asyncio.wait([task])
 
     def _heard(self, number: int, frame: FrameType | None) -> None:
-        if self._first is not None:  # clean-up is under way, and somebody does not want to wait for it
+        if self._first is not None:  # a second signal: do not wait for the clean-up
             os._exit(128 + number)
         self._first = number
         if number == signal.SIGINT:
             raise KeyboardInterrupt
         self.asked = True
         if self._wake is None:
-            self._say("asked to end (SIGTERM) with nothing new to save")
+            self._notify("asked to end (SIGTERM) with nothing new to save")
             raise SystemExit(0)
-        self._say("asked to end (SIGTERM): saving at the next safe point; a second signal ends the run at once")
+        self._notify("asked to end (SIGTERM): saving at the next safe point; a second signal ends the run at once")
         self._wake()

@@ -1,4 +1,4 @@
-"""Collects an episode: draws prompts, samples groups, scores them as they finish, keeps those with a learning signal."""
+"""Collects an episode: draws prompts, samples and scores groups, and keeps those with a learning signal."""
 
 from __future__ import annotations
 
@@ -227,6 +227,6 @@ def exhausted(done: Collection, admitted: int, wanted: int, waves: int) -> str:
     reasons = ", ".join(f"{n} {reason}" for reason, n in Counter(r for _, r in done.dropped).most_common())
     return (
         f"{waves} waves (rollout.dynamic_sampling.max_waves) gave {admitted} of {wanted} groups with a learning "
-        f"signal; dropped: {reasons}. All correct: the problems are solved, use harder ones. All wrong: the problems are too "
-        "hard or the reward never fires; look at rollouts.jsonl, and filter problems by pass@4."
+        f"signal; dropped: {reasons}. All correct: the problems are solved, use harder ones. All wrong: the problems "
+        "are too hard or the reward never fires; look at rollouts.jsonl, and filter problems by pass@4."
     )

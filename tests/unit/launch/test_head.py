@@ -59,7 +59,7 @@ def _story(*, back_after_s: float | None) -> list[str]:
     said: list[str] = []
     server = _listen()
     port = server.getsockname()[1]
-    with watched(f"127.0.0.1:{port}", said.append, look_s=0.05, deadline_s=1.0):
+    with watched(f"127.0.0.1:{port}", said.append, poll_s=0.05, deadline_s=1.0):
         time.sleep(0.3)
         server.close()
         time.sleep(3.0 if back_after_s is None else back_after_s)
@@ -84,7 +84,7 @@ def test_a_head_that_comes_back_in_time_is_not_lost() -> None:
 def test_a_head_that_goes_after_the_run_is_nobodys_business() -> None:
     said: list[str] = []
     server = _listen()
-    with watched(f"127.0.0.1:{server.getsockname()[1]}", said.append, look_s=0.05, deadline_s=0.2):
+    with watched(f"127.0.0.1:{server.getsockname()[1]}", said.append, poll_s=0.05, deadline_s=0.2):
         pass
     server.close()
     time.sleep(0.6)
@@ -96,6 +96,6 @@ def test_an_address_that_never_answered_ends_no_run() -> None:
     server = _listen()
     port = server.getsockname()[1]
     server.close()
-    with watched(f"127.0.0.1:{port}", said.append, look_s=0.05, deadline_s=0.2):
+    with watched(f"127.0.0.1:{port}", said.append, poll_s=0.05, deadline_s=0.2):
         time.sleep(1.0)
     assert said == []

@@ -334,7 +334,7 @@ def test_r3_refuses_experts_of_other_tokens_or_layers_before_anything_runs(
 
 def test_r3_refuses_samples_without_experts_and_experts_that_do_not_exist(moe_folder: Path) -> None:
     learner = moe_learner(moe_folder, routing_replay="r3")
-    with pytest.raises(LearnerError, match="sample 0 came without"):
+    with pytest.raises(LearnerError, match="sample 0 has none"):
         learner.set_episode(make_samples(2))
     samples = _from_engine(learner, make_samples(2), lambda expert: expert + 1)
     with pytest.raises(LearnerError, match="returned expert 4 for sample 0, but the learner's layers have 4"):
@@ -398,7 +398,7 @@ def test_the_routers_of_qwen3_vl_moe_are_found_recorded_and_replayed() -> None:
     batch = collate([Sample(text, text[:0], np.zeros(0, np.float32), 0.0)])
 
     def hidden() -> torch.Tensor:
-        routers.reads(batch)
+        routers.set_batch(batch)
         return model(input_ids=batch.input_ids[None]).last_hidden_state
 
     with torch.no_grad():

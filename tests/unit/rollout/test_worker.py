@@ -1,4 +1,4 @@
-"""Both ends of a rollout worker, without Ray between them: which calls share a Ray call, and how errors are passed on."""
+"""Both ends of a rollout worker, without Ray: which calls share a Ray call, and how errors are passed on."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-def test_calls_of_one_turn_of_the_loop_share_a_ray_call_and_so_do_their_results(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_calls_of_one_turn_of_the_loop_share_a_ray_call_and_so_do_results(monkeypatch: pytest.MonkeyPatch) -> None:
     async def twelve_groups(worker: RemoteWorker, line: Line) -> list[list[str]]:
         groups = [asyncio.ensure_future(ask(worker, first)) for first in range(2, 14)]
         await settle()
