@@ -22,10 +22,10 @@ def cispo_loss(
 ) -> tuple[Tensor, Metrics]:
     """``-(1/N) sum_it w_it sg[clip(r_it, 1 - clip_low, 1 + clip_high)] A_it log pi_theta(o_it)``.
 
-    Tensors ``[B, T]`` or packed ``[N]`` as in ``dapo.dapo_loss``; ``denominator`` counts the tokens of the whole update
-    (``reduce.token_count``). ``clip_high`` is 4.0 where others write an upper bound of 5.0 on the ratio itself;
-    ``clip_low`` None leaves the ratio unbounded below, as the paper does. The loss's value means little: its gradient
-    is that of a weighted policy gradient.
+    Tensors ``[B, T]`` or packed ``[N]`` as in ``dapo.dapo_loss``; ``denominator`` counts the tokens of the whole
+    update. ``clip_high`` is 4.0 where others write an upper bound of 5.0 on the ratio itself; ``clip_low`` None leaves
+    the ratio unbounded below, as the paper does. The loss's value means little: its gradient is that of a weighted
+    policy gradient.
 
     Returns:
         The loss, and the metrics of ``surrogate.ratio_metrics``; the clip fractions say how many weights were cut on

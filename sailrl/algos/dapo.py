@@ -28,7 +28,7 @@ def dapo_loss(
             being trained and under the one at the start of the episode.
         adv: ``[B, T]``, or ``[B]``/``[B, 1]``; advantages without unit.
         mask: ``[B, T]``, true where a response token carries loss.
-        denominator: tokens of the whole update, over micro-batches and ranks (``reduce.token_count``).
+        denominator: tokens of the whole update, over micro-batches and ranks.
         dual_clip: c > 1 bounds the loss of a token with negative advantage by ``-A c``; None leaves it unbounded.
         weight: ``[B, T]`` detached importance weights between engine and learner (``mismatch``), 1 where None.
 

@@ -23,9 +23,9 @@ def dr_grpo_loss(
     """``-(1 / (B L_max)) sum_it w_it min(r_it A_it, clip(r_it, 1 - clip_low, 1 + clip_high) A_it)``.
 
     Tensors ``[B, T]`` or packed ``[N]`` as in ``dapo.dapo_loss``. ``denominator`` is the update's number of sequences
-    times the longest response allowed (``reduce.fixed_count``); ``tokens`` is the update's number of tokens
-    (``reduce.token_count``), which only the metrics need: a share of tokens over ``B L_max`` would mean nothing.
-    Advantages for it are not divided by the standard deviation (``group_advantages(..., normalize_std=False)``).
+    times the longest response allowed; ``tokens`` is the update's number of tokens, which only the metrics need: a
+    share of tokens over ``B L_max`` would mean nothing. Advantages for it are not divided by the standard deviation
+    (``group_advantages(..., normalize_std=False)``).
 
     Returns:
         The loss, and the metrics of ``surrogate.ratio_metrics`` as means over tokens.

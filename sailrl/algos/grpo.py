@@ -21,9 +21,9 @@ def grpo_loss(
 ) -> tuple[Tensor, Metrics]:
     """``-(1/G) sum_i (1/|o_i|) sum_t w_it min(r_it A_it, clip(r_it, 1 - clip_low, 1 + clip_high) A_it)``.
 
-    Tensors ``[B, T]`` as in ``dapo.dapo_loss``; ``denominator`` counts the sequences of the whole update
-    (``reduce.sequence_count``). A token of a long response counts less than one of a short response, which is what
-    DAPO and Dr.GRPO change. The KL penalty of the paper is left out, as in all of this recipe.
+    Tensors ``[B, T]`` as in ``dapo.dapo_loss``; ``denominator`` counts the sequences of the whole update. A token of a
+    long response counts less than one of a short response, which is what DAPO and Dr.GRPO change. The KL penalty of the
+    paper is left out, as in all of this recipe.
 
     Returns:
         The loss, and the metrics of ``surrogate.ratio_metrics`` as means over sequences.

@@ -35,7 +35,7 @@ def gspo_loss(
         tokens.
         mask: ``[B, T]``; a row without tokens contributes nothing.
         clip_low, clip_high: 3e-4 and 4e-4 in the paper. ``s_i`` stays within about 1 +- 1e-3, so 0.2 would never clip.
-        denominator: sequences of the whole update, over micro-batches and ranks (``reduce.sequence_count``).
+        denominator: sequences of the whole update, over micro-batches and ranks.
         weight: ``[B, T]`` detached importance weights; a row is weighted by their mean over its tokens.
 
     Returns:

@@ -8,7 +8,7 @@ TRL's ``kernels.chunked_logprob`` tiles the same way and on CUDA folds a tile in
 losses compute gradients already in the forward, which ties them to one loss and cannot give entropy. Ours is kept
 because a loss here takes log-probabilities from anywhere, because the statistics follow the input's precision (TRL's
 are float32 even for float64, so no gradient check can pass), because the room imports torch only, and because
-``benchmarks/head_memory.py``, which measures TRL's beside it, finds it no slower and no larger on CPU.
+``benchmarks/head_memory.py``, which measures both, finds it no slower and no larger on CPU.
 """
 
 from __future__ import annotations

@@ -50,18 +50,10 @@ def icepop(old_logp: Tensor, engine_logp: Tensor, mask: Tensor, *, low: float = 
 
 
 @torch.no_grad()
-def sequence_tis(old_logp: Tensor, engine_logp: Tensor, mask: Tensor, *, cap: float = 2.0) -> Tensor:
-    """``min(prod_t k_t, cap)`` on every token of the row: unbiased up to the cap, but noisy for long responses."""
-    require_rows(mask)
-    keep = mask.bool()
-    return torch.where(keep, _sequence_log_k(old_logp, engine_logp, keep).exp().clamp(max=cap), 0.0)
-
-
-@torch.no_grad()
 def sequence_mask(
     old_logp: Tensor, engine_logp: Tensor, mask: Tensor, *, low: float = 0.0, high: float = 3.0
 ) -> Tensor:
-    """1 on rows with ``low <= prod_t k_t <= high``, else 0. Times ``sequence_tis`` with the same cap it is MIS.
+    """1 on rows with ``low <= prod_t k_t <= high``, else 0.
 
     Products over thousands of tokens leave any range under half-precision noise; ``geometric_mask`` does not.
     Source: Liu, Li et al., "When speed kills stability" (2025); bound 3.0.

@@ -12,9 +12,9 @@ from sailrl.algos.surrogate import Metrics
 def nll_loss(logp: Tensor, mask: Tensor, *, denominator: Denominator) -> tuple[Tensor, Metrics]:
     """``-(1/D) sum_it log p(y_it)`` over unmasked tokens of ``[B, T]`` or packed ``[N]``, in nats.
 
-    With D = tokens of the update (``reduce.token_count``) this is the token mean that trainers commonly use; with
-    D = samples of the update (``reduce.sequence_count``) it is the papers' literal form, a mean over samples of
-    unnormalised sums, where a chain of 20,000 tokens outweighs a ten-token answer 2,000 to 1.
+    With D = tokens of the update this is the token mean that trainers commonly use; with D = samples of the update it
+    is the papers' literal form, a mean over samples of unnormalised sums, where a chain of 20,000 tokens outweighs a
+    ten-token answer 2,000 to 1.
 
     Returns:
         The loss, and two sums: ``nll/sum`` in nats and ``nll/tokens``; their quotient is the token mean in either form.

@@ -22,9 +22,9 @@ def sapo_loss(
 ) -> tuple[Tensor, Metrics]:
     """``-(1/G) sum_i (1/|o_i|) sum_t w_it A_it (4 / tau) sigmoid(tau (r_it - 1))``, tau by the sign of ``A_it``.
 
-    Tensors ``[B, T]`` as in ``dapo.dapo_loss``; ``denominator`` counts the sequences of the whole update
-    (``reduce.sequence_count``). At r = 1 the gradient equals the unclipped policy gradient; ``tau_neg > tau_pos``
-    lets it fade faster where probability is taken away.
+    Tensors ``[B, T]`` as in ``dapo.dapo_loss``; ``denominator`` counts the sequences of the whole update. At r = 1 the
+    gradient equals the unclipped policy gradient; ``tau_neg > tau_pos`` lets it fade faster where probability is taken
+    away.
 
     Returns:
         The loss, and the metrics of ``surrogate.ratio_metrics`` as means over sequences, without clip fractions.

@@ -22,7 +22,7 @@ def workers_job(run_dir: Path, count: int) -> None:
     """
     if not (run_dir / RESOLVED).is_file():
         raise ConfigError(
-            f"{run_dir} is not a run folder: it has no {RESOLVED}. Name the folder of a run, as runs/NAME."
+            f"{run_dir} is no run folder: it has no {RESOLVED}. Name the folder of a run, as runs/NAME."
         )
     if count < 1:
         raise ConfigError(f"{count} rollout workers cannot sample anything. Ask for 1 at least.")

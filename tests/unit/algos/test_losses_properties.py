@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from sailrl.algos.nll import nll_loss
-from sailrl.algos.reduce import fixed_count, is_max_metric, merge_metrics, sequence_count, token_count
+from sailrl.algos.reduce import is_max_metric, merge_metrics
 from tests.unit.algos.by_hand import Batch, random_batch
 from tests.unit.algos.loss_table import LOSSES
 
@@ -166,13 +166,6 @@ def test_nll_is_the_same_for_every_split() -> None:
     parts = [nll_loss(batch.logp[rows], batch.mask[rows], denominator=batch.tokens) for rows in ([0, 3], [1, 2, 4])]
     torch.testing.assert_close(parts[0][0] + parts[1][0], whole)
     torch.testing.assert_close(merge_metrics(parts[0][1], parts[1][1]), metrics)
-
-
-def test_denominators_count_tokens_and_rows_that_have_some() -> None:
-    mask = torch.tensor([[1, 1, 0], [0, 0, 0], [1, 0, 0]])
-    assert token_count(mask) == 3
-    assert sequence_count(mask) == 2
-    assert fixed_count(mask, 100) == 200
 
 
 def test_metrics_named_max_are_joined_by_maximum_and_others_add_up() -> None:

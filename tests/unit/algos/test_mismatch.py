@@ -22,7 +22,6 @@ from sailrl.algos.mismatch import (
     mismatch_metrics,
     percentile,
     sequence_mask,
-    sequence_tis,
     token_tis,
     veto,
 )
@@ -43,12 +42,6 @@ def test_token_tis_truncates_above() -> None:
 def test_icepop_drops_outside_its_bounds_on_both_sides() -> None:
     weight = icepop(OLD, ENGINE, MASK, low=0.5, high=3.0)
     torch.testing.assert_close(weight, torch.tensor([[1.0, 0.0, 0.5], [0.0, 1.0, 0.0]], dtype=torch.float64))
-
-
-def test_sequence_weights_take_the_product_of_the_row() -> None:
-    # Products: 1 * 4 * 0.5 = 2; 0.25 * 1 = 0.25.
-    weight = sequence_tis(OLD, ENGINE, MASK, cap=1.5)
-    torch.testing.assert_close(weight, torch.tensor([[1.5] * 3, [0.25, 0.25, 0.0]], dtype=torch.float64))
 
 
 def test_sequence_mask_keeps_rows_by_their_product() -> None:
@@ -75,7 +68,7 @@ def test_veto_drops_the_whole_row_for_one_impossible_token() -> None:
     assert veto(OLD, engine, MASK, below=1e-5).tolist() == [[1, 1, 1], [1, 1, 0]]
 
 
-@pytest.mark.parametrize("correct", [sequence_tis, sequence_mask, geometric_mask, veto])
+@pytest.mark.parametrize("correct", [sequence_mask, geometric_mask, veto])
 def test_packed_tokens_are_refused_where_a_response_must_be_a_row(correct: Callable[..., Tensor]) -> None:
     with pytest.raises(ValueError, match="not packed"):
         correct(OLD.flatten(), ENGINE.flatten(), MASK.flatten())
@@ -88,7 +81,7 @@ def test_corrections_combine_by_multiplication() -> None:
 
 def test_agreement_leaves_every_weight_at_one() -> None:
     agree = torch.full((2, 3), -1.5)
-    for correct in (token_tis, icepop, sequence_tis, sequence_mask, geometric_mask, veto):
+    for correct in (token_tis, icepop, sequence_mask, geometric_mask, veto):
         assert torch.equal(correct(agree, agree, MASK), MASK.float())
 
 
@@ -166,7 +159,7 @@ def test_percentiles_at_the_ends() -> None:
 def test_extreme_differences_never_give_nan_or_inf_in_weights(log_k: list[float]) -> None:
     old = torch.tensor([log_k])
     engine, mask = torch.zeros_like(old), torch.ones_like(old)
-    for correct in (token_tis, icepop, sequence_mask, sequence_tis, geometric_mask, veto):
+    for correct in (token_tis, icepop, sequence_mask, geometric_mask, veto):
         assert correct(old, engine, mask).isfinite().all()
     metrics = mismatch_metrics(old, engine, mask, denominator=len(log_k))
     assert all(value.isfinite() for value in metrics.values())
