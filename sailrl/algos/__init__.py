@@ -1,9 +1,9 @@
-"""The mathematics of the recipe: torch only, no configuration objects, no I/O, nothing that knows of processes.
+"""The mathematics of the recipe: torch only, no configuration objects, no I/O, no processes.
 
 Three rules hold for every loss here, so that a caller can split an update as it likes:
 
 1. **Shapes.** Tensors come first and are ``[B, T]`` (one row per response); the token-wise losses (DAPO, Dr.GRPO,
-   CISPO, NLL) take packed ``[N]`` as well. ``mask`` is bool or 0/1. What stands at a masked position never matters,
+   CISPO, NLL) take packed ``[N]`` as well. ``mask`` is bool or 0/1. Values at masked positions have no effect,
    not even NaN or -inf. ``adv`` may also be ``[B]`` or ``[B, 1]`` next to ``[B, T]`` tensors.
 2. **Denominator.** A loss is ``sum / denominator``, and the denominator belongs to the whole update: over all
    micro-batches **and** all ranks. The sum of the losses over micro-batches and ranks is then the

@@ -1,4 +1,4 @@
-"""AdaLRS: a search for the learning rate while a run goes on, by the slope of its loss.
+"""AdaLRS: searches for the learning rate during a run, by the slope of its loss.
 
 Source: SAIL-VL2 (arXiv 2509.14033) section 3.2.3, equation 1; AdaLRS (arXiv 2506.13274). A higher rate is tried over a
 window of steps; if the loss then falls faster it stays, and if it falls more slowly weights and optimizer go back to
@@ -18,7 +18,7 @@ tried; or go back to that copy."""
 
 
 def descent(losses: Sequence[float]) -> float:
-    """How fast a window of losses falls, per step: the negative slope of the least-squares line through them."""
+    """How fast losses fall, per step: the negative slope of the least-squares line through them. At least 2 losses."""
     n = len(losses)
     middle, mean = (n - 1) / 2, math.fsum(losses) / n
     spread = n * (n * n - 1) / 12  # sum of (t - middle)^2
@@ -60,7 +60,7 @@ class AdaLrs:
     losses: list[float] = field(default_factory=list)
 
     def observe(self, loss: float) -> Action:
-        """Takes the loss of one step, and says what to do before the next."""
+        """Takes the loss of one step; returns what the trainer must do before the next."""
         self.step += 1
         if not self.trying:
             self.highest = max(self.highest, loss)

@@ -1,8 +1,8 @@
 """Log-probabilities and entropy of chosen tokens straight from hidden states, without the ``[N, V]`` logits.
 
-At 16,384 tokens and a vocabulary of 151,936 the logits alone are 10 GB in float32, and the plain way holds two to three
-such matrices at once. Here the output head runs in tiles of tokens x vocabulary small enough to stay in cache; the
-forward keeps a running log-sum-exp, the backward computes each tile again and turns it into its gradient in place.
+At 16,384 tokens and a vocabulary of 151,936 the logits alone are 10 GB in float32, and a plain implementation needs two
+to three such matrices at once. Here the output head runs in tiles of tokens x vocabulary small enough to stay in cache;
+the forward keeps a running log-sum-exp, the backward computes each tile again and turns it into its gradient in place.
 
 TRL's ``kernels.chunked_logprob`` tiles the same way and on CUDA folds a tile in one Triton kernel; liger's fused linear
 losses compute gradients already in the forward, which ties them to one loss and cannot give entropy. Ours is kept

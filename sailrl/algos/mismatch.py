@@ -40,7 +40,7 @@ def token_tis(old_logp: Tensor, engine_logp: Tensor, mask: Tensor, *, cap: float
 
 @torch.no_grad()
 def icepop(old_logp: Tensor, engine_logp: Tensor, mask: Tensor, *, low: float = 0.5, high: float = 5.0) -> Tensor:
-    """``k_t`` where ``low <= k_t <= high``, else 0: a token the two sides disagree on teaches nothing.
+    """``k_t`` where ``low <= k_t <= high``, else 0: a token on which the two sides disagree has no weight.
 
     Source: IcePop, Ring-1T (arXiv 2510.18855); bounds 0.5 and 5.0.
     """
@@ -82,7 +82,7 @@ def geometric_mask(
 
 @torch.no_grad()
 def veto(old_logp: Tensor, engine_logp: Tensor, mask: Tensor, *, below: float = 1e-4) -> Tensor:
-    """0 on rows with any ``k_t < below``, else 1: one impossible token says that something went wrong in the row."""
+    """0 on rows with any ``k_t < below``, else 1: one such token is a sign of a fault in the whole row."""
     require_rows(mask)
     keep = mask.bool()
     broken = (keep & (safe_log_ratio(old_logp, engine_logp, keep).exp() < below)).any(dim=-1, keepdim=True)

@@ -1,4 +1,4 @@
-"""Negative log-likelihood for the supervised stages, with the choice of what is averaged left to the denominator."""
+"""Negative log-likelihood for the supervised stages, averaged over tokens or samples, as the denominator decides."""
 
 from __future__ import annotations
 

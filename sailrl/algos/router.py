@@ -1,6 +1,6 @@
 """Mixture-of-experts health: the balancing loss over the global load, and how evenly experts are used.
 
-The load is a fact of the whole update, not of one micro-batch: a batch of one subject may rightly lean on few experts.
+The load is that of the whole update, not of one micro-batch: a batch of one subject may well use few experts only.
 So ``expert_counts`` are summed over micro-batches and ranks by the caller, ``load_fraction`` turns them into shares,
 and the loss takes those shares as given. One layer at a time; the caller stacks or sums layers.
 """

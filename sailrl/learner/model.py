@@ -1,4 +1,4 @@
-"""The policy as the learner holds it: a transformers model, run up to its last hidden states."""
+"""The learner's policy: a transformers model, run up to its last hidden states, and log-probabilities from those."""
 
 from __future__ import annotations
 
