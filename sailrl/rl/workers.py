@@ -21,9 +21,7 @@ def workers_job(run_dir: Path, count: int) -> None:
         ConfigError: there is no such run, it is finished, or its number of workers cannot change.
     """
     if not (run_dir / RESOLVED).is_file():
-        raise ConfigError(
-            f"{run_dir} is no run folder: it has no {RESOLVED}. Name the folder of a run, as runs/NAME."
-        )
+        raise ConfigError(f"{run_dir} is no run folder: it has no {RESOLVED}. Name the folder of a run, as runs/NAME.")
     if count < 1:
         raise ConfigError(f"{count} rollout workers cannot sample anything. Ask for 1 at least.")
     config = load_config(run_dir / RESOLVED)
