@@ -27,7 +27,6 @@ from sailrl.data.processor import Processor, load_processor
 from sailrl.data.reference import Reference
 from sailrl.data.template import Template
 from sailrl.errors import ConfigError, DataError
-from sailrl.launch.asked import shown
 from sailrl.launch.engines import image_options
 from sailrl.report.safe_text import say
 from sailrl.types import Problem, Prompt
@@ -133,7 +132,10 @@ def open_prompt_check(config: Section, console: Console, opened: ExitStack) -> t
     Args:
         opened: ends what it opens.
     """
-    if not isinstance(config, Job) or config.data is None or any(kind_is_supported(config)):
+    if not isinstance(config, Job) or config.data is None:
+        say(console, "--data: this job puts no problem to a model, so there is no prompt to render.")
+        return None, None
+    if any(kind_is_supported(config)):
         return None, None
     model = next(model for _, model in models(config))
     if local_model(model) is not None and config_folder(model) is None:
@@ -199,9 +201,9 @@ class PromptCheck:
         lines += [f"    | {line}" for line in example.text.split("\n")]
         for asked, instruction in self._instructions.items():
             data = self._data.model_copy(update={"instruction": instruction})
-            added = Template(self._processor, ImageStore(Path()), data).instruction_tokens(example.problem)
-            where = f"instructions.{asked}" if asked else "data.instruction"
-            lines.append(f"  {where} adds {added:,} tokens to each prompt: {shown(instruction)}")
+            template = Template(self._processor, ImageStore(Path()), data)
+            name = f"instructions.{asked}" if asked else "data.instruction"
+            lines.append(f"  {template.instruction_note(example.problem, name)}")
         return "\n".join(lines)
 
 

@@ -59,6 +59,8 @@ async def fill_log(
     engine = config.rollout.engine
     store = folder / FOLDER
     template = Template(processor, ImageStore(store), config.data, images_per_prompt=engine.images_per_prompt)
+    if config.data.instruction:
+        progress.message(template.instruction_note((*unsampled, *unscored)[0].problem))
     accuracy, allowed = config.rewards.accuracy_part, config.rewards.max_unscored_rate
     with Scorer(ScoringSpec.from_config(config.rewards), say=progress.message) as scorer:
         score = partial(score_rollout, scorer)

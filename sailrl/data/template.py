@@ -15,6 +15,9 @@ from sailrl.data.videos import as_images
 from sailrl.errors import DataError
 from sailrl.types import ImageSource, Message, Problem, Prompt, content_texts
 
+_SHOWN = 60
+"""Characters of an instruction that are printed."""
+
 
 @dataclass(frozen=True, slots=True)
 class Rendered:
@@ -85,11 +88,13 @@ class Template:
         text = self._processor.chat.render(messages, problem.id)
         return text if text.endswith(problem.response_prefix) else text + problem.response_prefix
 
-    def instruction_tokens(self, problem: Problem) -> int:
-        """Tokens by which ``data.instruction`` makes the prompt of a problem longer."""
+    def instruction_note(self, problem: Problem, name: str = "data.instruction") -> str:
+        """By how many tokens the instruction, which is set under ``name``, makes the prompt of a problem longer."""
         bare = Template(self._processor, self._images, self._data.model_copy(update={"instruction": ""}))
         with_it, without = (len(self._processor.encode(template.text(problem))) for template in (self, bare))
-        return with_it - without
+        text = self._data.instruction
+        begin = repr(text if len(text) <= _SHOWN else text[:_SHOWN] + "...")
+        return f"{name} adds {with_it - without:,} tokens to each prompt: {begin}"
 
     def render_all(self, problems: Sequence[Problem]) -> Rendered:
         """All prompts that fit ``max_prompt_tokens``; longer ones, and those whose images cannot be used, are set

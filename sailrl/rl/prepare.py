@@ -12,7 +12,6 @@ from sailrl.data.images import FOLDER, ImageStore
 from sailrl.data.problems import load_problems
 from sailrl.data.processor import Processor, load_processor
 from sailrl.data.template import Template
-from sailrl.launch.asked import shown
 from sailrl.launch.model_folder import model_folder
 from sailrl.launch.run_folder import list_left_out, write_whole
 from sailrl.report.progress import Progress
@@ -80,8 +79,7 @@ def prepare(config: RlvrConfig, run_dir: Path, progress: Progress) -> Prepared:
     train_prompts = prompts(train)
     eval_prompts = prompts(held_out) if held_out else []
     if data.instruction:
-        added = template.instruction_tokens(train_prompts[0].problem)
-        progress.message(f"data.instruction adds {added} tokens to each prompt: {shown(data.instruction)}")
+        progress.message(template.instruction_note(train_prompts[0].problem))
     list_left_out(run_dir, bad, progress.message)
     if config.warm_start is not None:
         warm = run_dir / "warm_start"

@@ -38,7 +38,10 @@ def start_sft(config: SftConfig, folder: Path) -> None:
         if processor.note:
             progress.message(processor.note)
         progress.stage(f"turning {len(rows.rows):,} rows into tokens")
-        prepared = prepare_samples(rows.rows, Template(processor, store, config.data), processor, config.data)
+        template = Template(processor, store, config.data)
+        prepared = prepare_samples(rows.rows, template, processor, config.data)
+        if config.data.instruction:
+            progress.message(template.instruction_note(rows.rows[0].problem))
         _say_what_was_left_out(rows, prepared, folder, progress)
         steps = training.steps or training.epochs * math.ceil(len(prepared.samples) / training.rows_per_step)
         progress.expect(steps)

@@ -198,6 +198,11 @@ def test_the_command_compares_with_vllm_and_needs_no_weights(config: Path) -> No
     assert "has no *.safetensors" in error  # a run would need them
     assert "data.train: 2 problems checked, 0 misaligned, 1 unusable, 0 longer" in printed
     assert "tokens per image   min 4, median 4, max 4, 1 images" in printed  # 3136 pixels are 2 x 2 tokens
+    assert "  the prompt of problem rows.jsonl:1, " in printed
+    assert (
+        " tokens, an image of 84 x 84 pixels:\n    | <|im_start|>user\n    | <|vision_start|><|image_pad|>" in printed
+    )
+    assert "data.instruction adds 181 tokens to each prompt: 'You FIRST think" in printed
     assert "vLLM is not installed" not in printed
 
 
@@ -245,6 +250,28 @@ def test_the_8b_recipe_counts_the_tokens_of_its_images_before_any_weights_are_th
     assert "data.eval: 1 problems checked, 0 misaligned, 0 unusable, 0 longer" in printed
     assert "data.train: 1 rows cannot become a prompt" in error
     assert "has no *.safetensors" in error
+
+
+@pytest.mark.parametrize("kind", ["sft", "eval"])
+def test_every_kind_of_job_shows_a_prompt(tmp_path: Path, tiny_folder: Path, kind: str) -> None:
+    (tmp_path / "rows.jsonl").write_text('{"prompt": "1+1\\u001b[2J?", "answer": "2", "response": "2"}\n')
+    source = f"{{path: {tmp_path}/rows.jsonl}}"
+    sections = {
+        "sft": f"model: {{path: {tiny_folder}}}\ndata: {{train: {source}, instruction: Think.}}\n",
+        "eval": f"models: {{a: {{path: {tiny_folder}}}}}\ndata: {{problems: {source}, instruction: Think., "
+        "max_prompt_tokens: 100}\nrollout: {max_response_tokens: 10}\n"
+        "rewards: {parts: {boxed: {use: 'rewards.boxed:BoxedAnswer', weight: 1.0}}}\n",
+    }
+    path = tmp_path / "c.yaml"
+    path.write_text(f"kind: {kind}\n{sections[kind]}")
+    printed, error = _checked(path)
+    assert error == ""
+    assert (
+        "    | <|im_start|>user\n    | 1+1\\x1b[2J?\n    | Think.<|im_end|>\n" in printed
+    )  # hostile text is written out
+    name = {"sft": "data.instruction", "eval": "instructions.thinking"}[kind]
+    assert f"{name} adds " in printed
+    assert ("instructions.direct adds 0 tokens" in printed) == (kind == "eval")
 
 
 def test_a_model_without_a_processor_is_a_complaint(config: Path) -> None:

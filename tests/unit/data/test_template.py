@@ -119,3 +119,13 @@ def test_images_for_a_text_model_are_refused(processor: Processor, tmp_path: Pat
         _template(processor, tmp_path / "store").render(
             Problem(prompt=[{"role": "user", "content": "?"}], id="p", images=[str(tmp_path / "a.png")])
         )
+
+
+def test_the_length_of_an_instruction_is_said(processor: Processor, tmp_path: Path) -> None:
+    problem = Problem(prompt="1+1=?", id="p")
+    with_it, without = (_template(processor, tmp_path, instruction=text).render(problem) for text in ("Box it.", ""))
+    added = len(with_it.token_ids) - len(without.token_ids)
+    assert added > 0
+    note = _template(processor, tmp_path, instruction="Box it.").instruction_note(problem)
+    assert note == f"data.instruction adds {added} tokens to each prompt: 'Box it.'"
+    assert _template(processor, tmp_path, instruction="x" * 99).instruction_note(problem).endswith("xxx...'")
