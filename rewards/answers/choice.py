@@ -26,7 +26,7 @@ _LETTER = re.compile(r"[(\[]?\s*([A-Za-z])\s*(?:[)\]]\s*[.:]?|[.:,)]|\s-(?=\s+[\
 _TRAIL = re.compile(
     r"\s*(?:选?项|都?(?:正确|对)的?"
     r"|(?<![A-Za-z])(?:(?:is|are) (?:both |all )?(?:the )?(?:correct|right|true)"
-    r"(?: answers?| options?| choices?| ones?)?|\(?(?:correct|only)\)?|options?|choices?))\s*$",
+    r"(?: answers?| options?| choices?| ones?)?|\(?(?<!not )(?:correct|only)\)?|options?|choices?))\s*$",
     re.IGNORECASE,
 )
 _MARKS = re.compile(r"\\checkmark|\\[{}]|[✓✔]|\*\*|__|[$`]|(?<!\w)\*|\*(?!\w)")
@@ -47,9 +47,12 @@ _JUST_ANOTHER = re.compile(
     r"\W*(?:(?:to|through|thru|till|until|or|and|vs|versus|lor|land|cup)\W+)*(?:[A-H]|none|neither)\W*", re.IGNORECASE
 )
 _DENIED = re.compile(
-    r"(?:is|was|isn't|can't|cannot)(?![A-Za-z]).{0,40}?(?:wrong|incorrect|false|not|excluded|impossible)(?![A-Za-z])",
+    r"(?:is|was|isn't|can|can't|cannot)(?![A-Za-z]).{0,40}?"
+    r"(?:wrong|incorrect|false|not|excluded|eliminated|ruled out|impossible)(?![A-Za-z])"
+    r"|\((?:not correct|not right|wrong|incorrect|excluded|eliminated)\)|\(?(?:[✗✘×❌]|\\(?:times|xmark)(?![a-z]))\W*$",
     re.IGNORECASE,
 )
+"""What denies the option before it: "is wrong", "(incorrect)", "can be ruled out", a cross."""
 _ALONE = re.compile(r"(?<![A-Za-z\\'])(?:[B-H](?![A-Za-z'])|A(?![A-Za-z']| [a-z]))")
 _TEXT_THEN_LETTER = re.compile(r"(.+?)\s*\(\s*([A-Za-z])\s*\)")
 

@@ -31,6 +31,11 @@ from rewards.answers.vectors import components, marked
 _VALUES: frozenset[Kind] = frozenset(("number", "expr"))
 _COUNTED = frozenset("CPA")
 _CLOCK = re.compile(r"0\d:\d\d")
+_ZH_TIME = re.compile(r"^(\d{1,2})[点时](\d\d)分?$")
+_WEEK = re.compile(r"(?:星期|礼拜)(?=[一二三四五六日天]$)")
+_ADDS_NOTHING = re.compile(r"(?<=^[左右上下])[边侧面]$|(?<=必要|充分)条件$|(?<=充要)条件$|^互相(?=平行$|垂直$)")
+_INDEXED = re.compile(r"(?:^|[A-Za-z)}])\s*_")
+"""An index under a letter or a bracket, as in ``H_2O``; under a figure it is the base of a number."""
 _NO_SCRIPTS = str.maketrans("", "", "_{} ")
 _NAME = re.compile(r"(?=.*[A-Z](?:[A-Z]|$))(?:[A-Z](?:_\{?\d\}?)?){2,}")
 """Capital letters side by side, not all of them with an index: a name or a chemical formula."""
@@ -159,9 +164,9 @@ def _stated_sum(gold: Parsed, answer: Parsed, precision: int | None) -> Outcome:
 
 
 def _as_text(gold: Parsed, answer: Parsed, precision: int | None) -> Outcome:
-    if text_key(gold.text) == text_key(answer.text):
+    if _phrase_key(gold.text) == _phrase_key(answer.text):
         return Outcome(True, "text")
-    if ("_" in gold.text or "_" in answer.text) and _formula(gold.text) == _formula(answer.text):
+    if (_INDEXED.search(gold.text) or _INDEXED.search(answer.text)) and _formula(gold.text) == _formula(answer.text):
         return Outcome(True, "text")  # H_2O
     if gold.kind == "literal":
         return Outcome(_literal_key(gold.text) == _literal_key(answer.text), "literal")
@@ -172,13 +177,19 @@ def _as_text(gold: Parsed, answer: Parsed, precision: int | None) -> Outcome:
     return Outcome(False, "text")
 
 
+def _phrase_key(s: str) -> str:
+    """A phrase without what adds nothing to it: 星期三 is 周三, 左边 is 左."""
+    k = text_key(s)
+    return k if k.isascii() else _ADDS_NOTHING.sub("", _WEEK.sub("周", k))
+
+
 def _literal_key(s: str) -> str | int | tuple[int, int, int]:
     """Dates are compared by day, month and year, times of day by the second, other literals as text: spaces around
     signs do not matter."""
     k = text_key(s).replace("a.m", "am").replace("p.m", "pm").replace(",", " ").rstrip(".")
     if (day := notation.date(k)) is not None:
         return day
-    k = k.replace(" ", "")
+    k = _ZH_TIME.sub(r"\1:\2", k.replace(" ", ""))
     if (time := notation.time_of_day(k)) is not None:
         return time
     return k[1:] if _CLOCK.match(k) else k

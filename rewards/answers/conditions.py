@@ -44,6 +44,18 @@ _ALL = re.compile(
     r"|(?:[A-Za-z] ?\\in ?)?(?:\\mathbb ?)?\{?R\}?",
     re.I,
 )
+_BOUNDS = {
+    "greater than or equal to": r"\ge", "more than or equal to": r"\ge", "at least": r"\ge", "no less than": r"\ge",
+    "not less than": r"\ge", "less than or equal to": r"\le", "at most": r"\le", "no more than": r"\le",
+    "not more than": r"\le", "not greater than": r"\le", "greater than": ">", "more than": ">", "less than": "<",
+    "fewer than": "<", "大于等于": r"\ge", "大于或等于": r"\ge", "不小于": r"\ge",
+    "小于等于": r"\le", "小于或等于": r"\le", "不大于": r"\le", "大于": ">", "小于": "<",
+}  # fmt: skip
+_BOUNDED = re.compile(
+    r"(?:(?:all )?(?:the )?(?:real )?(?:numbers|values)(?: (?:that|which))?(?: are)? |([A-Za-z]) ?(?:is |must be )?)?"
+    rf"({'|'.join(_BOUNDS)}) ?([-\d\\].{{0,60}})",
+    re.I,
+)
 _RELATES = re.compile(rf"{_SIGN}")
 
 
@@ -106,6 +118,14 @@ def excepted(s: str) -> tuple[str, str] | None:
     base, removed = match.group(1).strip(), match.group(2).strip()
     removed = re.sub(r"(?:when |if |where |for |the (?:number|value|point)s? )+", "", removed)
     return ("" if _ALL.fullmatch(base) else base), removed
+
+
+def bounded(s: str) -> tuple[str, str, str] | None:
+    """An unknown, the sign of a bound and the bound: ``x``, ``\\ge`` and ``5`` for "at least 5"."""
+    match = _BOUNDED.fullmatch(s)
+    if match is None:
+        return None
+    return match.group(1) or "x", _BOUNDS[match.group(2).lower()], match.group(3)
 
 
 def _mentions(head: str, about: re.Match[str]) -> bool:

@@ -18,6 +18,7 @@ _OF_A_FUNCTION = re.compile(
     r"[A-Za-z] ?\^ ?\{? ?-1 ?\}? ?\([A-Za-z]\)"
     r"|\\frac ?\{(?:d|\\partial)(?:\^\{?\d\}?)? ?[A-Za-z]?\} ?\{(?:d|\\partial) ?[A-Za-z](?:\^\{?\d\}?)?\}"
 )
+_APPLIED = re.compile(r"([A-Za-z])\((?:[A-Z]|\d+)\)")
 _UNKNOWNS = frozenset("xyztuwrknmspq") | {r"\lambda", r"\theta", r"\alpha", r"\beta"}
 """Letters whose numbered forms are the solutions of one equation; those of others (a_1, v_1, R_1) are quantities."""
 
@@ -36,6 +37,9 @@ def same_label(gold: str, answer: str) -> bool:
     g, a = label_key(gold), label_key(answer)
     if g == a or (g.isupper() and g == a[::-1]):  # AB and BA are one segment
         return True
+    one, other = _APPLIED.fullmatch(g), _APPLIED.fullmatch(a)
+    if one is not None and other is not None and one.group(1) == other.group(1):
+        return False  # f(2) and f(3), P(A) and P(B)
     short, long = sorted((g, a), key=len)
     if short in _UNKNOWNS and long.partition("_")[0] == short and long.partition("_")[2].isdecimal():
         return True  # x_1 is a solution for x
@@ -44,7 +48,7 @@ def same_label(gold: str, answer: str) -> bool:
 
 def label_key(label: str) -> str:
     label = label.replace("{", "").replace("}", "").replace(" ", "")
-    return "y" if len(label) >= 4 and label[1] == "(" and label[0] in "fgh" else label
+    return "y" if len(label) >= 4 and label[1] == "(" and label[0] in "fgh" and label[2].isalpha() else label
 
 
 def _short(label: str) -> bool:

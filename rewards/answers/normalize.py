@@ -98,9 +98,9 @@ _TABLE = str.maketrans(_CHARS)
 
 FONTS = (
     "text|mathrm|mathbf|textbf|mathit|textit|mathsf|mathtt|textrm|textsf|texttt|textnormal|mbox|hbox|operatorname|"
-    "boldsymbol|bm|pmb|emph|underline|uline|mathcal|ensuremath|mathop|vec|overrightarrow|phantom"
+    "boldsymbol|bm|pmb|emph|underline|uline|mathcal|ensuremath|mathop|vec|overrightarrow|phantom|ce"
 )
-_FONT = re.compile(rf"\\(?:{FONTS})\*?\s*\{{([^{{}}]*)\}}")
+_FONT = re.compile(rf"\\(?:{FONTS})\*?\s*\{{((?:[^{{}}]|(?<=[\^_])\{{[^{{}}]{{1,9}}\}})*+)\}}")
 _FONT_NAME = re.compile(rf"\\(?:{FONTS})\*?\s*(?=\{{)")
 _OVER_LETTERS = re.compile(r"\\(?:overline|bar|widehat|hat)\s*\{\s*([A-Za-z]+)\s*\}|\\(?:tri)?angle(?![a-zA-Z])\s*()")
 _BOLD = r"\\(?:mathbf|boldsymbol|bm|vec|hat|widehat|overrightarrow)"
@@ -112,7 +112,7 @@ _ANGLES = re.compile(r"\\langle([^,]{1,100},(?:(?!\\[lr]angle).){1,200})\\rangle
 _COLOUR = re.compile(r"\\(?:textcolor|color|colorbox)\s*\{[a-zA-Z]+\}")
 _DROP = re.compile(
     r"\\(?:left|right|[bB]igg?[lrm]?|displaystyle|textstyle|limits|rm|bf|it|sf|tt|mathstrut|strut|noindent|centering|"
-    r"hline|nonumber)(?![a-zA-Z])\.?"
+    r"hline|nonumber|[lL]arge|LARGE|[hH]uge|normalsize)(?![a-zA-Z])\.?"
 )
 _FRAC = re.compile(r"\\[dtc]frac(?![a-zA-Z])")
 _WIDE = re.compile(r"\\(?:q?quad|enspace|thinspace|hspace\*?\s*\{[^{}]*\}|space)(?![a-zA-Z])")
@@ -181,8 +181,8 @@ def clean(raw: str) -> str:
         s = _INLINE.sub(_inline, s)
     if "\\" in s:
         s = _latex(s)
-    if "{,}" in s:
-        s = s.replace("{,}", ",")
+    if "{,}" in s or "{:}" in s:
+        s = s.replace("{,}", ",").replace("{:}", ":")
     s = _SPACES.sub(" ", s).strip()
     while True:
         before = s

@@ -8,8 +8,9 @@ from typing import Literal
 from rewards.answers.normalize import text_key
 
 _MAX_CHARS = 200
-_YES = "yes true correct yeah yep 是 是的 对 对的 正确 真 会 能 有"  # "right" is also a direction: see ``verdict``
-_NO = "no false incorrect wrong nope 否 不是 不 不对 错 错误 假 不会 不能 没有"
+# "right" is also a direction: see ``verdict``.
+_YES = "yes true correct yeah yep 是 是的 对 对的 正确 真 会 能 有 √ ✓ ✔ \\checkmark"
+_NO = "no false incorrect wrong nope 否 不是 不 不对 错 错误 假 不会 不能 没有 × ✗ ✘"
 YES, NO = frozenset(_YES.split()), frozenset(_NO.split())
 _EMPTY = (
     r"\emptyset", r"\{\}", "{}", "empty set", "the empty set", r"\{\emptyset\}", "no solution", "no solutions",
@@ -85,4 +86,6 @@ def verdict(content: str) -> Literal["yes", "no", ""]:
         return ""  # "no solution", "correct to two places"
     if any(word in {"no" if first in YES else "yes", "or", "maybe"} for word in others):
         return ""
+    if any(part.strip() in (NO if first in YES else YES) for part in re.split(r"[,.;:!/]", key)):
+        return ""  # "true, false"
     return "yes" if first in YES else "no"

@@ -32,6 +32,7 @@ _RATIO = re.compile(r"(\d+(?:\.\d+)?) ?(?::| to | out of | in ) ?(\d+(?:\.\d+)?)
 _LEAD = re.compile(
     r"(?:so |thus |therefore,? |hence,? )?(?:(?:the |my |our |its? )?(?:(?:final|correct|right) )?"
     r"(?:answer|ans|result|solution|value)(?: (?:is|equals|are|would be|should be)(?: :)?| ?[:=])"
+    r"|it(?: is|'s)(?! (?:not|never)(?![a-z]))(?= )|(?:in )?(?:the )?year (?=\d{4}$)|in (?=\d{4}$)|on (?=\w{3,6}day$)"
     r"|(?:正确|最终)?答案(?:是|为|:)|答:|等于|故|结果(?:是|为|:))\s*",
     re.IGNORECASE,
 )
@@ -100,6 +101,7 @@ def read_clean(s: str) -> Parsed:
         or _bracketed(s)
         or _plus_minus(s)
         or read_quantity(s)
+        or _bounded(s)
         or _stated(s)
         or _listed(s)
         or read_expression(s)
@@ -208,6 +210,14 @@ def _stated(s: str) -> Parsed | None:
     return inner if inner.kind in {"number", "literal"} else None
 
 
+def _bounded(s: str) -> Parsed | None:
+    """``greater than 3``, ``x is at least -2``, 大于3: every number on one side of a bound."""
+    found = conditions.bounded(s)
+    if found is None or read_clean(found[2]).kind != "number":
+        return None
+    return _ray(s, *found)
+
+
 def _relation(s: str) -> Parsed | None:
     """``x = 5`` as a labelled answer, other equations and inequalities as relations, ``1 < x < 2`` as an interval."""
     if not ("=" in s or "<" in s or ">" in s or "\\" in s):
@@ -226,7 +236,7 @@ def _relation(s: str) -> Parsed | None:
             return None
         if len(terms) == 2 and is_label(terms[1]) and not is_label(terms[0]):
             terms.reverse()
-        label = terms[0] if is_label(terms[0]) else ""
+        label = terms[0] if is_label(terms[0]) and not _about_itself(terms) else ""
         items = [read_clean(term) for term in terms[bool(label) :]]
         counted = chain(s, items, signs[bool(label) :])
         if label:
@@ -256,6 +266,14 @@ def _relation(s: str) -> Parsed | None:
         return None
     apart = signs == [r"\ne"] and UNKNOWN.fullmatch(terms[0]) is not None
     return Parsed("relation", s, items=tuple(items), ends=" ".join(signs), label=terms[0] if apart else "")
+
+
+def _about_itself(terms: list[str]) -> bool:
+    """``x = 2x + 3``: an equation in x, which names no value."""
+    if len(terms) != 2 or len(terms[0]) > 1 or terms[0] not in terms[1]:
+        return False
+    right = read_expression(terms[1])
+    return right is not None and right.node is not None and terms[0] in latex.symbols(right.node)
 
 
 def _described_by(left: Parsed) -> bool:

@@ -44,6 +44,8 @@ MAX_UNIT = 120
 """Characters of the longest unit."""
 _ONE = Known((), Fraction(1))
 """Any unit: ``24 units^2``."""
+_TERM = re.compile(r"角形|次(?:函数|方程|多项式)")
+"""What makes a term of geometry or algebra of a Chinese number: 三角形, 二次函数."""
 _POWERS = {"square": 2, "sq": 2, "squared": 2, "cubic": 3, "cubed": 3, "平方": 2, "立方": 3}
 _INCH = re.compile(r"\s*(?:$|[^A-Za-z\s]|(?:long|tall|wide|high|deep|thick)(?![a-z]))")
 _STANDING = re.compile(
@@ -195,6 +197,8 @@ class _Reading:
 
     def _chinese(self, word: str) -> bool:
         """A counter and a noun, or a unit and what it measures: 5升水, 60千米的路程."""
+        if _TERM.match(word):
+            return False
         noun = chinese_noun(word)
         if noun is None:
             cut = next((cut for cut in range(min(4, len(word) - 1), 0, -1) if known(word[:cut])), 0)
