@@ -58,7 +58,9 @@ def check(
         ),
     ] = False,
     nodes: Annotated[int | None, typer.Option(help="Machines to plan for.", show_default="as many as needed")] = None,
-    gpus_per_node: Annotated[int | None, typer.Option(help="Their GPUs.", show_default="this machine's, or 8")] = None,
+    gpus_per_node: Annotated[
+        int | None, typer.Option(min=0, help="Their GPUs; 0 is this machine's CPU.", show_default="this machine's")
+    ] = None,
     gpu_gib: Annotated[float | None, typer.Option(help="Memory of one.", show_default="this machine's, or 80")] = None,
     model_config: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Where the model's config.json is, if not at model.path.")
@@ -66,7 +68,7 @@ def check(
 ) -> None:
     """Validate a config and print what follows from it, memory and placement too, without starting anything."""
     from sailrl.commands.check import check_job
-    from sailrl.commands.check_memory import Machines
+    from sailrl.commands.check_plan import Machines
 
     machines = Machines(nodes, gpus_per_node, gpu_gib, model_config)
     check_job(config, overrides or [], with_data=data, machines=machines)

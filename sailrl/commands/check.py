@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from sailrl.commands.check_memory import Machines, print_memory
+from sailrl.commands.check_plan import Machines, print_plan
 from sailrl.commands.check_sources import check_sources
 from sailrl.commands.tensors import tensor_problems
 from sailrl.config.base import Section
@@ -17,13 +17,16 @@ from sailrl.config.evaluation import EvaluateConfig
 from sailrl.config.filtering import FilterConfig
 from sailrl.config.fusing import FuseConfig
 from sailrl.config.load import join, load, run_dir
-from sailrl.config.needs import kind_is_supported
+from sailrl.config.model_kinds import refusal
+from sailrl.config.needs import FILES, GPUS, REST, config_folder, kind_is_supported
 from sailrl.config.recipe import RecipeConfig
 from sailrl.config.schema import RlvrConfig
+from sailrl.config.sft import SftConfig
 from sailrl.data.rows import count_rows
 from sailrl.errors import ConfigError
 from sailrl.launch.asked import asked_otherwise
 from sailrl.plan.batch import batch_plan, other_reading, render
+from sailrl.plan.known import known_shape
 from sailrl.report.safe_text import say
 from sailrl.report.shown import counted
 
@@ -68,7 +71,8 @@ def check_job(
     otherwise = asked_otherwise(config) if isinstance(config, EvaluateConfig) else ()
     for warning in (*warnings(config, loaded.where), *otherwise):
         say(console, f"warning: {warning}")
-    problems = preflight_problems(config, loaded.where) + tensor_problems(config, loaded.where)
+    missing = preflight_problems(config, loaded.where, FILES)
+    problems = preflight_problems(config, loaded.where, REST) + tensor_problems(config, loaded.where)
     with ExitStack() as opened:
         prompts = None
         if with_data:
@@ -77,15 +81,36 @@ def check_job(
             prompts, complaint = open_prompt_check(config, console, opened)
             problems += [complaint] if complaint else []
         complaints, pictures = check_sources(config, console, prompts)
-    problems += [text for text in complaints if not any(text.partition(": ")[2] in known for known in problems)]
+    said = problems + missing
+    problems += [text for text in complaints if not any(text.partition(": ")[2] in known for known in said)]
     for name, path in _scored_files(config):
         if path.is_file():
             say(console, f"{name}: {count_rows(path):,} rows")
     if isinstance(config, RlvrConfig) and supported:
-        print_memory(config, machines or Machines(), console, pictures.encoded_bytes)
+        built = run_dir(config, path) / "model"
+        built_here = built if (built / "config.json").is_file() and config.model.build else None
+        plan_for = machines or Machines()
+        if print_plan(config, plan_for, console, image_bytes=pictures.encoded_bytes, built=built_here):
+            problems += preflight_problems(config, loaded.where, GPUS)  # else they are those of another machine
+    problems += _known_kinds(config)
+    if missing:
+        here = "\n".join(f"  {text}" for text in missing)
+        problems.append(f"Missing on this machine, and needed when the run starts:\n{here}")
     if problems:
-        raise ConfigError(join(problems))
+        raise ConfigError("\n\n".join(problems) if missing else join(problems))
     console.print("ok")
+
+
+def _known_kinds(config: Section) -> Iterator[str]:
+    """Complains of a model that is not here, where the table of known models says that it cannot be trained."""
+    if not isinstance(config, RlvrConfig | SftConfig) or config_folder(config.model) is not None:
+        return
+    known = known_shape(config.model.path or "")
+    if known is not None:
+        kind, shape = known
+        why = refusal({"model_type": kind, "vision_config": shape.vision}, trained=True)
+        if why is not None:
+            yield f"model.path is {config.model.path!r}, {why}"
 
 
 def _scored_files(config: Section) -> Iterator[tuple[str, Path]]:

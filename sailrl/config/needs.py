@@ -216,23 +216,29 @@ def _engines_return_their_experts(config: RlvrConfig) -> Iterator[Complaint]:
         )
 
 
-NEEDS: Rules = [
+FILES: Rules = [
     (ModelConfig, model_is_whole),
-    (RlvrConfig, kind_is_supported),
-    (SftConfig, kind_is_supported),
-    (FilterConfig, kind_is_supported),
-    (EvaluateConfig, kind_is_supported),
     (SourceConfig, _files_exist("path")),
     (PromptConfig, _files_exist("chat_template")),
     (FilterConfig, _files_exist("scored")),
     (DecontaminateConfig, _files_exist("files")),
     (FuseConfig, _files_exist("cot")),
+]
+"""What has to lie on this machine."""
+GPUS: Rules = [
+    (RlvrConfig, _direct_sync_has_gpus),
+    (RlvrConfig, _engines_return_their_experts),
+]
+"""What only a machine with GPUs can do."""
+REST: Rules = [
+    (RlvrConfig, kind_is_supported),
+    (SftConfig, kind_is_supported),
+    (FilterConfig, kind_is_supported),
+    (EvaluateConfig, kind_is_supported),
     (Plugin, _plugin_loads),
     (RewardsConfig, _rewards_build),
     (RlvrConfig, _positions_suffice),
     (FilterConfig, _positions_suffice),
     (EvaluateConfig, _positions_suffice),
     (EngineConfig, engine_options_are_known),
-    (RlvrConfig, _direct_sync_has_gpus),
-    (RlvrConfig, _engines_return_their_experts),
 ]

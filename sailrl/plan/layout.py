@@ -50,10 +50,16 @@ def layout(config: RlvrConfig, gpus: Sequence[int]) -> Layout:
     return plan
 
 
+def gpus_needed(config: RlvrConfig) -> int:
+    """GPUs of all ranks and, where they have their own, engines."""
+    engines = 0 if config.placement == "colocated" else config.rollout.workers * config.rollout.engine.tensor_parallel
+    return config.learner.ranks + engines
+
+
 def _layout(config: RlvrConfig, gpus: Sequence[int]) -> Layout:
     ranks, engines, width = config.learner.ranks, config.rollout.workers, config.rollout.engine.tensor_parallel
     colocated = config.placement == "colocated"
-    needed = ranks if colocated else ranks + engines * width
+    needed = gpus_needed(config)
     if needed > sum(gpus):
         sum_ = (
             f"{ranks} for learner.ranks, which share them with the engines"

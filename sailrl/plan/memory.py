@@ -21,6 +21,8 @@ TILE: dict[Device, tuple[int, int]] = {"cuda": (4096, 16384), "cpu": (1024, 4096
 """Tokens and vocabulary entries in a tile of the head."""
 RUNTIME = int(1.5 * GIB)
 """What CUDA, NCCL and the libraries' workspaces take of a GPU, per process. Assumed, not measured."""
+PROBE_TOKENS = 512
+"""Most tokens of all probe prompts together (``sync.probe``)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,12 +182,12 @@ def head_work(shape: ModelShape, config: RlvrConfig, device: Device = "cuda") ->
     return copies * tokens * shape.hidden + weights * shape.vocabulary * shape.hidden + 2 * 4 * tile
 
 
-def probe_work(shape: ModelShape, config: RlvrConfig) -> int:
-    """While a rank computes log-probabilities of a prompt beside an engine that is awake: whole copies of what belongs
-    to no layer and of two layers, one layer's activations for the longest prompt, and two tiles."""
-    c, tile = BYTES[config.model.dtype], TILE["cuda"]
+def probe_work(shape: ModelShape, config: RlvrConfig, device: Device = "cuda") -> int:
+    """While a rank computes log-probabilities of the probe prompts beside an engine that is awake: whole copies of what
+    belongs to no layer and of two layers, one layer's activations, and two tiles."""
+    c, tile = BYTES[config.model.dtype], TILE[device]
     copies = gathered(shape, config) if config.learner.ranks == 1 else c * (_root(shape) + 2 * shape.largest_layer)
-    return copies + config.data.max_prompt_tokens * layer_activations(shape, c) + 2 * 4 * tile[0] * tile[1]
+    return copies + PROBE_TOKENS * layer_activations(shape, c) + 2 * 4 * min(tile[0], PROBE_TOKENS) * tile[1]
 
 
 def image_tokens(shape: ModelShape, config: RlvrConfig) -> int:
@@ -215,13 +217,14 @@ def engine_weights(shape: ModelShape, config: RlvrConfig) -> int:
     return BYTES[config.model.dtype] * shape.parameters // config.rollout.engine.tensor_parallel
 
 
-def engine_work(shape: ModelShape, config: RlvrConfig) -> int:
-    """What vLLM sets aside beside weights and cache: activations of one step's tokens, float32 logits
-    of all sequences twice, and 1 GiB of CUDA graphs unless ``enforce_eager``."""
+def engine_work(shape: ModelShape, config: RlvrConfig, device: Device = "cuda") -> int:
+    """What vLLM needs beside weights and cache: activations of a step, float32 logits twice, of all sequences or of a
+    probe prompt, and on GPUs 1 GiB of CUDA graphs unless ``enforce_eager``."""
     engine, c = config.rollout.engine, BYTES[config.model.dtype]
     activations = engine.max_num_batched_tokens * c * (4 * shape.inner + 4 * shape.hidden)
-    logits = 2 * 4 * engine.max_concurrent * shape.vocabulary
-    return (activations + logits) // engine.tensor_parallel + (0 if engine.enforce_eager else GIB)
+    logits = 2 * 4 * max(engine.max_concurrent, PROBE_TOKENS) * shape.vocabulary
+    graphs = 0 if engine.enforce_eager or device == "cpu" else GIB
+    return (activations + logits) // engine.tensor_parallel + graphs
 
 
 def cache_per_token(shape: ModelShape, config: RlvrConfig) -> int:

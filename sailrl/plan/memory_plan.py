@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sailrl.config.schema import RlvrConfig
 from sailrl.errors import ConfigError
 from sailrl.plan import memory as m
-from sailrl.plan.layout import Layout, layout
+from sailrl.plan.layout import Layout, gpus_needed, layout
 from sailrl.plan.memory import GIB, RUNTIME, ModelShape
 
 PHASES = ("loss", "backward", "step", "sync", "rollout")
@@ -66,8 +66,6 @@ class MemoryPlan:
     """Tokens of the longest sequence."""
     host: Mapping[str, int]
     """Bytes on the fullest machine, by part."""
-    disk: int
-    """Bytes of checkpoints."""
 
     def faults(self) -> list[str]:
         """What does not fit, one sentence each."""
@@ -116,18 +114,22 @@ def memory_plan(config: RlvrConfig, shape: ModelShape, cluster: Cluster) -> Memo
         kv_tokens=cache // m.cache_per_token(shape, config),
         longest=config.longest,
         host=_host(config, shape, where),
-        disk=m.checkpoint_disk(shape, config),
     )
 
 
 def advice(config: RlvrConfig, shape: ModelShape, cluster: Cluster) -> str:
-    """One change that makes the plan fit, each tried in turn: settings, more ranks here, a slower step, more nodes."""
-    for text, changed in _changes(config):
-        if not memory_plan(changed, shape, cluster).faults():
+    """One change that makes the plan fit, each tried in turn: as many nodes as the configuration is for, settings, more
+    ranks here, a slower step, more nodes."""
+    needed = -(-gpus_needed(config) // cluster.gpus_per_node)
+    for nodes in range(cluster.nodes + 1, needed + 2):
+        if not memory_plan(config, shape, replace(cluster, nodes=nodes)).faults():
+            return f"As it is written, it fits on {nodes} nodes."
+    for text, other in _changes(config):
+        if not memory_plan(other, shape, cluster).faults():
             return f"Write {text}."
     if (more := _more_ranks(config, shape, cluster, (1,))) is not None:
         return more
-    if not memory_plan(_with(config, learner={"offload": "optimizer"}), shape, cluster).faults():
+    if not memory_plan(with_values(config, learner={"offload": "optimizer"}), shape, cluster).faults():
         return "Write learner.offload: optimizer."
     return _more_ranks(config, shape, cluster, (2, 4, 8)) or (
         "No single setting helps, and neither do more GPUs: take a smaller model or shorter sequences."
@@ -137,11 +139,11 @@ def advice(config: RlvrConfig, shape: ModelShape, cluster: Cluster) -> str:
 def _more_ranks(config: RlvrConfig, shape: ModelShape, cluster: Cluster, times: tuple[int, ...]) -> str | None:
     """The fewest ranks that fit on so many ``times`` the nodes."""
     for _ in range(6):
-        config = _with(config, learner={"ranks": 2 * config.learner.ranks})
+        config = with_values(config, learner={"ranks": 2 * config.learner.ranks})
         if config.placement == "colocated":
-            config = _with(config, rollout={"workers": config.learner.ranks})
+            config = with_values(config, rollout={"workers": config.learner.ranks})
         for nodes in (factor * cluster.nodes for factor in times):
-            larger = Cluster(nodes, cluster.gpus_per_node, cluster.gpu_gib)
+            larger = replace(cluster, nodes=nodes)
             if not memory_plan(config, shape, larger).faults():
                 return f"No single setting helps; learner.ranks: {config.learner.ranks} on {nodes} node(s) fits."
     return None
@@ -152,22 +154,22 @@ def _changes(config: RlvrConfig) -> Iterator[tuple[str, RlvrConfig]]:
     learner, engine = config.learner, config.rollout.engine
     if config.sync.method == "disk":
         direct = config.direct_method
-        yield f"sync.method: {direct}", _with(config, sync={"method": direct})
+        yield f"sync.method: {direct}", with_values(config, sync={"method": direct})
     if not learner.activation_checkpointing:
-        yield "learner.activation_checkpointing: true", _with(config, learner={"activation_checkpointing": True})
+        yield "learner.activation_checkpointing: true", with_values(config, learner={"activation_checkpointing": True})
     longest = config.longest
     if learner.max_tokens_per_microbatch > longest:
         text = f"learner.max_tokens_per_microbatch: {longest}"
-        yield text, _with(config, learner={"max_tokens_per_microbatch": longest})
+        yield text, with_values(config, learner={"max_tokens_per_microbatch": longest})
     for percent in range(int(100 * engine.gpu_memory_utilization) - 5, 25, -5):
         changed = engine.model_copy(update={"gpu_memory_utilization": percent / 100})
         text = f"rollout.engine.gpu_memory_utilization: {percent / 100:g}"
-        yield text, _with(config, rollout={"engine": changed})
+        yield text, with_values(config, rollout={"engine": changed})
     if config.placement == "split":
         shared = engine.model_copy(update={"gpu_memory_utilization": 0.6, "tensor_parallel": 1})
         ranks = learner.ranks + config.rollout.workers * engine.tensor_parallel
         changed_all = config.model_copy(update={"placement": "colocated"})
-        changed_all = _with(changed_all, learner={"ranks": ranks}, rollout={"workers": ranks, "engine": shared})
+        changed_all = with_values(changed_all, learner={"ranks": ranks}, rollout={"workers": ranks, "engine": shared})
         yield (
             f"placement: colocated, learner.ranks: {ranks}, rollout.workers: {ranks}, "
             "rollout.engine: {tensor_parallel: 1, gpu_memory_utilization: 0.6}, and sync.method: disk or ipc",
@@ -175,7 +177,8 @@ def _changes(config: RlvrConfig) -> Iterator[tuple[str, RlvrConfig]]:
         )
 
 
-def _with(config: RlvrConfig, **sections: Mapping[str, object]) -> RlvrConfig:
+def with_values(config: RlvrConfig, **sections: Mapping[str, object]) -> RlvrConfig:
+    """A copy of a configuration with other values in some of its sections."""
     return config.model_copy(
         update={name: getattr(config, name).model_copy(update=dict(fields)) for name, fields in sections.items()}
     )
@@ -195,7 +198,7 @@ def learner_parts(config: RlvrConfig, shape: ModelShape, device: m.Device = "cud
         "activations": (kept, kept + m.layer_work(shape, config), 0, 0, 0),
         "head": (m.head_work(shape, config, device), 0, 0, 0, 0),
         "pixels": (picture, picture, 0, 0, 0),
-        "probe": (0, 0, 0, 0, m.probe_work(shape, config)),
+        "probe": (0, 0, 0, 0, m.probe_work(shape, config, device)),
         "weight transfer": (0, 0, 0, m.sync_buffers(shape, config), 0),
     }
 
@@ -237,7 +240,7 @@ def _host(config: RlvrConfig, shape: ModelShape, where: Layout | None) -> dict[s
     if config.placement == "colocated":
         parts["weights of sleeping engines"] = m.engine_weights(shape, config) * engines
     if config.sync.method == "disk":
-        parts["two versions in shared memory"] = 2 * 4 * shape.parameters
+        parts["versions in shared memory"] = 3 * 4 * shape.parameters  # the last two, and the one being written
     return parts
 
 

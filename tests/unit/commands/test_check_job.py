@@ -102,8 +102,11 @@ def test_the_table_comes_before_the_complaints(base: Path) -> None:
     printed, error = checked(base, "data.train.path=nowhere.jsonl", "model.path=./nowhere")
     assert "prompts per episode" in printed
     assert not printed.endswith("ok\n")
-    assert error.startswith("2 things are wrong.")
+    assert error.startswith("Missing on this machine, and needed when the run starts:\n")
     assert error.count("nowhere.jsonl'") == 1
+    assert error.count("model.path is './nowhere'") == 1
+    _, error = checked(base, "data.train.path=nowhere.jsonl", "rewards.parts.right.use=mine.py:Wrong")
+    assert error.index("does not load") < error.index("\n\nMissing on this machine") < error.index("nowhere.jsonl'")
 
 
 def test_bad_rows_are_complaints_when_they_would_stop_the_run(base: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from sailrl.commands.check_memory import Machines, print_memory
+from sailrl.commands.check_plan import Machines, print_plan
 from sailrl.config.load import load_config
 from sailrl.config.schema import RlvrConfig
 from sailrl.demo import tiny_text, tiny_vlm
@@ -106,6 +106,14 @@ def test_a_bad_fit_names_the_largest_part_and_a_change_that_helps(
     assert fix in advice(config, eight, Cluster(1, 8))
 
 
+def test_a_configuration_for_more_nodes_is_told_how_many_it_is_for(folders: dict[str, Path]) -> None:
+    # 16 ranks and 8 engines of 2 GPUs are 32 GPUs, four nodes of 8.
+    shape = model_shape(folders["30b-a3b"])
+    for nodes in (1, 2, 3):
+        assert advice(config_of("gspo_a3b"), shape, Cluster(nodes, 8)) == "As it is written, it fits on 4 nodes."
+    assert advice(config_of("gspo_a3b"), shape, Cluster(1, 16)) == "As it is written, it fits on 2 nodes."
+
+
 def test_two_machines_are_out_of_reach_of_shared_memory(eight: ModelShape) -> None:
     config = config_of("rlvr_8b")
     (fault,) = memory_plan(config, eight, Cluster(2, 4)).faults()
@@ -116,14 +124,15 @@ def test_two_machines_are_out_of_reach_of_shared_memory(eight: ModelShape) -> No
 def printed(config: RlvrConfig, machines: Machines) -> list[str]:
     console = Console(width=80, record=True, quiet=False, file=None)
     with console.capture() as captured:
-        print_memory(config, machines, console)
+        print_plan(config, machines, console)
     return captured.get().splitlines()
 
 
 def test_the_plan_in_words(folders: dict[str, Path]) -> None:
     lines = printed(config_of("gspo_a3b"), Machines(4, 8, 80.0, folders["30b-a3b"]))
     text = "\n".join(lines)
-    assert "31.07B parameters on 4 x 8 GPUs of 80 GiB; split placement" in text
+    assert "31.07B parameters (config of" in text
+    assert "on 4 x 8 GPUs of 80 GiB; split placement" in text
     assert re.search(r"^weights \(float32\) +7\.2 +7\.2 +7\.2 +7\.2 +7\.2$", text, re.MULTILINE)  # 4 x 31.07e9 / 16
     assert re.search(r"^optimizer +14\.5 +14\.5 +21\.7 ", text, re.MULTILINE)
     assert "node 0: learner ranks 0-7 on a GPU each" in text
@@ -136,12 +145,6 @@ def test_a_misfit_is_said_loudly(folders: dict[str, Path]) -> None:
     text = "\n".join(printed(config_of("rlvr_8b"), Machines(1, 8, 40.0, folders["8b"])))
     assert "DOES NOT FIT: a GPU of rank and engine needs" in text
     assert "and has 40" in text
-
-
-def test_without_the_models_config_a_line_says_what_is_missing() -> None:
-    (line,) = printed(config_of("rlvr_8b", "model.path=nobody/nothing"), Machines())
-    assert "the config of nobody/nothing is not on this machine" in line
-    assert "--model-config FOLDER" in line
 
 
 def test_a_config_that_is_none_is_named(tmp_path: Path) -> None:
