@@ -12,7 +12,7 @@ from sailrl.config.complaint import Rule, Rules, ask
 from sailrl.config.data_checks import DATA_RULES
 from sailrl.config.evaluation import EVALUATION_RULES
 from sailrl.config.load import join
-from sailrl.config.needs import FILES, GPUS, REST
+from sailrl.config.needs import NEEDS
 from sailrl.config.placement_checks import PLACEMENT_RULES
 from sailrl.config.recipe import RECIPE_RULES
 from sailrl.config.references import refers
@@ -48,11 +48,11 @@ def preflight(config: Section, where: Where | None = None) -> None:
     Raises:
         ConfigError: everything that is missing, one paragraph each.
     """
-    _raise(preflight_problems(config, where or Where(), [*FILES, *REST, *GPUS]))
+    _raise(preflight_problems(config, where or Where()))
 
 
-def preflight_problems(config: Section, where: Where, rules: Rules) -> list[str]:
-    """What some rules of ``preflight`` complain of, as paragraphs. What refers to an earlier stage of a recipe is asked
+def preflight_problems(config: Section, where: Where, rules: Rules = NEEDS) -> list[str]:
+    """What rules of ``preflight`` complain of, as paragraphs. What refers to an earlier stage of a recipe is asked
     about when that stage has run."""
     return ask([(kind, _when_known(rule)) for kind, rule in rules], config, where)
 

@@ -242,3 +242,4 @@ REST: Rules = [
     (EvaluateConfig, _positions_suffice),
     (EngineConfig, engine_options_are_known),
 ]
+NEEDS: Rules = [*FILES, *REST, *GPUS]
