@@ -86,13 +86,13 @@ def check_job(
     for name, path in _scored_files(config):
         if path.is_file():
             say(console, f"{name}: {count_rows(path):,} rows")
-    here = True
+    planned_here = True
     if isinstance(config, RlvrConfig) and supported:
         built = run_dir(config, path) / "model"
         built_here = built if (built / "config.json").is_file() and config.model.build else None
         plan_for = machines or Machines()
-        here = print_plan(config, plan_for, console, image_bytes=pictures.encoded_bytes, built=built_here)
-    problems += preflight_problems(config, loaded.where, GPUS) if here else []
+        planned_here = print_plan(config, plan_for, console, image_bytes=pictures.encoded_bytes, built=built_here)
+    problems += preflight_problems(config, loaded.where, GPUS) if planned_here else []
     problems += _known_kinds(config)
     if missing:
         here = "\n".join(f"  {text}" for text in missing)
