@@ -113,19 +113,27 @@ def build_reward(spec: str, args: Mapping[str, Any] | None = None) -> Any:
     except TypeError as error:
         fault = str(error)
     fault = f"these are the arguments of {library}" if library else fault
-    name = spec.rpartition(":")[2]
-    required = [p.name for p in signature.parameters.values() if p.default is p.empty and p.kind not in (2, 4)]
-    known = [_ELSEWHERE[n][1] for n in required if n in _ELSEWHERE]
-    raise ConfigError(
-        f"reward {spec!r} takes {signature}, but a reward is called with one response and its problem: {fault}. "
-        + (
-            f"Write in that file `def score(response, problem): return {name}({', '.join(known)})"
-            f"{'[0]' if library == 'TRL' else ''}` and name score."
-            if library and len(known) == len(required)
-            else "Write `def __call__(self, response, problem)`, or `def score(response, problem)`; give other "
-            "arguments a default, or a value under `args`."
+    module, _, name = spec.rpartition(":")
+    how = "give other arguments a default, or a value under `args`"
+    how = f"Write `def __call__(self, response, problem)`, or `def score(response, problem)`; {how}."
+    if library:
+        required = [p.name for p in signature.parameters.values() if p.default is p.empty and p.kind not in (2, 4)]
+        values = ", ".join(_ELSEWHERE.get(argument, ("", _column(argument, library)))[1] for argument in required)
+        first = "[0]" * (library == "TRL")
+        how = (
+            f"Write in that file `def score(response, problem): return {name}({values}){first}` and use {module}:score."
         )
+    raise ConfigError(
+        f"reward {spec!r} takes {signature}, but a reward is called with one response and its problem: {fault}. {how}"
     )
+
+
+def _column(name: str, library: str) -> str:
+    """What stands here for a column of the data that another library hands to its rewards."""
+    value = (
+        "problem.answer" if name in {"solution", "answer", "answers", "label", "target"} else f"problem.meta[{name!r}]"
+    )
+    return f"[{value}]" if library == "TRL" else value
 
 
 def code_digest(spec: str) -> str:
@@ -220,6 +228,9 @@ def _module(name: str, spec: str, limit_s: float) -> ModuleType:
     alias = f"{ALIAS}{path}"
     if alias in sys.modules:
         return sys.modules[alias]
+    content = path.read_bytes()
+    if alias in _broken and _broken[alias][0] == content:  # what hung or ended Python once is not tried again
+        raise _broken[alias][1]
     module_spec = importlib.util.spec_from_file_location(alias, path)
     assert module_spec is not None  # a .py path always has a spec and a loader
     assert module_spec.loader is not None
@@ -228,10 +239,16 @@ def _module(name: str, spec: str, limit_s: float) -> ModuleType:
     try:
         with _importing(f"plug-in {spec!r}: {path}", limit_s):
             module_spec.loader.exec_module(module)
-    except BaseException:
+    except BaseException as error:
         del sys.modules[alias]
+        if isinstance(error, ConfigError):
+            _broken[alias] = content, error
         raise
     return module
+
+
+_broken: dict[str, tuple[bytes, ConfigError]] = {}
+"""Files that did not import: what was in them, and the error."""
 
 
 class _StillImporting(BaseException):

@@ -75,7 +75,7 @@ def task_notes(spec: ScoringSpec, tasks: Mapping[str, int], where: str) -> list[
         known |= dict.fromkeys(getattr(build_reward(part), "tasks", ()), name)
     notes = []
     for task, rows in tasks.items():
-        near = difflib.get_close_matches(task.strip().lower(), known, n=1, cutoff=0.8)
+        near = difflib.get_close_matches(task.strip().lower(), known, n=1, cutoff=0.75)
         if near and near[0] != task.strip().lower():
             notes.append(
                 f"{where}: {rows:,} rows have the task {task!r}, which {known[near[0]]} does not know. Did you mean "

@@ -93,6 +93,10 @@ REFUSED = {
         "def score(prompts, completions, **kwargs):\n    return [1.0 for c in completions]",
         r"return score\(\[problem.prompt\], \[response\]\)\[0\]`",
     ),
+    "TRL with a column": (
+        "def score(completions, solution, level, **kwargs):\n    return [1.0 for c in completions]",
+        r"return score\(\[response\], \[problem.answer\], \[problem.meta\['level'\]\]\)\[0\]` and use mine.py:score",
+    ),
     "verl": (
         "def score(data_source, solution_str, ground_truth, extra_info=None):\n    return 1.0",
         r"return score\(problem.task, response, problem.answer\)`",
@@ -169,6 +173,8 @@ def test_a_file_that_hangs_on_import_is_named_with_its_line(folder: Path, source
     use = reward(folder, source)
     with pytest.raises(ConfigError, match=r"mine.py is still being imported after 0.2 s \(.*:\d+\)"):
         plugins.load(use, limit_s=0.2)
+    with pytest.raises(ConfigError, match=r"after 0\.2 s"):
+        plugins.load(use)  # not tried again, which would take a minute
     assert plugins.load(reward(folder, "score = 1")) == 1  # the clock is off, and the next import is a fresh one
     time.sleep(0.3)
 
