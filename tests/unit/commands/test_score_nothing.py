@@ -38,7 +38,6 @@ NOTHING: dict[str, tuple[list[str | dict[str, Any]], str]] = {
     ),
     "NaN": (['{"response": NaN, "answer": "4"}'] * 2, r"line 1, boxed: bad_field:response"),
     "a nan answer": (['{"response": "4", "answer": NaN}'], r"line 1, boxed: bad_field:answer"),
-    "no JSON": (["response,answer", "4,4"], r"line 1, not JSON"),
     "blank lines": (["", "  ", ""], r"in.jsonl has no rows\."),
     "a late first row": (["", "[]"], r"line 2, "),
 }
@@ -61,6 +60,7 @@ def test_a_file_of_which_no_row_can_be_scored_is_refused_with_the_first_reason(
         ('{"response": "4"}\n'.encode("utf-16"), "UTF-16"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\n", "a Git LFS pointer"),
         (b'[\n{"response": "4"},\n{"response": "5"}\n]', "one JSON list"),
+        (b"response,answer\n4,4\n", "is not JSON lines"),
         (b"", "has no rows"),
     ],
 )

@@ -1,5 +1,3 @@
-import time
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,6 +5,7 @@ from hypothesis import strategies as st
 from data_filters.tags import NormaliseTags, strip_prompt, unify_response
 from rewards.think_format import ThinkFormat
 from sailrl.types import Problem
+from tests.fakes.clock import processor_s
 
 FORM = "<think>\n3 + 1\n</think>\n\n\\boxed{4}"
 
@@ -100,10 +99,10 @@ def test_long_hostile_texts_take_no_time():
         "\\boxed{",
         "think step by step ",
     ):
-        start = time.perf_counter()
         text = "<think>a</think>" + piece * 4000 + "b"
-        NormaliseTags().convert({"prompt": text, "response": text, "answer": "4"})
-        assert time.perf_counter() - start < 2  # milliseconds; quadratic scans take minutes at this length
+        row = {"prompt": text, "response": text, "answer": "4"}
+        took = processor_s(lambda row=row: NormaliseTags().convert(row), limit_s=1.0)
+        assert took < 1.0  # milliseconds; quadratic scans take minutes at this length
 
 
 def test_prompts_can_be_left_alone():

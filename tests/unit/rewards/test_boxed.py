@@ -6,7 +6,6 @@ import json
 import subprocess
 import sys
 import threading
-import time
 from collections import defaultdict
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ from hypothesis import strategies as st
 
 from rewards.boxed import BoxedAnswer
 from sailrl.types import Problem, Score
+from tests.fakes.clock import processor_s
 
 _LABELLED = Path(__file__).parents[2] / "data" / "boxed_labelled.jsonl"
 _ROWS: dict[str, list[dict[str, Any]]] = defaultdict(list)
@@ -230,16 +230,15 @@ _HOSTILE = {
 @pytest.mark.parametrize("name", sorted(_HOSTILE))
 @pytest.mark.parametrize("gold", ["42", "x^2+1", "1,2,3", "B", "Paris", "5 cm"])
 def test_a_hostile_response_costs_no_time_and_earns_nothing(name: str, gold: str) -> None:
-    started = time.process_time()
     said = REWARD.fast(_HOSTILE[name], Problem(answer=gold))
-    assert time.process_time() - started < 1.0
     assert said is None or said.value == 0.0
+    assert processor_s(lambda: REWARD.fast(_HOSTILE[name], Problem(answer=gold)), limit_s=0.1) < 0.1
 
 
 def test_five_megabytes_of_reasoning_do_not_hide_the_answer() -> None:
-    started = time.process_time()
-    assert REWARD.fast("word " * 1_000_000 + "\\boxed{42}", Problem(answer="42")) == Score(1.0, "scored", "exact")
-    assert time.process_time() - started < 0.5
+    response = "word " * 1_000_000 + "\\boxed{42}"
+    assert REWARD.fast(response, Problem(answer="42")) == Score(1.0, "scored", "exact")
+    assert processor_s(lambda: REWARD.fast(response, Problem(answer="42")), limit_s=0.5) < 0.5
 
 
 _SCRAPS = st.sampled_from(

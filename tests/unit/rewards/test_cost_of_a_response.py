@@ -4,7 +4,6 @@ in its event loop, so a slow response would hold up everything else."""
 from __future__ import annotations
 
 import contextlib
-import time
 from collections.abc import Callable
 
 import pytest
@@ -17,6 +16,7 @@ from rewards.judge_api.text import split_response
 from rewards.repetition import Repetition
 from rewards.think_format import ThinkFormat
 from sailrl.types import Problem, Score
+from tests.fakes.clock import processor_s
 
 LIMIT_S = 0.1
 MEGABYTE = 1_000_000
@@ -56,19 +56,15 @@ ANSWERS = (
 _CACHES = (structure.read, units.parse_unit, latex.parse, gold._gold, gold._list_gold, gold._box_gold, _decide)
 
 
-def processor_s(score: Callable[[], object]) -> float:
-    """Processor time of one call, the best of 3, with nothing remembered from an earlier one. Time and not steps, since
-    most steps are taken inside regular expressions; processor time, since the machine may be busy."""
-    best = float("inf")
-    for _ in range(3):
-        for cache in _CACHES:
-            cache.cache_clear()
-        began = time.process_time()
-        score()
-        best = min(best, time.process_time() - began)
-        if best < LIMIT_S:
-            break
-    return best
+def cost_s(score: Callable[[], object]) -> float:
+    """Processor time of one call with nothing remembered from an earlier one. Time and not steps, since most steps are
+    taken inside regular expressions."""
+    return processor_s(score, limit_s=LIMIT_S, prepare=forget)
+
+
+def forget() -> None:
+    for cache in _CACHES:
+        cache.cache_clear()
 
 
 @pytest.mark.parametrize("token", TOKENS)
@@ -77,7 +73,7 @@ def test_a_box_full_of_one_token_is_decided_at_once(token: str) -> None:
     slow = {}
     for where, form in BOXES.items():
         for problem in ANSWERS:
-            took = processor_s(lambda text=form % repeated, problem=problem: boxed.fast(text, problem))  # type: ignore[misc]
+            took = cost_s(lambda text=form % repeated, problem=problem: boxed.fast(text, problem))  # type: ignore[misc]
             if took >= LIMIT_S:
                 slow[where, str(problem.answer)] = took
     assert not slow
@@ -86,7 +82,7 @@ def test_a_box_full_of_one_token_is_decided_at_once(token: str) -> None:
 @pytest.mark.parametrize("token", TOKENS)
 def test_a_reference_full_of_one_token_is_read_at_once(token: str) -> None:
     problem = Problem(answer=token * (1900 // len(token)))
-    assert processor_s(lambda: BoxedAnswer().fast("\\boxed{4}", problem)) < LIMIT_S
+    assert cost_s(lambda: BoxedAnswer().fast("\\boxed{4}", problem)) < LIMIT_S
 
 
 @pytest.mark.parametrize("token", TOKENS)
@@ -110,7 +106,7 @@ def test_a_megabyte_of_one_token_is_decided_at_once(token: str) -> None:
     slow = {}
     for where, text in texts.items():
         for name, reward in rewards.items():
-            took = processor_s(lambda reward=reward, text=text: reward(text, four))  # type: ignore[misc]
+            took = cost_s(lambda reward=reward, text=text: reward(text, four))  # type: ignore[misc]
             if took >= LIMIT_S:
                 slow[where, name] = took
     assert not slow
@@ -123,7 +119,7 @@ def test_the_clock_of_these_tests_does_see_a_quadratic_scan() -> None:
         for at in range(len(text)):
             text.count("1", at)
 
-    assert processor_s(quadratic) >= LIMIT_S
+    assert cost_s(quadratic) >= LIMIT_S
 
 
 @pytest.mark.parametrize(
@@ -159,8 +155,7 @@ def test_readings_inside_readings_end_at_a_fixed_depth_whatever_the_callers_stac
     factors = "\\boxed{" + "x" * 3 + " x" * 900 + "}"
 
     def deep(levels: int, response: str) -> Score | None:
-        for cache in _CACHES:
-            cache.cache_clear()
+        forget()
         return BoxedAnswer().fast(response, four) if not levels else deep(levels - 1, response)
 
     for response in (nested, factors):

@@ -106,11 +106,15 @@ class Judge:
     def __init__(self, deadline_s: float = 5.0) -> None:
         self.deadline_s = deadline_s
         self.closed = False
+        self.running = self.most_at_once = 0
 
     async def __call__(self, response: str, problem: Problem) -> Score:
         if response == "raise":
             raise ConnectionError("server is down")
+        self.running += 1
+        self.most_at_once = max(self.most_at_once, self.running)
         await asyncio.sleep(float(problem.answer or 0))
+        self.running -= 1
         return Score(1.0, reason="verdict")
 
     def metrics(self) -> dict[str, float]:

@@ -6,7 +6,6 @@ import os
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -166,9 +165,8 @@ def test_async_rewards_have_their_own_deadline_and_their_failures_have_names(sco
 
 def test_judges_run_side_by_side(scorer) -> None:
     one = scorer("Judge")
-    began = time.monotonic()
-    stream(one, ["x"] * 50, Problem(answer="0.2"))  # one after the other 10 s
-    assert time.monotonic() - began < 3
+    stream(one, ["x"] * 50, Problem(answer="0.2"))
+    assert one._rewards["Judge"].most_at_once > 25  # one after the other it would be 1
 
 
 def test_closing_a_scorer_closes_its_judges_and_leaves_no_thread_or_process(scorer) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 
 import pytest
 from hypothesis import given
@@ -12,6 +11,7 @@ from hypothesis import strategies as st
 from rewards.answers.extract import answer_part
 from rewards.judge_api.text import ResponseParts, field, free_tag, plain, question_text, shorten, split_response
 from sailrl.types import Problem
+from tests.fakes.clock import processor_s
 
 
 def split(response: str, prefix: str = "") -> ResponseParts:
@@ -62,10 +62,7 @@ def test_a_judge_and_a_rule_agree_where_the_answer_is(response: str, prefix: str
 @pytest.mark.parametrize("unit", ["<think>", "</think>", "<judge>", "{", "<|im_end|", "a"])
 def test_splitting_and_fencing_megabytes_is_linear(unit: str) -> None:
     text = unit * (2_000_000 // len(unit))
-    start = time.perf_counter()
-    split(text)
-    field("RESPONSE", text, 10_000_000)
-    assert time.perf_counter() - start < 3.0
+    assert processor_s(lambda: (split(text), field("RESPONSE", text, 10_000_000)), limit_s=1.0) < 1.0
 
 
 # --- fences ----------------------------------------------------------------------------------------------------------
