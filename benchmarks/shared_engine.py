@@ -15,6 +15,7 @@ from sailrl.config.schema import RlvrConfig
 from sailrl.launch.engines import open_pool
 from sailrl.launch.placement import actor_options, cluster, nodes
 from sailrl.launch.run_folder import claimed
+from sailrl.launch.starts import UNTYPED
 from sailrl.plan.batch import batch_plan
 from sailrl.report.progress import open_progress
 from sailrl.rl.build import engine_spec, open_session
@@ -34,8 +35,9 @@ class SharedEngine:
         """A whole run, from the first publish to the last evaluation; what an earlier try left behind is removed."""
         shutil.rmtree(folder, ignore_errors=True)
         plan = batch_plan(config)
-        with claimed(folder, config), open_progress(folder.name, plan.updates) as progress:
-            opened = open_session(config, folder, self._prepared, progress, self._stop, engines=self._pool)
+        with claimed(folder), open_progress(folder.name, plan.updates) as progress:
+            UNTYPED.begins(config, folder)
+            opened = open_session(config, folder, self._prepared, progress, self._stop, identity={}, engines=self._pool)
             async with opened as session:
                 await train(config, plan, session, folder, progress)
 

@@ -39,11 +39,20 @@ def init(
 
 
 @app.command()
-def run(config: ConfigFile, overrides: Overrides = None) -> None:
+def run(
+    config: ConfigFile,
+    overrides: Overrides = None,
+    allow_changes: Annotated[
+        bool,
+        typer.Option(
+            "--allow-changes", help="Resume although data, rewards or the like differ from what the run began with."
+        ),
+    ] = False,
+) -> None:
     """Train. Run it again on the same run folder and it resumes from the last checkpoint."""
     from sailrl.commands.run import run_job
 
-    run_job(config, overrides or [])
+    run_job(config, overrides or [], allow_changes=allow_changes)
 
 
 @app.command()

@@ -23,6 +23,7 @@ from sailrl.launch.engines import EngineSpec, open_pool, score_rollout, starting
 from sailrl.launch.fingerprint import digest, model_digest, prompt_settings
 from sailrl.launch.placement import cluster, nodes, worker_options
 from sailrl.launch.run_folder import list_left_out
+from sailrl.launch.starts import UNTYPED, Start
 from sailrl.report.evals import EVALS, print_evals, read_evals
 from sailrl.report.progress import Progress, open_progress
 from sailrl.report.shown import percent
@@ -38,12 +39,13 @@ from sailrl.types import Group, Problem, accuracy
 RESPONSES = "responses.jsonl"
 
 
-def start_eval(config: EvaluateConfig, folder: Path) -> None:
+def start_eval(config: EvaluateConfig, folder: Path, start: Start = UNTYPED) -> None:
     """Tries every model in every way of asking that ``evals.jsonl`` does not have yet, and prints the table.
 
     Raises:
         SailError: a model, a problem or an engine cannot be used.
     """
+    start.begins(config, folder)
     loaded = load_problems(
         config.data.problems,
         "data.problems",
@@ -143,7 +145,7 @@ def _same_but_weights(one: ModelConfig, other: ModelConfig) -> bool:
 
 def _all_but_weights(folder: Path) -> dict[str, bytes]:
     """What a model folder says beside its weights; nothing for a model on the hub."""
-    files = (path for path in folder.glob("*") if path.suffix in (".json", ".jinja", ".txt", ".model"))
+    files = (path for path in folder.glob("[!.]*") if path.suffix in (".json", ".jinja", ".txt", ".model"))
     return {path.name: path.read_bytes() for path in files if not path.name.endswith(".index.json")}
 
 

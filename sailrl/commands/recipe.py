@@ -18,6 +18,7 @@ from sailrl.config.schema import JobConfig
 from sailrl.errors import ConfigError, DataError
 from sailrl.launch.fingerprint import named_contents
 from sailrl.launch.run_folder import write_file
+from sailrl.launch.starts import UNTYPED, Start
 from sailrl.report.evals import EVALS, print_evals
 from sailrl.report.shown import span
 from sailrl.rl import checkpoints
@@ -27,13 +28,14 @@ DONE = "done.json"
 and code that this names."""
 
 
-def start_recipe(config: RecipeConfig, folder: Path) -> None:
+def start_recipe(config: RecipeConfig, folder: Path, start: Start = UNTYPED) -> None:
     """Runs the stages that are not finished, in order, and prints what evaluation stages have found at the end.
 
     Raises:
         ConfigError: a finished stage was run with another configuration.
         SailError: whatever a stage raises; the same command goes on with it.
     """
+    start.begins(config, folder)
     kinds = {name: type(stage) for name, stage in config.stages.items()}
     with ExitStack() as running:
         urls = {name: running.enter_context(plugins.build(s.use, s.args)) for name, s in config.services.items()}
@@ -54,7 +56,7 @@ def start_recipe(config: RecipeConfig, folder: Path) -> None:
             preflight(job)
             preflight_tensors(job)
             contents, began = named_contents(job.model_dump(mode="json")), time.monotonic()
-            run_stage(job, folder / name)
+            run_stage(job, folder / name, Start(stage, allow_changes=start.allow_changes))
             took = time.monotonic() - began
             done = {"took_s": round(took, 1), "config": written, "contents": contents}
             write_file(folder / name / DONE, json.dumps(done))

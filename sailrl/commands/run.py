@@ -15,6 +15,7 @@ from sailrl.config.schema import JobConfig
 from sailrl.errors import ConfigError, Fault, SailError
 from sailrl.launch.failure import explained
 from sailrl.launch.run_folder import claimed
+from sailrl.launch.starts import UNTYPED, Start, in_force, refuse_other_kind
 from sailrl.plugins import load as load_object
 
 JOBS = {
@@ -33,18 +34,29 @@ INTERRUPTED = 130
 """Exit code of what Ctrl-C ended, as shells have it."""
 
 
-def run_job(path: Path, overrides: Sequence[str], *, verb: str = "run", settings: Sequence[str] = ()) -> None:
+def run_job(
+    path: Path,
+    overrides: Sequence[str],
+    *,
+    verb: str = "run",
+    settings: Sequence[str] = (),
+    allow_changes: bool = False,
+) -> None:
     """Runs the job that ``path`` describes; a run folder with a checkpoint is resumed.
 
     Args:
         overrides: ``key=value`` as typed.
         verb: the command that was typed; other than ``run``, it is the kind of job that it starts.
         settings: further ``key=value`` that options of the command stand for.
+        allow_changes: go on although it becomes another experiment.
 
     Raises:
         SailError: with a message for the user; nothing that was saved is lost.
     """
-    loaded = load(path, [*overrides, *settings])
+    typed = in_force(path, [*overrides, *settings])
+    loaded = load(path, [one.text for one in typed])
+    if earlier := [one.text for one in typed if one.text not in overrides and one.text not in settings]:
+        print(f"kept from an earlier start: {shlex.join(earlier)}")
     if verb != "run" and loaded.config.kind != verb:
         kind = loaded.config.kind
         raise ConfigError(f"{path} is of kind {kind}, and `sailrl {verb}` runs kind {verb}. Type `sailrl run {path}`.")
@@ -55,7 +67,8 @@ def run_job(path: Path, overrides: Sequence[str], *, verb: str = "run", settings
     preflight_tensors(loaded.config, loaded.where)
     command = shlex.join(["sailrl", *sys.argv[1:]])
     try:
-        run_stage(loaded.config, run_dir(loaded.config, path))
+        start = Start(typed=typed, allow_changes=allow_changes)
+        run_stage(loaded.config, run_dir(loaded.config, path), start)
     except KeyboardInterrupt:
         print(f"\nThe run was interrupted. To go on from where it was last saved:\n  {command}", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
@@ -64,7 +77,7 @@ def run_job(path: Path, overrides: Sequence[str], *, verb: str = "run", settings
         raise
 
 
-def run_stage(config: JobConfig, folder: Path) -> None:
+def run_stage(config: JobConfig, folder: Path, start: Start = UNTYPED) -> None:
     """Runs or resumes a checked configuration in its folder, which no other run may use meanwhile.
 
     Raises:
@@ -73,10 +86,11 @@ def run_stage(config: JobConfig, folder: Path) -> None:
     """
     if config.kind in LIBRARIES:
         print(f"loading {LIBRARIES[config.kind]} ...", file=sys.stderr, flush=True)
-    job: Callable[[Any, Path], None] = load_object(JOBS[config.kind])
+    job: Callable[[Any, Path, Start], None] = load_object(JOBS[config.kind])
     try:
-        with claimed(folder, config):
-            job(config, folder)
+        with claimed(folder):
+            refuse_other_kind(config, folder)
+            job(config, folder, start)
     except (SailError, Fault):  # a recipe's stage has been through here already
         raise
     except Exception as error:

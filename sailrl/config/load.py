@@ -45,17 +45,8 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Loaded:
     Raises:
         ConfigError: everything that is wrong, one paragraph each.
     """
-    file = str(path)
-    data, places = parse(_read(Path(path)), file)
-    if data is None:
-        raise ConfigError(f"{file}: the file is empty. A configuration starts with {_kinds_fix()}")
-    if not isinstance(data, dict):
-        raise ConfigError(
-            f"{file}: the file holds {show(data)}, but a configuration is a mapping of `key: value` lines."
-        )
-    for override in overrides:
-        _apply(override, data, places)
-    where = Where(file, places)
+    data, places = _written(path, overrides)
+    where = Where(str(path), places)
     model = _kind(data, where)
     problems = list(_secrets(data, where, ()))
     if model is not RecipeConfig:
@@ -69,6 +60,15 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Loaded:
     return Loaded(config, where)
 
 
+def written(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """What ``path`` holds with ``overrides`` on top, not yet checked against the schema, and without defaults.
+
+    Raises:
+        ConfigError: it is no YAML mapping, or an override is no ``section.key=value``.
+    """
+    return _written(path, overrides)[0]
+
+
 def resolved_yaml(config: Section) -> str:
     """The whole configuration with every default written out; loads back equal. Secrets never get into one."""
     data = config.model_dump(mode="json")
@@ -77,7 +77,12 @@ def resolved_yaml(config: Section) -> str:
 
 def run_dir(config: JobConfig, path: str | Path) -> Path:
     """The run folder: ``run.dir``, or ``runs/<config name>``."""
-    return Path(config.run.dir).expanduser() if config.run.dir else Path("runs") / Path(path).stem
+    return folder_of(config.run.dir, path)
+
+
+def folder_of(given: Any, path: str | Path) -> Path:
+    """The run folder for a value of ``run.dir``."""
+    return Path(given).expanduser() if isinstance(given, str) and given else Path("runs") / Path(path).stem
 
 
 def join(problems: Sequence[str]) -> str:
@@ -85,6 +90,21 @@ def join(problems: Sequence[str]) -> str:
     if len(problems) == 1:
         return problems[0]
     return f"{len(problems)} things are wrong.\n\n" + "\n\n".join(problems)
+
+
+def _written(path: str | Path, overrides: Sequence[str]) -> tuple[dict[str, Any], dict[Keys, str]]:
+    """The data of a file and its overrides, and the place of every value."""
+    file = str(path)
+    data, places = parse(_read(Path(path)), file)
+    if data is None:
+        raise ConfigError(f"{file}: the file is empty. A configuration starts with {_kinds_fix()}")
+    if not isinstance(data, dict):
+        raise ConfigError(
+            f"{file}: the file holds {show(data)}, but a configuration is a mapping of `key: value` lines."
+        )
+    for override in overrides:
+        _apply(override, data, places)
+    return data, places
 
 
 def _read(path: Path) -> str:

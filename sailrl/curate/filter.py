@@ -25,18 +25,20 @@ from sailrl.curate.sample_log import SampleLog, made_by
 from sailrl.curate.scored_rows import ScoredRows
 from sailrl.curate.steps import build_steps
 from sailrl.launch.run_folder import list_left_out
+from sailrl.launch.starts import UNTYPED, Start
 from sailrl.report.filter_report import FilterReport, print_filter
 from sailrl.report.progress import Progress, open_progress
 from sailrl.scoring.answers import check_answers, evenly_spread
 from sailrl.scoring.spec import ScoringSpec
 
 
-def start_filter(config: FilterConfig, folder: Path) -> None:
+def start_filter(config: FilterConfig, folder: Path, start: Start = UNTYPED) -> None:
     """Filters in ``folder``; what an earlier run sampled there is not sampled again.
 
     Raises:
         SailError: a file, a row or the model cannot be used, or no problem is left.
     """
+    start.begins(config, folder)
     with open_progress(folder.name, 0, unit="problem") as progress:
         report = _by_scored(config, folder, progress) if config.scored else _by_sampling(config, folder, progress)
     report.save(folder)

@@ -24,6 +24,7 @@ from sailrl.data.problems import BadRow, ProblemReader
 from sailrl.data.rows import RowWriter
 from sailrl.errors import ConfigError
 from sailrl.launch.asked import instruction_of, shown
+from sailrl.launch.starts import UNTYPED, Start
 from sailrl.report.progress import Progress, open_progress
 from sailrl.report.safe_text import safe, say
 from sailrl.types import Filter
@@ -59,12 +60,13 @@ class DirectRows:
             self.notes[number] = reader.notes()
 
 
-def start_fuse(config: FuseConfig, folder: Path) -> None:
+def start_fuse(config: FuseConfig, folder: Path, start: Start = UNTYPED) -> None:
     """Writes ``fused.jsonl`` (or ``.parquet``) and ``report.json`` into ``folder``.
 
     Raises:
         SailError: a file cannot be read, no row can be used, or a pool is too small.
     """
+    start.begins(config, folder)
     with open_progress(folder.name, 0, unit="row") as progress:
         progress.stage("reading both pools and choosing")
         guards: list[Filter] = [decontamination(config.decontaminate)] if config.decontaminate is not None else []

@@ -11,9 +11,15 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from sailrl import plugins
+from sailrl.config.model_files import read_object
 from sailrl.config.schema import PromptConfig
 from sailrl.data.chat_template import read_template
+from sailrl.launch.run_folder import write_file
 
+DIGESTS = ".digests.json"
+"""In a run folder: hashes of model files, so that an 8B is read once and not at every start."""
+MODEL_FILES = (".json", ".jinja", ".model", ".py", ".safetensors", ".txt")
+"""What a model folder is made of; a README in it decides nothing."""
 THREADS = 8
 """Files that are hashed at a time."""
 
@@ -30,16 +36,33 @@ def prompt_settings(data: PromptConfig) -> dict[str, Any]:
     return settings | {"chat_template": None if data.chat_template is None else read_template(data.chat_template)}
 
 
-def model_digest(weights: str, trust_remote_code: bool) -> str:
-    """Fingerprint of a model folder's content, whatever its name; of a model on the hub, the commit in use."""
+def model_digest(weights: str, trust_remote_code: bool, *, memory: Path | None = None) -> str:
+    """Fingerprint of a model folder's content, whatever its name; of a model on the hub, the commit in use.
+
+    Args:
+        memory: a file that keeps hashes from one start to the next, so that only what has changed is read again.
+    """
     folder = Path(weights).expanduser()
     if not folder.is_dir():
         from transformers import AutoConfig
 
         config = AutoConfig.from_pretrained(weights, trust_remote_code=trust_remote_code)
         return f"{weights}@{config._commit_hash}"
-    hashes = _hashes(path for path in folder.iterdir() if path.is_file())
-    return digest({path.name: found for path, found in hashes.items()})
+    files = [path for path in folder.iterdir() if path.suffix in MODEL_FILES and path.is_file()]
+    stamps = {path: _stamp(path) for path in files}
+    known = {} if memory is None else read_object(memory)
+    old = {path: known[stamp] for path, stamp in stamps.items() if stamp in known}
+    hashes = old | _hashes(path for path in files if path not in old)
+    if memory is not None:
+        memory.parent.mkdir(parents=True, exist_ok=True)
+        write_file(memory, json.dumps(known | {stamps[path]: found for path, found in hashes.items()}))
+    return digest({path.name: hashes[path] for path in files})
+
+
+def _stamp(path: Path) -> str:
+    """Changes whenever the file does: the system sets the time of the last change itself."""
+    stat = path.stat()
+    return f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
 
 
 def named_contents(settings: Any) -> dict[str, str]:
@@ -51,7 +74,7 @@ def named_contents(settings: Any) -> dict[str, str]:
     if isinstance(settings, str):
         path = os.path.expanduser(settings)
         if os.path.isfile(path):  # False where a text is too long for a name
-            return {settings: _hash(Path(path))}
+            return {settings: file_digest(Path(path))}
         return {settings: model_digest(path, False)} if os.path.isfile(os.path.join(path, "config.json")) else {}
     parts = settings if isinstance(settings, list | tuple) else ()
     return {name: found for value in parts for name, found in named_contents(value).items()}
@@ -69,9 +92,10 @@ def file_sums(folder: Path) -> FileSums:
 
 def file_fault(folder: Path, sums: FileSums) -> str | None:
     """What is wrong with a file that ``file_sums`` saw in a folder, or None; files that came later do not matter."""
+    if missing := [name for name in sums if not (folder / name).is_file()]:
+        more = f", and {len(missing) - 1:,} more" if len(missing) > 1 else ""
+        return f"{missing[0]} is missing{more}"
     for name, (size, _) in sums.items():
-        if not (folder / name).is_file():
-            return f"{name} is missing"
         if (now := (folder / name).stat().st_size) != size:
             return f"{name} has {now:,} bytes, {size:,} were written"
     hashes = _hashes(folder / name for name in sums)
@@ -83,9 +107,10 @@ def _hashes(files: Iterable[Path]) -> dict[Path, str]:
     """Hashes of files' contents, several at a time, since hashing lets other threads run."""
     paths = sorted(files)
     with ThreadPoolExecutor(THREADS) as pool:
-        return dict(zip(paths, pool.map(_hash, paths), strict=True))
+        return dict(zip(paths, pool.map(file_digest, paths), strict=True))
 
 
-def _hash(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """32 hex digits of a file's content."""
     with path.open("rb") as content:
         return hashlib.file_digest(content, lambda: hashlib.blake2b(digest_size=16)).hexdigest()

@@ -8,8 +8,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from sailrl.config.base import Section
-from sailrl.config.load import resolved_yaml
 from sailrl.data.atomic import atomic
 from sailrl.errors import ConfigError
 
@@ -17,8 +15,8 @@ LOCK, RESOLVED, BAD_ROWS = ".lock", "resolved.yaml", "bad_rows.txt"
 
 
 @contextmanager
-def claimed(folder: Path, config: Section) -> Iterator[None]:
-    """Makes the folder, keeps other runs out of it, and writes ``resolved.yaml``, the configuration with all defaults.
+def claimed(folder: Path) -> Iterator[None]:
+    """Makes the folder, and keeps other runs out of it.
 
     The kernel holds the lock, so it ends with the process, however that ends.
 
@@ -41,7 +39,6 @@ def claimed(folder: Path, config: Section) -> Iterator[None]:
             ) from None
         os.truncate(handle, 0)
         os.write(handle, str(os.getpid()).encode())
-        (folder / RESOLVED).write_text(resolved_yaml(config), encoding="utf-8")
         yield
     finally:
         os.close(handle)

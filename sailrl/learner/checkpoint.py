@@ -81,6 +81,9 @@ def restore(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer, scal
     Raises:
         CheckpointError: a file is missing or damaged, or holds the state of another model.
     """
+    if policy.has_adapter != (folder / ADAPTER).is_dir():
+        held, asked = ("the whole model", "an adapter") if policy.has_adapter else ("an adapter", "the whole model")
+        raise CheckpointError(f"{folder} holds {held}, and model.lora asks for {asked}. Set model.lora back.")
     if policy.has_adapter:
         policy.load_adapter(folder / ADAPTER)
     parameters = dict(policy.named_parameters())

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from sailrl.config.schema import RlvrConfig
 from sailrl.data.sampler import ShufflingSampler
@@ -19,6 +20,7 @@ from sailrl.report.traces import RolloutLog
 from sailrl.rl import checkpoints
 from sailrl.rl.checkpoints import RunState
 from sailrl.rl.episode import clip_controller
+from sailrl.rl.identity import same_draws
 from sailrl.rl.prepare import Prepared
 from sailrl.rl.session import Session
 from sailrl.rl.stop import Stop
@@ -47,16 +49,19 @@ async def open_session(
     progress: Progress,
     stop: Stop,
     *,
+    identity: Mapping[str, Any],
     engines: RolloutPool | None = None,
 ) -> AsyncIterator[Session]:
     """Starts engines, learner and scorer, and restores the last checkpoint if there is one. Ends them all afterwards.
 
     Args:
+        identity: what makes the run this experiment. Where it has other problems than the checkpoint, they are drawn
+            from the beginning.
         engines: engines without GPUs that run already; they are used and not ended. They get this run's weights at
             the first publish.
     """
     async with AsyncExitStack() as ending:
-        yield await _open(config, run_dir, prepared, progress, stop, ending, engines)
+        yield await _open(config, run_dir, prepared, progress, stop, identity, ending, engines)
 
 
 async def _open(
@@ -65,6 +70,7 @@ async def _open(
     prepared: Prepared,
     progress: Progress,
     stop: Stop,
+    identity: Mapping[str, Any],
     ending: AsyncExitStack,
     engines: RolloutPool | None,
 ) -> Session:
@@ -104,8 +110,11 @@ async def _open(
     collector = build_collector(config, prompts, pool, partial(score_rollout, scorer), sampling)
     ending.push_async_callback(collector.stop)
     clip = clip_controller(config.algorithm, state.clip)
-    if checkpoint:
+    if checkpoint and same_draws(state.identity, identity):
         collector.load_state_dict(state.collector)
+    elif checkpoint:
+        progress.message("with other problems or another seed, problems are drawn from the beginning")
+    state.identity = dict(identity)
     metrics = MetricsLog(run_dir, resume_at=state.metrics or None)
     ending.callback(metrics.close)
     rollouts = RolloutLog(run_dir, accuracy=config.rewards.accuracy_part, resume_at=state.rollouts or None)

@@ -1,13 +1,8 @@
-"""Checkpoints of a run: one folder each, complete or absent, its files with checksums.
-
-``run.json`` in it holds the run's own state, size and hash of every other file, and a checksum of itself.
-"""
+"""Checkpoints of a run: one folder each, complete or absent."""
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import shutil
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -15,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from sailrl.errors import CheckpointError
-from sailrl.launch.fingerprint import FileSums, digest, file_fault, file_sums
+from sailrl.launch.sealed import CHECKPOINTS, Sealed
 
-CHECKPOINTS, STATE_FILE, CHECKSUM = "checkpoints", "run.json", "checksum"
-_NAME = re.compile(r"episode-[0-9]+")
+EPISODES = Sealed("episode-", "run.json")
 
 
 @dataclass(slots=True)
@@ -36,63 +30,36 @@ class RunState:
     metrics: dict[str, int] = field(default_factory=dict)
     """Positions in the logs; what a run wrote after its last checkpoint is cut off when it resumes."""
     rollouts: dict[str, int] = field(default_factory=dict)
+    identity: dict[str, Any] = field(default_factory=dict)
+    """What makes it this experiment; see ``rl.identity``."""
 
 
 def latest(run_dir: Path) -> Path | None:
     """The newest complete checkpoint, or None."""
-    return max(_folders(run_dir), key=_episode, default=None)
+    return next(reversed(EPISODES.folders(run_dir)), None)
 
 
 def load(folder: Path) -> RunState:
-    """The state in a checkpoint. Raises CheckpointError when it cannot be read, or is not of this folder."""
-    return _read(folder)[0]
+    """The state in a checkpoint; see ``verify`` for its other files.
 
-
-def verify(folder: Path) -> None:
-    """Raises CheckpointError when a file of the checkpoint is missing, cut or damaged; names it, and the way on."""
-    if (fault := file_fault(folder, _read(folder)[1])) is not None:
-        raise _unusable(folder, fault)
-
-
-def _read(folder: Path) -> tuple[RunState, FileSums]:
+    Raises:
+        CheckpointError: it cannot be read, or is not of this folder.
+    """
     try:
-        saved = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
-        checksum = saved.pop(CHECKSUM)
-        state, files = RunState(**saved["state"]), saved["files"]
-    except KeyError as error:
-        raise _unusable(folder, f"{STATE_FILE} has no {error}, as before sailrl wrote checksums") from error
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        raise _unusable(folder, f"{STATE_FILE} cannot be read ({error})") from error
-    if checksum != digest(saved):
-        raise _unusable(folder, f"{STATE_FILE} is damaged: its checksum is not that of what was written")
-    if state.episode != _episode(folder):
+        state = RunState(**EPISODES.read(folder))
+    except TypeError as error:
+        raise EPISODES.unusable(folder, f"{EPISODES.seal} is of another version of sailrl ({error})") from error
+    if state.episode != EPISODES.number(folder):
         raise CheckpointError(
             f"{folder} holds the checkpoint of episode {state.episode}: a folder is named after its episode. Remove "
             f"it, or name it {_name(state.episode)}."
         )
-    return state, files
+    return state
 
 
-def _unusable(folder: Path, fault: str) -> CheckpointError:
-    older = [found for found in _folders(folder.parent.parent) if _episode(found) < _episode(folder)]
-    if older:
-        advice = f"Remove {folder}: the same command then goes on from {max(older, key=_episode)}."
-    else:
-        advice = "There is no older one. Restore the file, or start again with another run.dir."
-    return CheckpointError(f"{folder} cannot be resumed: {fault}. {advice}")
-
-
-def _folders(run_dir: Path) -> list[Path]:
-    """The checkpoints. What else lies there, half-written ones, copies and archives, has other names."""
-    return [path for path in (run_dir / CHECKPOINTS).glob("episode-*") if _NAME.fullmatch(path.name) and path.is_dir()]
-
-
-def _name(episode: int) -> str:
-    return f"episode-{episode:06d}"
-
-
-def _episode(folder: Path) -> int:
-    return int(folder.name.removeprefix("episode-"))
+def verify(folder: Path) -> None:
+    """Raises CheckpointError when a file of the checkpoint is not what was written."""
+    EPISODES.verify(folder)
 
 
 def save(run_dir: Path, state: RunState, write: Callable[[Path], None], *, keep: int) -> Path:
@@ -111,8 +78,7 @@ def save(run_dir: Path, state: RunState, write: Callable[[Path], None], *, keep:
             shutil.rmtree(leftover)
         partial.mkdir(parents=True)
         write(partial)
-        saved = json.loads(json.dumps({"state": asdict(state), "files": file_sums(partial)}))
-        (partial / STATE_FILE).write_text(json.dumps({**saved, CHECKSUM: digest(saved)}), encoding="utf-8")
+        EPISODES.write(partial, asdict(state))
         for path in [*partial.rglob("*"), partial]:
             _to_disk(path)
         if final.exists():
@@ -127,9 +93,13 @@ def save(run_dir: Path, state: RunState, write: Callable[[Path], None], *, keep:
             f"cannot write checkpoint {final}: {error}. {kept}. Make room (a checkpoint takes about three times the "
             "model in float32), and run the same command to resume."
         ) from error
-    for old in sorted(_folders(run_dir), key=_episode)[:-keep]:
+    for old in EPISODES.folders(run_dir)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
     return final
+
+
+def _name(episode: int) -> str:
+    return f"{EPISODES.prefix}{episode:06d}"
 
 
 def _to_disk(path: Path) -> None:

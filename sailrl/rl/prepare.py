@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sailrl.config.schema import RlvrConfig, SourceConfig
 from sailrl.config.sft import SftData, SftTraining
@@ -12,8 +13,9 @@ from sailrl.data.images import FOLDER, ImageStore
 from sailrl.data.problems import load_problems
 from sailrl.data.processor import Processor, load_processor
 from sailrl.data.template import Template
-from sailrl.launch.model_folder import model_folder
-from sailrl.launch.run_folder import list_left_out, write_whole
+from sailrl.launch.fingerprint import DIGESTS, file_digest, model_digest, prompt_settings
+from sailrl.launch.model_folder import made_once, model_folder
+from sailrl.launch.run_folder import list_left_out
 from sailrl.report.progress import Progress
 from sailrl.scoring.answers import check_answers, evenly_spread, task_notes
 from sailrl.scoring.spec import ScoringSpec
@@ -34,13 +36,17 @@ class Prepared:
     eval: list[Prompt]
 
 
-def prepare(config: RlvrConfig, run_dir: Path, progress: Progress) -> Prepared:
+def prepare(config: RlvrConfig, run_dir: Path, progress: Progress, *, resumed: bool = False) -> Prepared:
     """Loads and renders all problems, then builds and warm-starts the model where the configuration says so.
 
     What it builds is kept in the run folder and found there again. Data comes first: a bad row costs seconds.
 
+    Args:
+        resumed: the run goes on from a checkpoint.
+
     Raises:
         DataError: rows, images or prompts break a rule.
+        CheckpointError: what was built is damaged.
     """
     bad: list[str] = []
     data, store = config.data, ImageStore(run_dir / FOLDER)
@@ -71,7 +77,7 @@ def prepare(config: RlvrConfig, run_dir: Path, progress: Progress) -> Prepared:
     for number, source in enumerate(data.more):
         train += problems(source, f"data.more.{number}")
     held_out = problems(data.eval, "data.eval") if data.eval else []
-    model = model_folder(config.model, run_dir, progress)
+    model = model_folder(config.model, run_dir, progress, resumed=resumed)
     processor = load_processor(config.model, data, model, trained=True)
     if processor.note:
         progress.message(processor.note)
@@ -82,13 +88,40 @@ def prepare(config: RlvrConfig, run_dir: Path, progress: Progress) -> Prepared:
         progress.message(template.instruction_note(train_prompts[0].problem))
     list_left_out(run_dir, bad, progress.message)
     if config.warm_start is not None:
-        warm = run_dir / "warm_start"
-        if not warm.is_dir():
-            progress.stage(f"warm start: {config.warm_start.steps} supervised steps")
-            first = model
-            write_whole(warm, lambda out: _warm_start(config, first, out, processor, store, template))
+        warm, first = run_dir / "warm_start", model
+
+        def write(out: Path) -> None:
+            _warm_start(config, first, out, processor, store, template)
+
+        made_once(
+            warm,
+            _warm_start_by(config, first, run_dir),
+            write,
+            f"warm start: {config.warm_start.steps} supervised steps",
+            progress,
+            resumed=resumed,
+        )
         model = str(warm)
     return Prepared(model, processor, run_dir / FOLDER, train_prompts, eval_prompts)
+
+
+def _warm_start_by(config: RlvrConfig, model: str, run_dir: Path) -> dict[str, Any]:
+    """Everything that decides on what a warm start makes."""
+    assert config.warm_start is not None
+    path = config.warm_start.data.path
+    return {
+        **config.warm_start.model_dump(mode="json"),
+        "data_content": path and file_digest(Path(path).expanduser()),
+        "model": model_digest(model, config.model.trust_remote_code, memory=run_dir / DIGESTS),
+        "dtype": _warm_start_dtype(config),
+        "freeze": list(config.model.freeze),
+        **prompt_settings(config.data),
+        "seed": config.run.seed,
+    }
+
+
+def _warm_start_dtype(config: RlvrConfig) -> str:
+    return "float32" if config.model.dtype == "float16" else config.model.dtype  # there is no loss scale here
 
 
 def _warm_start(
@@ -103,8 +136,8 @@ def _warm_start(
     training = SftTraining(
         rows_per_step=start.rows_per_step, steps=start.steps, learning_rate=start.learning_rate, schedule="constant"
     )
-    dtype = "float32" if config.model.dtype == "float16" else config.model.dtype  # there is no loss scale here
-    whole = config.model.model_copy(update={"lora": None, "dtype": dtype})  # RL's adapter starts on what this makes
+    # RL's adapter starts on what this makes.
+    whole = config.model.model_copy(update={"lora": None, "dtype": _warm_start_dtype(config)})
     policy = supervised_policy(model, whole, processor, store)
     train_sft(policy, samples, training, tokenizer=processor.tokenizer, scratch=out / "trainer", seed=config.run.seed)
     policy.save(out)

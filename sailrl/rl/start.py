@@ -10,39 +10,50 @@ from pathlib import Path
 from sailrl.config.schema import RlvrConfig
 from sailrl.errors import LearnerDied, LearnerError, WorkerDied
 from sailrl.launch.placement import cluster
+from sailrl.launch.starts import UNTYPED, Continuation, Start, settings_identity
 from sailrl.plan.batch import batch_plan
 from sailrl.report.progress import open_progress
 from sailrl.report.summary import print_summary
 from sailrl.rl import checkpoints
 from sailrl.rl.build import open_session
+from sailrl.rl.identity import FIXED, SETTINGS, whole_identity
 from sailrl.rl.loop import train
 from sailrl.rl.prepare import prepare
 from sailrl.rl.stop import Stop
 from sailrl.rollout.collect import NothingToLearn
 
 
-def start_rlvr(config: RlvrConfig, folder: Path) -> None:
+def start_rlvr(config: RlvrConfig, folder: Path, start: Start = UNTYPED) -> None:
     """Runs or resumes reinforcement learning in ``folder``; a finished run only prints its summary.
 
     Raises:
         SystemExit: 0 when the run was asked to end, 1 when the data had nothing left to teach after some episodes.
         SailError: it cannot go on; the last checkpoint is whole.
+        CheckpointError: the last checkpoint is damaged, or belongs to another experiment.
     """
     plan = batch_plan(config)
     checkpoint = checkpoints.latest(folder)
     state = checkpoints.load(checkpoint) if checkpoint else checkpoints.RunState()
     early: NothingToLearn | None = None
+    settings = start.recorded(config)
+    run = Continuation(start, config, folder, checkpoint, state.identity, FIXED)
 
     async def job() -> None:
-        prepared = prepare(config, folder, progress)
+        prepared = prepare(config, folder, progress, resumed=checkpoint is not None)
+        identity = whole_identity(config, settings, prepared, folder)
+        run.compare(identity)
+        run.say_changes(progress.message)
 
         async def session() -> None:
             if newest := checkpoints.latest(folder):
                 progress.doing("comparing the checkpoint with its checksums")
                 checkpoints.verify(newest)
+            else:
+                run.begins(episode=0, step=0)  # there is nothing yet that other settings have trained
             progress.doing("starting Ray")
             with cluster(), stop.listening():  # again, since Ray takes over SIGTERM whenever it starts
-                async with open_session(config, folder, prepared, progress, stop) as parts:
+                async with open_session(config, folder, prepared, progress, stop, identity=identity) as parts:
+                    run.begins(episode=state.episode, step=state.step)
                     with stop.can_save():
                         await train(config, plan, parts, folder, progress)
 
@@ -50,8 +61,11 @@ def start_rlvr(config: RlvrConfig, folder: Path) -> None:
 
     with open_progress(folder.name, plan.updates, done=state.step) as progress:
         stop = Stop(progress.message)
+        if checkpoint:  # before anything is read or built for another experiment
+            run.compare(settings_identity(SETTINGS, settings, config.model, folder))
         if state.episode >= config.batch.episodes:
             progress.message(f"{folder} is finished: {state.episode} episodes. Raise batch.episodes to go on.")
+            run.say_changes(progress.message)
         else:
             if checkpoint:
                 progress.message(f"resuming from {checkpoint}: {state.step} of {plan.updates} updates are done")

@@ -92,6 +92,7 @@ class VllmEngine:
             await self._llm.update_weight_version(str(self._version))
         except Exception as error:  # vLLM's own errors may not pickle: keep their text only
             raise RolloutError(f"vLLM cannot start with {self._model}: {type(error).__name__}: {error}") from None
+        _check_dtype(str(self._options.get("dtype", "auto")), str(self._llm.model_config.dtype))
 
     def _set_in_process_options(self) -> None:
         # A group shares whole blocks of its prompt only: so the smallest size that vLLM's kernels take, not 128.
@@ -260,6 +261,15 @@ class VllmEngine:
 def _by_layer(experts: Any) -> Any:
     """[layers, tokens, K] from vLLM's [tokens, layers, K]; None where it returned none."""
     return None if experts is None else experts.swapaxes(0, 1).copy()
+
+
+def _check_dtype(asked: str, used: str) -> None:
+    """vLLM may fall back on another precision where the machine lacks one; the learner would not follow it."""
+    used = used.removeprefix("torch.")
+    if asked not in ("auto", used):
+        raise RolloutError(
+            f"vLLM computes in {used} on this machine, and model.dtype is {asked}. Write model.dtype: {used}."
+        )
 
 
 def _check_alignment(request: Request, seen: int) -> None:

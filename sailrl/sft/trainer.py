@@ -8,10 +8,9 @@ not depend on how a step is split into micro-batches.
 from __future__ import annotations
 
 import gc
-import json
 import math
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +30,7 @@ from sailrl.data.images import ImageStore
 from sailrl.data.pack import micro_batches
 from sailrl.data.processor import Processor
 from sailrl.errors import CheckpointError, LearnerError
-from sailrl.launch.run_folder import write_file
+from sailrl.launch.sealed import CHECKPOINTS, Sealed
 from sailrl.learner.model import Policy
 from sailrl.learner.vision import Vision
 from sailrl.report.metrics import SFT_KEYS, MetricsLog
@@ -39,9 +38,8 @@ from sailrl.report.progress import Progress
 from sailrl.report.timing import Pace, Stopwatch
 from sailrl.sft.lr_search import SearchRate
 
-CHECKPOINTS = "checkpoints"
-POSITION = "sailrl.json"
-"""Written last into a checkpoint: one that lacks it was cut off while it was written."""
+STEPS = Sealed("checkpoint-", "sailrl.json")
+"""A folder without its seal was cut off while it was written."""
 PACE_STEPS = 16
 """Steps over which the speed is measured that a line tells."""
 
@@ -53,6 +51,8 @@ class Logging:
     folder: Path
     checkpoints: SftCheckpoints
     progress: Progress
+    identity: Mapping[str, Any]
+    """What makes the stage this experiment."""
 
 
 def supervised_policy(
@@ -91,7 +91,7 @@ def train_sft(
         CheckpointError: the last checkpoint cannot be read.
     """
     disable_progress_bar()
-    last = None if logging is None else _last_checkpoint(logging.folder)
+    last = None if logging is None else last_checkpoint(logging.folder)
     trainer = SupervisedTrainer(policy, samples, training, tokenizer, scratch, seed, logging)
     follow = None if logging is None else _Follow(trainer, logging, last)
     if training.lr_search is not None:
@@ -101,7 +101,7 @@ def train_sft(
     try:
         trainer.train(resume_from_checkpoint=None if last is None else str(last))
     except (OSError, ValueError, RuntimeError) as error:
-        if last is None or trainer.state.global_step > _step(last):
+        if last is None or trainer.state.global_step > STEPS.number(last):
             raise
         raise CheckpointError(
             f"{last} cannot be resumed: {type(error).__name__}: {error}. Remove it to fall back on an older one, or "
@@ -129,7 +129,6 @@ class SupervisedTrainer(SFTTrainer):
         logging: Logging | None = None,
     ) -> None:
         self._policy, self._samples, self._training = policy, samples, training
-        self.row_count = len(samples)
         self.measured: dict[str, float] = {}
         """Of the last step: ``nll`` per token in nats, and ``tokens`` with loss."""
         args = TrlConfig(
@@ -152,7 +151,6 @@ class SupervisedTrainer(SFTTrainer):
             data_seed=seed,
             save_strategy="no" if logging is None else "steps",
             save_steps=500 if logging is None else logging.checkpoints.every_steps,
-            save_total_limit=None if logging is None else logging.checkpoints.keep,
             logging_strategy="no" if logging is None else "steps",
             logging_steps=1,
             logging_nan_inf_filter=False,
@@ -203,12 +201,7 @@ class _Follow(TrainerCallback):
 
     def __init__(self, trainer: SupervisedTrainer, logging: Logging, last: Path | None) -> None:
         self._trainer, self._logging = trainer, logging
-        saved = {} if last is None else json.loads((last / POSITION).read_text(encoding="utf-8"))
-        if saved and saved["rows"] != trainer.row_count:
-            raise CheckpointError(
-                f"{last} was made with {saved['rows']} rows and there are {trainer.row_count} now, so going on would "
-                "skip the wrong ones. Bring the old rows back, or start anew with another run.dir."
-            )
+        saved = {} if last is None else STEPS.read(last)
         self.metrics = MetricsLog(logging.folder, resume_at=saved.get("metrics"), required=SFT_KEYS)
         self._watch, self._pace = Stopwatch(), Pace(PACE_STEPS)
 
@@ -226,20 +219,17 @@ class _Follow(TrainerCallback):
 
     def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         folder = self._logging.folder / CHECKPOINTS / f"checkpoint-{state.global_step}"
-        saved = {"metrics": self.metrics.position(), "rows": self._trainer.row_count}
-        write_file(folder / POSITION, json.dumps(saved))
+        STEPS.write(folder, {"metrics": self.metrics.position(), "identity": dict(self._logging.identity)})
+        for old in STEPS.folders(self._logging.folder)[: -self._logging.checkpoints.keep]:
+            shutil.rmtree(old, ignore_errors=True)
 
 
-def _last_checkpoint(folder: Path) -> Path | None:
+def last_checkpoint(folder: Path) -> Path | None:
     """The newest whole checkpoint; those that were cut off while they were written are removed."""
     whole = []
-    for found in (folder / CHECKPOINTS).glob("checkpoint-*"):
-        if (found / POSITION).is_file():
+    for found in STEPS.folders(folder):
+        if (found / STEPS.seal).is_file():
             whole.append(found)
         else:
             shutil.rmtree(found)
-    return max(whole, key=_step, default=None)
-
-
-def _step(checkpoint: Path) -> int:
-    return int(checkpoint.name.rpartition("-")[2])
+    return whole[-1] if whole else None

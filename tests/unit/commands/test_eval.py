@@ -178,6 +178,7 @@ def test_engines_are_kept_for_models_that_differ_in_weights_only(tmp_path: Path)
 
     a = model("a", **{"model.safetensors.index.json": "one file"})
     assert _same_but_weights(a, model("b", **{"model.safetensors.index.json": "two files"}))
+    assert _same_but_weights(a, model("built", **{".made.json": '{"by": {}}'}))
     assert not _same_but_weights(a, model("wider", **{"config.json": '{"x": 1}'}))
     assert not _same_but_weights(a, model("other words", **{"tokenizer.json": '{"x": 1}'}))
     assert not _same_but_weights(a, model("other end", **{"generation_config.json": '{"eos_token_id": 2}'}))

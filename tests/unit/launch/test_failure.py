@@ -102,7 +102,7 @@ def test_a_job_whose_folder_is_full_is_told_so_whatever_it_writes(tmp_path: Path
     (tmp_path / "scored.jsonl").write_text('{"prompt": "1?", "response": "1"}\n', encoding="utf-8")
     folder = tmp_path / "run"
     folder.mkdir()
-    (folder / "resolved.yaml").symlink_to("/dev/full")
+    (folder / ".writing-resolved.yaml").symlink_to("/dev/full")
     sources = {"cot": [str(tmp_path / "scored.jsonl")], "direct": [{"path": str(tmp_path / "scored.jsonl")}]}
     with pytest.raises(DataError, match=r"the disk is full: .*No space left"):
         run_stage(FuseConfig.model_validate({"kind": "fuse", **sources}), folder)

@@ -116,6 +116,15 @@ def test_the_adapter_of_another_rank_is_refused(tiny_folder: Path, tmp_path: Pat
         make_learner(tiny_folder, adapter=SMALL).restore(tmp_path)
 
 
+def test_a_whole_model_and_an_adapter_are_not_taken_for_each_other(tiny_folder: Path, tmp_path: Path) -> None:
+    make_learner(tiny_folder, adapter=SMALL).save(tmp_path / "adapter")
+    make_learner(tiny_folder).save(tmp_path / "whole")
+    with pytest.raises(CheckpointError, match=r"holds an adapter, and model\.lora asks for the whole model"):
+        make_learner(tiny_folder).restore(tmp_path / "adapter")
+    with pytest.raises(CheckpointError, match=r"holds the whole model, and model\.lora asks for an adapter"):
+        make_learner(tiny_folder, adapter=SMALL).restore(tmp_path / "whole")
+
+
 @pytest.mark.parametrize("module", ["lm_head", "qkv"])
 def test_a_module_that_cannot_be_adapted_is_named_with_those_that_can(tiny_folder: Path, module: str) -> None:
     with pytest.raises(LearnerError, match=rf"target_modules has {module}, but .* are down_proj, gate_proj, k_proj"):

@@ -119,6 +119,7 @@ def _two_checkpoints(run_dir: Path) -> Path:
     def write(folder: Path) -> None:
         (folder / "model").mkdir()
         (folder / "model" / "weights").write_bytes(bytes(range(100)))
+        (folder / "model" / "config").write_text("{}")
         (folder / "optimizer").write_bytes(b"moments")
 
     for episode in (1, 2):
@@ -140,7 +141,7 @@ def _flip(path: Path) -> None:
         (lambda folder: (folder / "model" / "weights").write_bytes(bytes(60)), r"model/weights has 60 bytes, 100 were"),
         (lambda folder: (folder / "model" / "weights").write_bytes(bytes(101)), r"model/weights has 101 bytes, 100"),
         (lambda folder: (folder / "optimizer").unlink(), r"optimizer is missing"),
-        (lambda folder: shutil.rmtree(folder / "model"), r"model/weights is missing"),
+        (lambda folder: shutil.rmtree(folder / "model"), r"model/config is missing, and 1 more"),
     ],
 )
 def test_a_file_that_is_not_what_was_written_is_named_with_the_way_on(

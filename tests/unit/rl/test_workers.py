@@ -59,7 +59,7 @@ def test_a_run_that_goes_on_now_is_told_from_one_that_will_be_resumed(
     folder = _folder(tmp_path)
     workers_job(folder, 2)
     assert "is not running now; when it is resumed, it goes on with 2 rollout workers" in capsys.readouterr().out
-    with claimed(folder, make_config(run={"deterministic": False})):
+    with claimed(folder):
         workers_job(folder, 1)
     assert "goes on with 1 rollout worker from its next episode on" in capsys.readouterr().out
 

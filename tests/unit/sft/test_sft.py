@@ -23,9 +23,10 @@ from sailrl.data.processor import Processor
 from sailrl.data.template import Template
 from sailrl.demo.additions import rows
 from sailrl.errors import CheckpointError, ConfigError, DataError, LearnerError
+from sailrl.launch.sealed import CHECKPOINTS
 from sailrl.sft.data import imitation_sample, load_imitations, prompt_sample
 from sailrl.sft.start import MODEL, start_sft
-from sailrl.sft.trainer import CHECKPOINTS, POSITION, SupervisedTrainer, supervised_policy
+from sailrl.sft.trainer import STEPS, SupervisedTrainer, supervised_policy
 from sailrl.types import Problem, Prompt
 
 
@@ -180,7 +181,7 @@ def test_a_killed_stage_goes_on_bit_for_bit(
     # As if killed while it wrote the checkpoint of step 8: that one has no mark yet, and there is no model.
     shutil.rmtree(broken / MODEL)
     half = broken / CHECKPOINTS / "checkpoint-8"
-    (half / POSITION).unlink()
+    (half / STEPS.seal).unlink()
     start_sft(_config(tiny_folder, training={"schedule": "constant", "steps": 12}), broken)  # from step 5
     assert not half.exists()
     assert _lines(broken) == _lines(whole)
@@ -196,9 +197,9 @@ def test_a_checkpoint_of_other_rows_is_refused(tiny_folder: Path, tmp_path: Path
     start_sft(_config(tiny_folder), tmp_path)
     (tmp_path / MODEL).rename(tmp_path / "old")
     fewer = {"train": {"generate": {"use": "sailrl.demo.additions:rows", "args": {"count": 20, "seed": 1}}}}
-    with pytest.raises(CheckpointError, match="24 rows and there are 20 now"):
+    with pytest.raises(CheckpointError, match=r"data\.train\.content: 24 rows, \w+ -> 20 rows"):
         start_sft(_config(tiny_folder, data=fewer), tmp_path)
-    assert (tmp_path / CHECKPOINTS / "checkpoint-12" / POSITION).is_file()
+    assert (tmp_path / CHECKPOINTS / "checkpoint-12" / STEPS.seal).is_file()
 
 
 def test_the_rate_rises_and_then_falls_along_a_cosine(tiny_folder: Path, tmp_path: Path) -> None:

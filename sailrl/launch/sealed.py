@@ -1,0 +1,72 @@
+"""Checkpoints on disk: folders named after a number, each with a last file that seals it: a state, size and hash of
+every other file, and a checksum of itself. What is read back is what was written, or is refused by name."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sailrl.errors import CheckpointError
+from sailrl.launch.fingerprint import digest, file_fault, file_sums
+from sailrl.launch.run_folder import write_file
+
+CHECKPOINTS = "checkpoints"
+"""Where a run folder has them."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sealed:
+    """One kind of checkpoint."""
+
+    prefix: str
+    """In front of the number in a folder's name."""
+    seal: str
+    """Name of the file that seals a folder."""
+
+    def folders(self, run_dir: Path) -> list[Path]:
+        """All in a run folder by number, the newest last. Copies and archives have other names and do not count."""
+        name = re.compile(re.escape(self.prefix) + "[0-9]+")
+        found = (run_dir / CHECKPOINTS).glob(f"{self.prefix}*")
+        return sorted((path for path in found if name.fullmatch(path.name) and path.is_dir()), key=self.number)
+
+    def number(self, folder: Path) -> int:
+        """The one in a folder's name."""
+        return int(folder.name.removeprefix(self.prefix))
+
+    def write(self, folder: Path, state: Mapping[str, Any]) -> None:
+        """Seals a folder whose other files are complete."""
+        sealed = json.loads(json.dumps({"state": state, "files": file_sums(folder)}))
+        write_file(folder / self.seal, json.dumps({**sealed, "checksum": digest(sealed)}))
+
+    def read(self, folder: Path) -> dict[str, Any]:
+        """The state in a seal. Raises CheckpointError when that is missing or damaged."""
+        return self._sealed(folder)["state"]
+
+    def verify(self, folder: Path) -> None:
+        """Raises CheckpointError when a file is missing, cut or damaged; names it, and the way on."""
+        if (fault := file_fault(folder, self._sealed(folder)["files"])) is not None:
+            raise self.unusable(folder, fault)
+
+    def unusable(self, folder: Path, fault: str) -> CheckpointError:
+        """The error about a checkpoint that cannot be resumed, with the way on."""
+        older = [path for path in self.folders(folder.parent.parent) if self.number(path) < self.number(folder)]
+        advice = "There is no older one. Restore the file, or start again with another run.dir."
+        if older:
+            advice = f"Remove {folder}: the same command then goes on from {older[-1]}."
+        return CheckpointError(f"{folder} cannot be resumed: {fault}. {advice}")
+
+    def _sealed(self, folder: Path) -> dict[str, Any]:
+        try:
+            sealed = json.loads((folder / self.seal).read_text(encoding="utf-8"))
+            checksum, _, _ = sealed.pop("checksum"), sealed["state"], sealed["files"]
+        except KeyError as error:
+            raise self.unusable(folder, f"{self.seal} has no {error}, as before sailrl wrote checksums") from error
+        except (OSError, ValueError, TypeError, AttributeError) as error:
+            raise self.unusable(folder, f"{self.seal} cannot be read ({error})") from error
+        if checksum != digest(sealed):
+            raise self.unusable(folder, f"{self.seal} is damaged: its checksum is not that of what was written")
+        return dict(sealed)

@@ -1,0 +1,56 @@
+"""What makes an RL run this experiment. Its checkpoints keep it, and a resume under another one is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from sailrl import plugins
+from sailrl.config.schema import RlvrConfig
+from sailrl.curate.candidates import problem_digest
+from sailrl.data.chat_template import read_template
+from sailrl.launch.fingerprint import digest
+from sailrl.launch.starts import model_identity, settings_identity
+from sailrl.rl.prepare import Prepared
+from sailrl.types import Prompt
+
+SETTINGS = (
+    "model.build",
+    "model.lora",
+    "model.dtype",
+    "warm_start",
+    "rewards.parts",
+    "rewards.combine",
+    "rewards.accuracy",
+    "batch.group_size",
+    "algorithm.name",
+    "run.seed",
+)
+FIXED = ("model.content", "model.base", "model.build", "model.lora", "warm_start")
+"""What no checkpoint goes on without: its weights and its adapter are those of one model."""
+DRAWN = ("data.train.content", "run.seed")
+"""What decides which problems are drawn next."""
+
+
+def whole_identity(config: RlvrConfig, settings: Mapping[str, Any], prepared: Prepared, folder: Path) -> dict[str, Any]:
+    """All of it. Problems count by content and order, not by the names of their files. The code of rewards counts, and
+    the base of an adapter."""
+    found = settings_identity(SETTINGS, settings, config.model, folder)
+    found["rewards.code"] = {name: plugins.code_digest(part.use) for name, part in config.rewards.parts.items()}
+    found["rewards.combine.code"] = plugins.code_digest(config.rewards.combine.use)
+    if config.data.chat_template is not None:
+        found["data.chat_template.content"] = digest(read_template(config.data.chat_template))
+    found |= {"data.train.content": _problems(prepared.train), "data.eval.content": _problems(prepared.eval)}
+    return found | {"model.base": model_identity(config.model, prepared.model, folder)} if config.model.lora else found
+
+
+def same_draws(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether a run of ``other`` draws on from where one of ``one`` was."""
+    return all(one.get(key) == other.get(key) for key in DRAWN)
+
+
+def _problems(prompts: Sequence[Prompt]) -> str:
+    contents = [[problem_digest(replace(prompt.problem, images=())), *prompt.images] for prompt in prompts]
+    return f"{len(prompts):,} problems, {digest(contents)}" if prompts else "none"
