@@ -12,6 +12,7 @@ from dataclasses import replace
 from fractions import Fraction
 
 from rewards.answers.expressions import by_points
+from rewards.answers.latex import TooLarge
 from rewards.answers.quantity import Parsed, read_expression
 from rewards.answers.values import inexact, numbers_equal
 
@@ -20,13 +21,16 @@ _ROUNDED = re.compile(
     r"(.*\S)\s*(?:\(|,|(?<![A-Za-z])or(?![A-Za-z]))\s*(?:or )?"
     r"(?:\\approx|approximately|approx\.?|about|roughly|约为?)\s*([^()]+)\)?"
 )
+MAX_TERMS = 50
 _ROUGH = 0.01
 """Relative error of what is called approximate, when no decimal place says more."""
 
 
 def chain(s: str, terms: Sequence[Parsed], signs: Sequence[str]) -> Parsed | None:
     """What a chain of at least one term counts as; None when it is an equation to solve. ``signs`` holds ``=`` and
-    ``\\approx``, one fewer than the terms."""
+    ``\\approx``, one fewer than the terms. Raises TooLarge for more than ``MAX_TERMS`` of them."""
+    if len(terms) > MAX_TERMS:
+        raise TooLarge
     terms = [(term.kind == "range" and read_expression(term.text)) or term for term in terms]  # here 9-4 is 5
     links = [_holds(a, b, sign) for a, b, sign in zip(terms, terms[1:], signs, strict=False)]
     if False in links:

@@ -24,7 +24,8 @@ MEGABYTE = 1_000_000
 # fmt: off
 TOKENS = (
     "word ", "a ", "A ", "Ab ", "I ", "cm ", "m/s ", "1", "12 ", "1,", "1, ", "0.", "1.5 ", "1e5 ", "-", "+1", "1+",
-    "1/2 ", "1 1/2 ", "x", "x ", "xy+", "x^2+", "x_1 ", "x=1, ", "x=", "f(x)=", "f(", "(x)", "sin ", "2 sin x ", "!",
+    "1/2 ", "1 1/2 ", "x", "x ", "xy+", "x^2+", "x_1 ", "x=1, ", "x=1 |x|", "!x=1,is ",
+    "x=", "f(x)=", "f(", "(x)", "sin ", "2 sin x ", "!",
     "%", "5% ", "$", "$1 ", "$1M ", "and ", "1 and ", " or ", "or x=", "x<1 or ", "x>1 and ", "the answer is ", "is ",
     "there are 5 ", "not ", "no ", "yes ", "one ", "one hundred ", "one and a half ", "minus ", "2 hours ",
     "2 hours and ", "5 ft 6 in ", "Jan ", "5 Jan ", "2020-", "12:", "1:2 ", "p.m. ", "A, ", "A. ", "(A) ", "(a)",
