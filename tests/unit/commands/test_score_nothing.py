@@ -56,7 +56,7 @@ def test_a_file_of_which_no_row_can_be_scored_is_refused_with_the_first_reason(
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        (gzip.compress(b'{"response": "4"}'), "compressed with gzip"),
+        (gzip.compress(b'{"response": "4"}', mtime=0), "compressed with gzip"),
         ('{"response": "4"}\n'.encode("utf-16"), "UTF-16"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:4d\n", "a Git LFS pointer"),
         (b'[\n{"response": "4"},\n{"response": "5"}\n]', "one JSON list"),
