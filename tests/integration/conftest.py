@@ -63,6 +63,15 @@ def metrics(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]
 
 
+def repeatable_metrics(folder: Path) -> list[dict[str, Any]]:
+    """The lines of metrics.jsonl without what depends on the machine and its accidents."""
+
+    def of_the_machine(key: str) -> bool:
+        return key.startswith(("time/", "tokens/trained_per_s", "workers/")) or "/latency_s/" in key
+
+    return [{key: value for key, value in line.items() if not of_the_machine(key)} for line in metrics(folder)]
+
+
 def start(folder: Path, *overrides: str, config: Path = TINY) -> subprocess.Popen[str]:
     """``sailrl run`` on ``folder``, in a session of its own; what it prints goes into ``log_of(folder)``."""
     command = [str(Path(sys.executable).with_name("sailrl")), "run", str(config), f"run.dir={folder}", *overrides]

@@ -11,16 +11,9 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.integration.conftest import SHORT, Finished, log_of, metrics, start, wait_until
+from tests.integration.conftest import SHORT, Finished, log_of, metrics, repeatable_metrics, start, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(1200)]
-
-OF_THE_MACHINE = ("time/", "tokens/trained_per_s", "workers/")
-
-
-def lines(folder: Path) -> list[dict[str, Any]]:
-    """The metrics without what depends on the machine and its accidents."""
-    return [{k: v for k, v in line.items() if not k.startswith(OF_THE_MACHINE)} for line in metrics(folder)]
 
 
 def process_of(run: Any, name: str) -> psutil.Process:
@@ -51,6 +44,6 @@ def test_a_run_whose_worker_is_killed_is_the_run_that_was_left_alone(
     assert said.count("rollout worker 0 is lost") == 1
     assert said.count("rollout worker 0 is back at work") == 1
     assert metrics(folder)[-2]["workers/restarts"] == 1
-    assert lines(folder) == lines(tiny_run.folder)
+    assert repeatable_metrics(folder) == repeatable_metrics(tiny_run.folder)
     for name in ("rollouts.jsonl", "checkpoints/episode-000004/model/model.safetensors"):
         assert (folder / name).read_bytes() == (tiny_run.folder / name).read_bytes(), name

@@ -9,15 +9,9 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.integration.conftest import SHORT, Finished, end, log_of, metrics, run, start, wait_until
+from tests.integration.conftest import SHORT, Finished, end, log_of, metrics, repeatable_metrics, run, start, wait_until
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
-
-TIMING = ("time/", "tokens/trained_per_s")
-
-
-def _lines(folder: Path) -> list[dict[str, Any]]:
-    return [{k: v for k, v in line.items() if not k.startswith(TIMING)} for line in metrics(folder)]
 
 
 RAY_AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")
@@ -50,7 +44,7 @@ def test_a_killed_run_leaves_no_process_and_goes_on_bit_for_bit(
     resumed = run(folder, *SHORT)
     assert resumed.code == 0, resumed.output
     assert "8 of 16 updates are done" in resumed.output
-    assert _lines(folder) == _lines(tiny_run.folder)
+    assert repeatable_metrics(folder) == repeatable_metrics(tiny_run.folder)
     last = Path("checkpoints") / "episode-000004"
     learner = sorted(path.name for path in (tiny_run.folder / last).glob("learner-*.safetensors"))
     assert len(learner) > 4  # one per layer
