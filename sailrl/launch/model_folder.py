@@ -35,7 +35,8 @@ def model_folder(model: ModelConfig, run_dir: Path, progress: Progress, *, resum
     def write(out: Path) -> None:
         plugins.load(build.use)(out, **build.args)
 
-    made_once(folder, build.model_dump(mode="json"), write, "building the model", progress, resumed=resumed)
+    by = build.model_dump(mode="json") | {"code": plugins.code_digest(build.use)}
+    made_once(folder, by, write, "building the model", progress, resumed=resumed)
     return str(folder)
 
 

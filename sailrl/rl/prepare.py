@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sailrl import plugins
 from sailrl.config.schema import RlvrConfig, SourceConfig
 from sailrl.config.sft import SftData, SftTraining
 from sailrl.data.images import FOLDER, ImageStore
@@ -108,10 +109,11 @@ def prepare(config: RlvrConfig, run_dir: Path, progress: Progress, *, resumed: b
 def _warm_start_by(config: RlvrConfig, model: str, run_dir: Path) -> dict[str, Any]:
     """Everything that decides on what a warm start makes."""
     assert config.warm_start is not None
-    path = config.warm_start.data.path
+    path, generate = config.warm_start.data.path, config.warm_start.data.generate
     return {
         **config.warm_start.model_dump(mode="json"),
         "data_content": path and file_digest(Path(path).expanduser()),
+        "data_code": generate and plugins.code_digest(generate.use),
         "model": model_digest(model, config.model.trust_remote_code, memory=run_dir / DIGESTS),
         "dtype": _warm_start_dtype(config),
         "freeze": list(config.model.freeze),

@@ -46,6 +46,12 @@ def test_other_arguments_build_it_again_and_that_is_said(plugin: str, tmp_path: 
     assert "model was made by other settings and is made again (args.text: a -> b)" in shown
 
 
+def test_other_code_builds_it_again(plugin: str, tmp_path: Path) -> None:
+    built(plugin, tmp_path)
+    (tmp_path / "mine.py").write_text(CODE + "\n")
+    assert "is made again (code: " in built(plugin, tmp_path)[1]
+
+
 def test_a_run_that_goes_on_keeps_what_it_began_with(plugin: str, tmp_path: Path) -> None:
     built(plugin, tmp_path)
     assert built(plugin, tmp_path, "b", resumed=True) == ("a", "")

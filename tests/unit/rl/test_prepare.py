@@ -17,6 +17,7 @@ from sailrl.errors import DataError
 from sailrl.launch.run_folder import BAD_ROWS
 from sailrl.report.progress import PlainProgress
 from sailrl.rl.prepare import Prepared, prepare
+from tests.fakes.local_run import make_config
 
 
 def _png(colour: str) -> bytes:
@@ -90,3 +91,36 @@ def test_further_sources_are_learned_from_beside_the_first(tmp_path: Path, tiny_
     more.write_text('{"prompt": "sky?", "answer": "blue", "task": "open"}\n')
     prepared, _ = _prepared(first, tiny_folder, tmp_path / "run", more=[{"path": str(more)}])
     assert [prompt.problem.id for prompt in prepared.train] == ["hard.jsonl:1", "general.jsonl:1"]
+
+
+def test_a_warm_start_is_made_once_and_again_only_when_it_would_be_another(tiny_folder: Path, tmp_path: Path) -> None:
+    rows, run, weights = (
+        tmp_path / "rows.jsonl",
+        tmp_path / "run",
+        tmp_path / "run" / "warm_start" / "model.safetensors",
+    )
+
+    def prepared(answer: str, *, steps: int = 1, resumed: bool = False) -> tuple[bytes, str]:
+        row = {"prompt": "1+1=?", "answer": "2", "response": f"\\boxed{{{answer}}}"}
+        rows.write_text(json.dumps(row) + "\n")
+        source = {"path": str(rows)}
+        config = make_config(
+            model={"path": str(tiny_folder)},
+            data={"train": source, "instruction": ""},
+            warm_start={"data": source, "steps": steps, "rows_per_step": 1},
+            rewards={"parts": {"boxed": {"use": "rewards.boxed:BoxedAnswer", "weight": 1.0}}},
+        )
+        console = Console(width=300, record=True, file=io.StringIO())
+        prepare(config, run, PlainProgress("run", 1, console=console), resumed=resumed)
+        return weights.read_bytes(), console.export_text()
+
+    first, shown = prepared("2")
+    assert "warm start: 1 supervised steps" in shown
+    assert prepared("2")[0] == first
+    assert "warm start" not in prepared("2")[1]
+    other, shown = prepared("3")
+    assert other != first
+    assert "warm_start was made by other settings and is made again (data_content: " in shown
+    assert "steps: 1 -> 2" in prepared("3", steps=2)[1]
+    last = weights.read_bytes()
+    assert prepared("4", steps=3, resumed=True)[0] == last  # a checkpoint goes on with what its run began with
