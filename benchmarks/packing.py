@@ -13,7 +13,7 @@ head (log-probabilities of response tokens only) and the same DAPO loss; they di
   transformers' own model with an attention mask. It is kinder than the usual: TRL pads to the longest sample of the
   whole generation batch, verl (without remove_padding) to the configured maximum.
 - sorted: the same after sorting by length, so that little is padded: nobody's default, but the best padding can do.
-- dense: packed, but through transformers' own block-diagonal mask over the whole row (positions that start anew).
+- dense: packed, but through transformers' own block-diagonal mask over the whole row (positions that start again).
 
 Time is processor seconds of one thread, sides in turn, each one's best round: on a shared machine wall time measures
 the neighbours too. Tokens are those of the samples; padding counts for nothing.
@@ -84,7 +84,7 @@ def padded_logp(model: torch.nn.Module, samples: Sequence[Sample]) -> torch.Tens
 
 
 def dense_logp(model: torch.nn.Module, samples: Sequence[Sample]) -> torch.Tensor:
-    """[B, R] from one row; transformers sees where positions start anew and builds a block-diagonal mask."""
+    """[B, R] from one row; transformers sees where positions start again and builds a block-diagonal mask."""
     batch = collate(samples)
     hidden = model.base_model(input_ids=batch.input_ids[None], position_ids=batch.positions()[None])
     return _filled(batch, model, hidden.last_hidden_state[0, batch.response_positions()])

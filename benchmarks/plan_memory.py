@@ -97,7 +97,7 @@ def child(folder: str, learner: dict[str, Any]) -> None:
     learner_.set_episode(first)
     learner_.update(range(2), UpdateScope(8, 2, 0.2, 0.28))  # from here on there are moments
     learner_.set_episode(samples)
-    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the high-water mark starts anew
+    Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # the high-water mark starts again
     learner_.update(range(count), UpdateScope(RESPONSE * count, count, 0.2, 0.28))
     measured = status_mb("VmHWM") - before
     megabytes = {part: [round(size / 2**20) for size in sizes[:3]] for part, sizes in parts.items() if any(sizes[:3])}

@@ -1,7 +1,7 @@
 """RL runs one after another on one vLLM engine, whose start (a minute of processor time on two cores) is paid once.
 
 A run begins by publishing its own start weights and proving that the engine has them, so that nothing of the run before
-is left in it: the loop, the learner and all other parts are made anew for every run.
+is left in it: the loop, the learner and all other parts are made again for every run.
 """
 
 from __future__ import annotations

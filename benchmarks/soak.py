@@ -188,7 +188,7 @@ class Patient:
         return sorted((self.folder / "checkpoints").glob("episode-*"))
 
     def settled(self) -> bool:
-        """Every worker that was lost is back, or was started anew with the whole run."""
+        """Every worker that was lost is back, or was started again with the whole run."""
         text = self.output()
         recent = text[max(text.rfind("starting again from the last checkpoint"), 0) :]
         return recent.count(" is lost: ") == recent.count("is back at work")

@@ -58,7 +58,8 @@ def print_plan(
         say(console, f"no plan of memory and time: {found}")
         return cpu
     shape, source = found
-    say(console, f"\n{shape.parameters / 1e9:.2f}B parameters ({source})")
+    size = f"{shape.parameters / 1e9:.2f}B" if shape.parameters >= 1e8 else f"{shape.parameters / 1e6:.2f}M"
+    say(console, f"\n{size} parameters ({source})")
     if cpu:
         cpu = _print_cpu(config, shape, console) or machines.gpus_per_node == 0
     if not cpu:

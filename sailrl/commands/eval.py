@@ -102,7 +102,7 @@ async def _try_all(
 
 
 class _Engines:
-    """One set of engines that takes the weights of one model after another; another kind of model starts anew."""
+    """One set of engines that takes the weights of one model after another; another kind of model starts again."""
 
     def __init__(self, config: EvaluateConfig, folder: Path, progress: Progress) -> None:
         self._config, self._folder, self._progress = config, folder, progress

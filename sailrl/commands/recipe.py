@@ -107,7 +107,7 @@ def _is_done(written: dict[str, Any], folder: Path) -> bool:
         raise ConfigError(
             f"the stage in {folder} was finished with another configuration (different: {', '.join(changed)}), and "
             f"later stages build on it. Put it back, or redo it and what follows by removing the folders from {folder} "
-            "on, or start anew with another run.dir."
+            "on, or start again with another run.dir."
         )
     return True
 

@@ -31,19 +31,16 @@ class RunConfig(Section):
     max_restarts: int = Field(default=3, ge=0)
     """How many times the run restarts from its last checkpoint when a learner rank dies, before it stops."""
     deterministic: bool = False
-    """Generate in fixed waves and seed the engine before each, so that a resumed run equals an uninterrupted one bit
-    for bit. Needs `rollout.max_staleness: 0`."""
+    """Seeded waves, so that a resumed run equals an uninterrupted one bit for bit. Needs `rollout.max_staleness: 0`."""
 
 
 class LoraConfig(Section):
-    """Trains a low-rank addition to chosen weights and leaves the model itself as it is. Engines get the merged
-    weights."""
+    """Trains a low-rank addition to chosen weights, not the model. Engines get the merged weights."""
 
     rank: int = Field(default=16, ge=1)
     """Rank of the addition to each weight."""
     alpha: int = Field(default=32, ge=1)
-    """The addition is multiplied by alpha / rank. There is no dropout, since the learner's policy would then differ
-    from the engine's."""
+    """The addition is multiplied by alpha / rank. There is no dropout: the engine has none."""
     target_modules: tuple[str, ...] = Field(
         default=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"), strict=False
     )
@@ -290,8 +287,7 @@ class SyncConfig(Section):
     """Largest difference between the log-probabilities that engine and learner give to fixed prompts after each
     publish. Default: 1e-4 in float32, 0.02 in float16, 0.1 in bfloat16."""
     folder: str | None = None
-    """Where `disk` keeps two versions of the weights. Null: shared memory (/dev/shm), or else the temporary folder. For
-    engines on other machines, a folder that all of them see."""
+    """Where `disk` keeps two versions of the weights; null is shared memory. Other machines' engines must see it."""
     timeout_s: float = Field(default=300.0, gt=0)
     """Deadline for each part of a publish."""
 

@@ -84,7 +84,7 @@ def _clusters(samples: Sequence[Sample], max_tokens: int) -> list[list[int]]:
         key = samples[rows[0]].images or prompt
         cluster, tokens = open_ones.get(key, ([], max_tokens))
         more = _load(samples, rows)[0]
-        # A prompt's rollouts that fit together, but not here, begin anew.
+        # A prompt's rollouts that fit together, but not here, begin again.
         fits = tokens + more <= max_tokens or more > max_tokens
         for row in rows:
             further = samples[row].length if row == rows[0] else _further(samples[row])

@@ -10,7 +10,7 @@ from sailrl.errors import DataError
 
 
 class ShufflingSampler:
-    """Draws indices into ``n`` problems without replacement; when all were drawn, the next epoch shuffles anew.
+    """Draws indices into ``n`` problems without replacement; when all were drawn, the next epoch shuffles again.
 
     The order of an epoch depends on the seed and the epoch's number alone, so the whole state is three numbers, and
     a resumed sampler goes on exactly where the saved one stopped.

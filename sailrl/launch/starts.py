@@ -168,7 +168,7 @@ def refuse_other_kind(config: JobConfig, folder: Path) -> None:
 
 def in_force(path: Path, overrides: Sequence[str]) -> list[Typed]:
     """``overrides``, behind what earlier starts of the run were given and this one is not: that holds until it is given
-    again, or until the YAML file has another value for it. A run without a checkpoint begins anew, with nothing kept.
+    again, or until the YAML file has another value for it. A run without a checkpoint begins again, with nothing kept.
 
     Raises:
         ConfigError: the file is no YAML mapping, or an override is no ``section.key=value``.

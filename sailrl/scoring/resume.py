@@ -22,7 +22,7 @@ class Unfinished:
         }
 
     def begin(self) -> bool:
-        """True when ``out`` holds the beginning of this very job; otherwise the job starts anew."""
+        """True when ``out`` holds the beginning of this very job; otherwise the job starts again."""
         try:
             same = json.loads(self._path.read_bytes()) == self._state
         except (OSError, ValueError):

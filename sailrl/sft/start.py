@@ -94,9 +94,9 @@ def _say_finished(config: SftConfig, folder: Path, start: Start) -> None:
     changes = start.changes(config, folder)
     lines = "".join(f"\n  {key}: {change}" for key, change in changes.items())
     if any(key.startswith(("model.", "data.")) for key in changes):
-        raise CheckpointError(f"{folder} is finished with other settings:{lines}\nStart anew with another run.dir.")
+        raise CheckpointError(f"{folder} is finished with other settings:{lines}\nStart again with another run.dir.")
     unused = f"\nnot used, since nothing is trained:{lines}" if changes else ""
-    print(f"{folder} is finished: {folder / MODEL}. Start anew with another run.dir.{unused}")
+    print(f"{folder} is finished: {folder / MODEL}. Start again with another run.dir.{unused}")
 
 
 def _rows(samples: Sequence[Sample]) -> str:

@@ -105,7 +105,7 @@ def train_sft(
             raise
         raise CheckpointError(
             f"{last} cannot be resumed: {type(error).__name__}: {error}. Remove it to fall back on an older one, or "
-            "start anew with another run.dir."
+            "start again with another run.dir."
         ) from error
     finally:
         if follow is not None:
