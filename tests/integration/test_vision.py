@@ -294,7 +294,7 @@ def test_a_prompt_that_is_expanded_already_is_refused_with_both_lengths(bench: B
     twice = Request(0, prompt.token_ids, prompt.images, len(prompt.token_ids))
     length = len(prompt.token_ids)
     with pytest.raises(
-        RolloutError, match=rf"saw a prompt of {length + 5} tokens, the learner would train on {length} "
+        RolloutError, match=rf"computed a prompt of {length + 5} tokens, the learner would train on {length} "
     ):
         bench.loop.run(bench.engine.prompt_logprobs(twice))
 

@@ -15,6 +15,7 @@ from PIL import Image
 from rich.console import Console
 
 from sailrl.commands.check import check_job
+from sailrl.commands.check_plan import Machines
 from sailrl.config.schema import SourceConfig
 from sailrl.data.images import DECODED_BYTES, ImageStore
 from sailrl.data.problems import load_problems
@@ -23,7 +24,13 @@ from sailrl.learner.vision import CACHED_BYTES
 from sailrl.plan.memory import GIB
 
 
-def checked(folder: Path, rows: list[dict[str, Any]], *overrides: str, model: str = "org/model") -> tuple[str, str]:
+def checked(
+    folder: Path,
+    rows: list[dict[str, Any]],
+    *overrides: str,
+    model: str = "org/model",
+    machines: Machines | None = None,
+) -> tuple[str, str]:
     """What is printed, and the error."""
     (folder / "rows.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     path = folder / "c.yaml"
@@ -34,7 +41,7 @@ def checked(folder: Path, rows: list[dict[str, Any]], *overrides: str, model: st
     )
     console = Console(width=200, record=True, file=io.StringIO())
     try:
-        check_job(path, overrides, console)
+        check_job(path, overrides, console, machines=machines)
     except ConfigError as error:
         return console.export_text(), str(error)
     return console.export_text(), ""
@@ -67,7 +74,7 @@ def test_the_room_of_pictures_in_the_run_folder_is_planned(tmp_path: Path, vlm_f
     Image.effect_noise((1000, 1000), 90).save(tmp_path / "a.png")
     size = (tmp_path / "a.png").stat().st_size / (1 << 20)
     rows = [{"prompt": "?", "answer": str(i), "images": ["a.png"]} for i in range(3)]
-    printed, error = checked(tmp_path, rows, model=str(vlm_folder))
+    printed, error = checked(tmp_path, rows, model=str(vlm_folder), machines=Machines(1, 8, 80.0))
     assert error == ""
     assert f"1 distinct image, {size:.1f} MiB encoded" in printed
     assert f"images {size:.1f} MiB" in printed

@@ -18,7 +18,8 @@ from rewards.think_format import ThinkFormat
 from sailrl.types import Problem, Score
 from tests.fakes.clock import processor_s
 
-LIMIT_S = 0.1
+LIMIT_S = 0.3
+"""At most 0.1 s on a quiet machine. Processor time grows, too, where others use the same cores and caches."""
 MEGABYTE = 1_000_000
 
 # fmt: off
