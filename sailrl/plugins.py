@@ -59,7 +59,7 @@ def build(spec: str, args: dict[str, Any] | None = None) -> Any:
         return factory(**(args or {}))
     except ConfigError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         given = ", ".join(f"{k}={v!r}" for k, v in (args or {}).items())
         raise ConfigError(
             f"plug-in {spec!r} could not be built with ({given}): {type(error).__name__}: {error}"

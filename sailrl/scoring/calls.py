@@ -35,7 +35,7 @@ def call(function: Callable[..., Any], *args: Any, **tokens: int | None) -> Outc
     that."""
     try:
         result = function(*args, **tokens)
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # quit() in a user's code ends that response, not the run
         return raised(error)
     return None if result is None else checked(result)
 

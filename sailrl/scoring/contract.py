@@ -258,7 +258,7 @@ class _Check:
         began = time.thread_time()
         try:
             said = fast(request.response, request.problem, **tokens)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self._add(f"fast raises {type(error).__name__}; it must say None when it cannot tell", name, request)
             return
         if time.thread_time() - began > FAST_BUDGET_S and len(request.response) <= 200_000:
@@ -272,7 +272,7 @@ class _Check:
             return
         try:
             lines = self.reward.explain(ORDINARY[0].response, ORDINARY[0].problem)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self._add("explain raises", "ordinary row 0", ORDINARY[0], raised(error).detail)
             return
         if not isinstance(lines, list) or not all(isinstance(line, str) for line in lines):
@@ -286,7 +286,7 @@ class _Check:
             result = self.reward(request.response, problem)
             if is_async(self.reward):
                 asyncio.run(result)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             self._add("raises", "a problem with choices and meta", request, raised(error).detail)
         if problem != before:
             what = "changes the problem it is given, which other rewards and the next response see, too"

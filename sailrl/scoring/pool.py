@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from queue import SimpleQueue
-from typing import Any
+from typing import Any, Literal
 
 from sailrl.errors import RewardError
 from sailrl.killable import OUT_OF_MEMORY, DeadlineExceeded, Killable, WorkerDied
@@ -15,6 +16,9 @@ from sailrl.scoring.calls import Outcome
 from sailrl.scoring.spec import PartSpec, absolute
 from sailrl.scoring.worker import pack_problem, unpack_outcome
 from sailrl.types import Problem, Score
+
+MAX_DRY_RUNS = 1024
+DryRun = Literal["in time", "too slow", "too large", "none"]
 
 
 class WorkerPool:
@@ -39,6 +43,8 @@ class WorkerPool:
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="scoring")
         self._turns = _Turns()
         self._started = False
+        self._dry_runs: dict[tuple[str, str], DryRun] = {}
+        """By part and problem: the responses of a group share one."""
         self.calls = 0
         """Calls of workers so far: each takes at most the deadline, and a row has at most three."""
 
@@ -89,15 +95,28 @@ class WorkerPool:
     def _overrun(self, name: str, problem: Problem, fault: str) -> Outcome | None:
         """Who is to blame for a row that ran out of time or memory, where the reward can tell by its ``dry_run``: the
         response, which gets 0, or the problem, which gets no score. None where it cannot."""
+        key = name, json.dumps(pack_problem(problem), sort_keys=True)
+        if key not in self._dry_runs:
+            if len(self._dry_runs) >= MAX_DRY_RUNS:
+                self._dry_runs.clear()
+            self._dry_runs[key] = self._dry_run(name, problem)
+        match self._dry_runs[key]:
+            case "in time":
+                return Outcome(Score(0.0, reason=fault))
+            case "too slow":
+                return Outcome(Score(None, "unscorable", "problem_too_slow"))
+            case "too large":
+                return Outcome(Score(None, "unscorable", "problem_too_large"))
+        return None
+
+    def _dry_run(self, name: str, problem: Problem) -> DryRun:
         try:
             with self._turns.alone():
-                asked = self._ask("dry_run", name, "", problem, None)
+                return "in time" if self._ask("dry_run", name, "", problem, None) else "none"
         except DeadlineExceeded:
-            return Outcome(Score(None, "unscorable", "problem_too_slow"))
+            return "too slow"
         except WorkerDied as error:
-            too_large = error.reason == OUT_OF_MEMORY
-            return Outcome(Score(None, "unscorable", "problem_too_large")) if too_large else None
-        return Outcome(Score(0.0, reason=fault)) if asked else None
+            return "too large" if error.reason == OUT_OF_MEMORY else "none"
 
     def _late(self) -> Outcome:
         detail = (

@@ -172,7 +172,7 @@ class Scorer:
             if callable(own := getattr(reward, "metrics", None)):
                 try:
                     metrics |= {f"score/{name}/{key}": float(value) for key, value in own().items()}
-                except Exception:  # a user's code: a run does not end because of a count
+                except (Exception, SystemExit):  # a user's code: a run does not end because of a count
                     metrics[f"score/{name}/metrics_failed"] = 1.0
         return metrics
 
@@ -193,7 +193,7 @@ class Scorer:
         """A combining rule that needs a part nobody configured must fail here and not after the first rollouts."""
         try:
             result = self._combine({name: Score(0.0) for name in self.parts}, self._weights)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             raise RewardError(
                 f"the combining rule {self.spec.combine.use!r} does not work with the parts {', '.join(self.parts)}: "
                 f"{type(error).__name__}: {error}"
@@ -237,7 +237,7 @@ class Scorer:
                 return raised(error)
             detail = f"no answer within {deadline_s:g} s; an async reward sets its own limit, the attribute deadline_s"
             return Outcome(Score(None, "timed_out", "deadline"), detail)
-        except Exception as error:
+        except (Exception, SystemExit) as error:  # the latter would end the event loop
             return raised(error)
 
     def _finish(self, row: _Row) -> Scored:
@@ -251,10 +251,7 @@ class Scorer:
         outcomes = {name: row.answered[name][0] for name in self.parts}
         scores = {name: outcome.score for name, outcome in outcomes.items()}
         details = {name: outcome.detail for name, outcome in outcomes.items() if outcome.detail}
-        try:
-            total = checked(self._combine(scores, self._weights))
-        except Exception as error:
-            total = raised(error)
+        total = call(self._combine, scores, self._weights) or checked(None)
         if total.detail:
             details["total"] = total.detail
         self._tell(scores, details)

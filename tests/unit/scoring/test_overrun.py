@@ -38,6 +38,17 @@ def test_the_dry_run_tells_whether_response_or_problem_is_to_blame(response: str
         assert got.reason == expected.reason
 
 
+def test_the_responses_to_one_problem_share_one_dry_run() -> None:
+    use = "tests.unit.scoring.sample_rewards:TellsWhoIsToBlame"
+    with Scorer(ScoringSpec({"part": PartSpec(use, {}, 1.0)}, deadline_s=0.3), workers=1) as scorer:
+        calls = []
+        for answer in ("fine", "fine", "good"):
+            before = scorer._pool.calls
+            assert scorer.score_now("bloat", Problem(answer=answer)).scores["part"].value == 0.0
+            calls.append(scorer._pool.calls - before)
+        assert calls == [3, 2, 3]  # once, once more alone, and the dry run
+
+
 def test_without_a_dry_run_a_response_that_runs_out_of_time_has_no_score() -> None:
     got = scored("tests.unit.scoring.sample_rewards:Misbehaves", "loop", "fine", 0.3)
     assert got == Score(None, "timed_out", "deadline")

@@ -160,6 +160,33 @@ def test_a_file_that_does_not_import_is_named_with_its_line(folder: Path, source
             plugins.load(use)
 
 
+@pytest.mark.parametrize("place", ["fast", "__call__", "async __call__", "combine", "__init__"])
+def test_a_reward_that_ends_python_ends_its_response_only(folder: Path, place: str) -> None:
+    body = {name: "quit()" if name in place else "return 1.0" for name in ("fast", "__call__")}
+    use = reward(
+        folder,
+        "class Quits:\n"
+        f"    def __init__(self): {'quit()' if place == '__init__' else 'pass'}\n"
+        f"    {'async ' * ('async' in place)}def __call__(self, response, problem): {body['__call__']}\n"
+        + (f"    def fast(self, response, problem): {body['fast']}\n" if place == "fast" else "")
+        + "def combine(scores, weights):\n"
+        "    from sailrl.types import Score\n"
+        f"    if scores['mine'].value: {'quit()' if place == 'combine' else 'pass'}\n"
+        "    return Score(1.0)\n",
+        "Quits",
+    )
+    spec = ScoringSpec({"mine": PartSpec(use, {}, 1.0)}, PartSpec("mine.py:combine"))
+    if place == "__init__":
+        with pytest.raises(ConfigError, match=r"could not be built with .*: SystemExit"):
+            Scorer(spec)
+        return
+    with Scorer(spec, workers=1) as scorer:
+        for _ in range(2):
+            scored = scorer.score_now("x", Problem())
+            failed = scored.total if place == "combine" else scored.scores["mine"]
+            assert failed == Score(None, "failed", "raised:SystemExit")
+
+
 @pytest.mark.parametrize(
     "source",
     [
