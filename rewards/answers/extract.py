@@ -178,7 +178,7 @@ def extract_parts(response: str, prefix: str = "") -> str | None:
     label, last, marked = "", part[1], 0
     for start, inner, end in _boxes(text)[0][-_MANY:]:
         if start >= last and not is_blank(text[inner : end - 1]):
-            gap = text[last:start]
+            gap = text[max(last, start - MAX_SCAN) : start]
             label = _part(gap)
             found[label] = _unnest(text[inner : end - 1])
             last, marked = end, marked + bool(label)

@@ -114,6 +114,17 @@ def test_a_megabyte_of_one_token_is_decided_at_once(token: str) -> None:
     assert not slow
 
 
+@pytest.mark.parametrize("token", ["\n1. ", "(a) ", "(b) \\boxed{2}\n", "Part (a) ", "**A** ", "x = \\boxed{1}, "])
+def test_a_megabyte_before_an_answer_in_parts_is_searched_at_once(token: str) -> None:
+    response, problem = (
+        token * (MEGABYTE // len(token)) + "(a) \\boxed{1} (b) \\boxed{2}",
+        Problem(answer="(a) 1 (b) 2"),
+    )
+    assert cost_s(lambda: BoxedAnswer().fast(response, problem)) < LIMIT_S
+    plain = "so it goes on " * 40_000 + "(a) \\boxed{1} (b) \\boxed{2}"
+    assert BoxedAnswer().fast(plain, problem) == Score(1.0, reason="parts")
+
+
 def test_the_clock_of_these_tests_does_see_a_quadratic_scan() -> None:
     text = "1" * 120_000
 
