@@ -67,23 +67,13 @@ def start_recipe(config: RecipeConfig, folder: Path, start: Start = UNTYPED) -> 
 
 
 def output_of(stage: JobConfig, folder: Path, output: str) -> str:
-    """The path of what a finished stage has made; the names are those of ``config.references.OUTPUTS``.
+    """The path of what a finished stage has made; ``stage.outputs()`` has the names.
 
     Raises:
         DataError: it is not there.
     """
-    checkpoint = checkpoints.latest(folder) if stage.kind == "rlvr" else None
-    match stage.kind, output:
-        case "rlvr", "model":
-            path = (checkpoint or folder) / "model"
-        case "rlvr", _:
-            path = folder / "rollouts.jsonl"
-        case "sft", _:
-            path = folder / "model"
-        case "fuse", _:
-            path = folder / f"fused.{getattr(stage, 'format', 'jsonl')}"
-        case _:
-            path = folder / f"{output}.jsonl"
+    checkpoint = checkpoints.latest(folder) if output == "model" else None
+    path = (checkpoint or folder) / stage.outputs()[output]
     if not path.exists():
         raise DataError(f"the stage in {folder} should have made {path}, which is gone. Remove the folder to redo it.")
     return str(path)

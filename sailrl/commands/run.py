@@ -18,18 +18,6 @@ from sailrl.launch.run_folder import claimed
 from sailrl.launch.starts import UNTYPED, Start, in_force, refuse_other_kind
 from sailrl.plugins import load as load_object
 
-JOBS = {
-    "rlvr": "sailrl.rl.start:start_rlvr",
-    "sft": "sailrl.sft.start:start_sft",
-    "filter": "sailrl.curate.filter:start_filter",
-    "fuse": "sailrl.curate.fuse:start_fuse",
-    "eval": "sailrl.commands.eval:start_eval",
-    "recipe": "sailrl.commands.recipe:start_recipe",
-}
-"""What runs each kind of configuration; loaded when it is needed, since most of them load torch."""
-LIBRARIES = {"rlvr": "torch and Ray", "sft": "torch and TRL", "eval": "torch and Ray"}
-"""What takes seconds to load with a job."""
-
 INTERRUPTED = 130
 """Exit code of what Ctrl-C ended, as shells have it."""
 
@@ -84,9 +72,9 @@ def run_stage(config: JobConfig, folder: Path, start: Start = UNTYPED) -> None:
         SailError: with a message for the user; of a disk that refuses a file, too, whichever file that is.
         Fault: an error that nothing expected; its traceback is in the folder.
     """
-    if config.kind in LIBRARIES:
-        print(f"loading {LIBRARIES[config.kind]} ...", file=sys.stderr, flush=True)
-    job: Callable[[Any, Path, Start], None] = load_object(JOBS[config.kind])
+    if config.loads:
+        print(f"loading {config.loads} ...", file=sys.stderr, flush=True)
+    job: Callable[[Any, Path, Start], None] = load_object(config.runs)
     try:
         with claimed(folder):
             refuse_other_kind(config, folder)

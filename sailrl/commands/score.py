@@ -252,18 +252,13 @@ def _spec(options: ScoreOptions) -> tuple[ScoringSpec, str]:
 def _from_config(path: Path) -> tuple[ScoringSpec, str]:
     from pydantic import ValidationError
 
+    from sailrl.config.load import read_mapping
     from sailrl.config.messages import explain
     from sailrl.config.rewards import RewardsConfig
-    from sailrl.config.yaml_text import Where, parse
+    from sailrl.config.yaml_text import Where
 
-    try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        raise ConfigError(f"there is no file {path}. Paths are relative to the folder you run from.") from None
-    except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(f"cannot read {path}: {error}.") from None
-    data, places = parse(text, str(path))
-    if not isinstance(data, dict) or "rewards" not in data:
+    data, places = read_mapping(path)
+    if "rewards" not in data:
         raise ConfigError(
             f"{path} has no section `rewards:`. Score with a training config, or use --reward NAME=WEIGHT."
         )

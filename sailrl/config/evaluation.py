@@ -16,6 +16,9 @@ from sailrl.config.schema import SAIL_INSTRUCTION, JobConfig, ModelConfig, Sampl
 class EvaluateConfig(JobConfig):
     """Accuracy and response length of several models, each asked in several ways."""
 
+    runs = "sailrl.commands.eval:start_eval"
+    loads = "torch and Ray"
+
     kind: Literal["eval"]
     """The job."""
     models: dict[str, ModelConfig] = Field(min_length=1)

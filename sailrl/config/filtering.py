@@ -73,6 +73,8 @@ class PassAtKConfig(Section):
 class FilterConfig(JobConfig):
     """Keeps the problems that a model solves in some of its responses."""
 
+    runs = "sailrl.curate.filter:start_filter"
+
     kind: Literal["filter"]
     """The job."""
     model: ModelConfig | None = None
@@ -97,6 +99,10 @@ class FilterConfig(JobConfig):
     """Third step: evaluation problems are removed; null leaves the step out."""
     pass_at_k: PassAtKConfig = PassAtKConfig()
     """Last step: problems are kept by accuracy."""
+
+    def outputs(self) -> dict[str, str]:
+        """Its four files of rows."""
+        return {name: f"{name}.jsonl" for name in ("kept", "dropped", "evidence", "scored")}
 
     @property
     def correct_score(self) -> str:

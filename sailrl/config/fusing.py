@@ -35,6 +35,8 @@ class SelectConfig(Section):
 class FuseConfig(JobConfig):
     """Mixes chains of thought that the model itself generated with direct answers into one SFT file."""
 
+    runs = "sailrl.curate.fuse:start_fuse"
+
     kind: Literal["fuse"]
     """The job."""
     cot: tuple[str, ...] = Field(min_length=1, strict=False)
@@ -60,3 +62,7 @@ class FuseConfig(JobConfig):
     """Removes evaluation problems from both pools; null removes nothing."""
     format: Literal["jsonl", "parquet"] = "jsonl"
     """The file is `fused.jsonl` or `fused.parquet`."""
+
+    def outputs(self) -> dict[str, str]:
+        """The file of the mix."""
+        return {"fused": f"fused.{self.format}"}

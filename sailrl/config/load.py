@@ -13,7 +13,7 @@ import yaml
 from pydantic import ValidationError
 
 from sailrl.config.base import Section
-from sailrl.config.kinds import KINDS
+from sailrl.config.kinds import KINDS, kind_class
 from sailrl.config.messages import explain, show
 from sailrl.config.recipe import RecipeConfig
 from sailrl.config.references import references
@@ -45,7 +45,7 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Loaded:
     Raises:
         ConfigError: everything that is wrong, one paragraph each.
     """
-    data, places = _written(path, overrides)
+    data, places = read_mapping(path, overrides)
     where = Where(str(path), places)
     model = _kind(data, where)
     problems = list(_secrets(data, where, ()))
@@ -60,13 +60,24 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Loaded:
     return Loaded(config, where)
 
 
-def written(path: str | Path, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """What ``path`` holds with ``overrides`` on top, not yet checked against the schema, and without defaults.
+def read_mapping(path: str | Path, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], dict[Keys, str]]:
+    """Returns what ``path`` holds with ``overrides`` on top, and the place of every value. Not checked against a
+    schema, and without defaults.
 
     Raises:
-        ConfigError: it is no YAML mapping, or an override is no ``section.key=value``.
+        ConfigError: the file cannot be read, is no YAML mapping, or an override is no ``section.key=value``.
     """
-    return _written(path, overrides)[0]
+    file = str(path)
+    data, places = parse(_read(Path(path)), file)
+    if data is None:
+        raise ConfigError(f"{file}: the file is empty. A configuration starts with {_kinds_fix()}")
+    if not isinstance(data, dict):
+        raise ConfigError(
+            f"{file}: the file holds {show(data)}, but a configuration is a mapping of `key: value` lines."
+        )
+    for override in overrides:
+        _apply(override, data, places)
+    return data, places
 
 
 def resolved_yaml(config: Section) -> str:
@@ -92,21 +103,6 @@ def join(problems: Sequence[str]) -> str:
     return f"{len(problems)} things are wrong.\n\n" + "\n\n".join(problems)
 
 
-def _written(path: str | Path, overrides: Sequence[str]) -> tuple[dict[str, Any], dict[Keys, str]]:
-    """The data of a file and its overrides, and the place of every value."""
-    file = str(path)
-    data, places = parse(_read(Path(path)), file)
-    if data is None:
-        raise ConfigError(f"{file}: the file is empty. A configuration starts with {_kinds_fix()}")
-    if not isinstance(data, dict):
-        raise ConfigError(
-            f"{file}: the file holds {show(data)}, but a configuration is a mapping of `key: value` lines."
-        )
-    for override in overrides:
-        _apply(override, data, places)
-    return data, places
-
-
 def _read(path: Path) -> str:
     if path.is_dir():
         raise ConfigError(f"{path} is a folder, but a configuration is a YAML file. Name a file in it.")
@@ -130,14 +126,10 @@ def _kinds_fix() -> str:
 def _kind(data: dict[str, Any], where: Where) -> type[JobConfig]:
     if "kind" not in data:
         raise ConfigError(f"{where.file}: the key `kind` is missing. Write {_kinds_fix()}")
-    kind = data["kind"]
-    if not isinstance(kind, str) or kind not in KINDS:
-        near = difflib.get_close_matches(str(kind), list(KINDS), n=1, cutoff=0.5)
-        fix = f"Did you mean `kind: {near[0]}`?" if near else f"Write for example `kind: {next(iter(KINDS))}`."
-        raise ConfigError(
-            f"{where.of(('kind',))}: kind is {show(kind)}, but the kinds of job are: {', '.join(KINDS)}. {fix}"
-        )
-    return KINDS[kind]
+    try:
+        return kind_class(data["kind"])
+    except ConfigError as error:
+        raise ConfigError(f"{where.of(('kind',))}: {error}") from None
 
 
 def _apply(override: str, data: dict[str, Any], places: dict[Keys, str]) -> None:

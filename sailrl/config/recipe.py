@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -13,7 +13,7 @@ from sailrl.config.complaint import Complaint, Rules
 from sailrl.config.evaluation import EvaluateConfig
 from sailrl.config.filtering import FilterConfig
 from sailrl.config.fusing import FuseConfig
-from sailrl.config.references import OUTPUTS, SERVICE_OUTPUT, references
+from sailrl.config.references import SERVICE_OUTPUT, references
 from sailrl.config.schema import JobConfig, RlvrConfig
 from sailrl.config.sft import SftConfig
 
@@ -22,6 +22,8 @@ Stage = Annotated[RlvrConfig | SftConfig | FilterConfig | FuseConfig | EvaluateC
 
 class RecipeConfig(JobConfig):
     """Runs jobs one after another. `${longcot.model}` in a stage is the model that the earlier stage `longcot` made."""
+
+    runs = "sailrl.commands.recipe:start_recipe"
 
     kind: Literal["recipe"]
     """The job."""
@@ -33,7 +35,7 @@ class RecipeConfig(JobConfig):
 
 
 def _references_lead_back(config: RecipeConfig) -> Iterator[Complaint]:
-    known: dict[str, tuple[str, ...]] = dict.fromkeys(config.services, (SERVICE_OUTPUT,))
+    known: dict[str, Collection[str]] = dict.fromkeys(config.services, (SERVICE_OUTPUT,))
     for stage, job in config.stages.items():
         for keys, name, output in references(job):
             at = ("stages", stage, *keys)
@@ -47,7 +49,7 @@ def _references_lead_back(config: RecipeConfig) -> Iterator[Complaint]:
             elif output not in known[name]:
                 has = ", ".join(known[name]) or "nothing"
                 yield Complaint(at, f"{text} what {name!r} gives is: {has}.")
-        known[stage] = OUTPUTS[job.kind]
+        known[stage] = job.outputs()
 
 
 def _names_make_folders(config: RecipeConfig) -> Iterator[Complaint]:

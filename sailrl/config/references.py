@@ -11,15 +11,8 @@ from sailrl.config.yaml_text import Keys
 
 _REFERENCE = re.compile(r"\$\{\s*([^{}.]+?)\s*\.\s*([^{}]+?)\s*\}")
 
-OUTPUTS: dict[str, tuple[str, ...]] = {
-    "sft": ("model",),
-    "rlvr": ("model", "rollouts"),
-    "filter": ("kept", "dropped", "evidence", "scored"),
-    "fuse": ("fused",),
-    "eval": (),
-}
-"""What a stage of each kind leaves for later ones."""
 SERVICE_OUTPUT = "url"
+"""What a service gives: its address. What a stage gives is in ``JobConfig.outputs``."""
 
 
 def references(value: Any, keys: Keys = ()) -> Iterator[tuple[Keys, str, str]]:

@@ -5,7 +5,7 @@ other values has its rule there, too; ``RlvrConfig`` applies them all."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal, Self, TypeAlias
+from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, model_validator
 
@@ -327,16 +327,28 @@ class WarmStartConfig(Section):
 
 
 class JobConfig(Section):
-    """The keys that every kind of job has."""
+    """The keys that every kind of job has. Its class declares a kind; ``config.kinds`` finds it in ``recipe.Stage``."""
+
+    runs: ClassVar[str]
+    """What runs a job of this kind, as ``module:function``; loaded when it is needed, since most of them load torch."""
+    loads: ClassVar[str] = ""
+    """The libraries that take seconds to load with it."""
 
     kind: str
     """The job."""
     run: RunConfig = RunConfig()
     """The run folder, the seed and restarts."""
 
+    def outputs(self) -> dict[str, str]:
+        """What it leaves for later stages of a recipe: by name, the path in its run folder."""
+        return {}
+
 
 class RlvrConfig(JobConfig):
     """Reinforcement learning with verifiable rewards."""
+
+    runs = "sailrl.rl.start:start_rlvr"
+    loads = "torch and Ray"
 
     kind: Literal["rlvr"]
     """The job."""
@@ -388,6 +400,10 @@ class RlvrConfig(JobConfig):
             config = config.unless_written("rollout.workers", config.learner.ranks)
             config = config.unless_written("rollout.engine.gpu_memory_utilization", 0.65)
         return config
+
+    def outputs(self) -> dict[str, str]:
+        """``model`` of the newest checkpoint, and the rollouts."""
+        return {"model": "model", "rollouts": "rollouts.jsonl"}
 
     @property
     def longest(self) -> int:

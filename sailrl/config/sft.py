@@ -93,6 +93,9 @@ class SftCheckpoints(Section):
 class SftConfig(JobConfig):
     """A supervised stage."""
 
+    runs = "sailrl.sft.start:start_sft"
+    loads = "torch and TRL"
+
     kind: Literal["sft"]
     """The job."""
     model: ModelConfig
@@ -110,6 +113,10 @@ class SftConfig(JobConfig):
     def _defaults_fit_together(cls, data: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
         config = validate(data)
         return config.unless_written("training.max_tokens_per_microbatch", max(20480, config.data.max_tokens))
+
+    def outputs(self) -> dict[str, str]:
+        """The trained model."""
+        return {"model": "model"}
 
 
 def _microbatch_holds_a_row(config: SftConfig) -> Iterator[Complaint]:

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sailrl.config.base import Section
-from sailrl.config.load import folder_of, resolved_yaml, written
+from sailrl.config.load import folder_of, read_mapping, resolved_yaml
 from sailrl.config.schema import JobConfig, ModelConfig
 from sailrl.data import jsonl
 from sailrl.data.jsonl import AppendOnlyFile
@@ -173,9 +173,9 @@ def in_force(path: Path, overrides: Sequence[str]) -> list[Typed]:
     Raises:
         ConfigError: the file is no YAML mapping, or an override is no ``section.key=value``.
     """
-    file = written(path)
+    file, _ = read_mapping(path)
     now = [Typed(text, value_in(file, key_of(text))) for text in overrides]
-    given = value_in(written(path, overrides), "run.dir")
+    given = value_in(read_mapping(path, overrides)[0], "run.dir")
     folder = folder_of(given[0] if given else None, path)
     last = _last(folder) if any((folder / CHECKPOINTS).glob("[!.]*")) else None
     before = [Typed(text, in_file) for text, *in_file in (last["typed"] if last else ())]

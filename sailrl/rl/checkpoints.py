@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sailrl.data.atomic import atomic
 from sailrl.errors import CheckpointError
 from sailrl.launch.sealed import CHECKPOINTS, Sealed
 
@@ -63,7 +64,7 @@ def verify(folder: Path) -> None:
 
 
 def save(run_dir: Path, state: RunState, write: Callable[[Path], None], *, keep: int) -> Path:
-    """Writes a checkpoint atomically: into a folder of another name, to the disk, then renamed. Keeps the newest.
+    """Writes a checkpoint whole and to the disk, or not at all; see ``atomic``. Removes all but the newest ``keep``.
 
     Args:
         write: puts everything but the run's own state into a folder.
@@ -72,21 +73,20 @@ def save(run_dir: Path, state: RunState, write: Callable[[Path], None], *, keep:
         CheckpointError: the disk refuses; the last checkpoint is still whole.
     """
     parent = run_dir / CHECKPOINTS
-    final, partial = parent / _name(state.episode), parent / f".writing-{state.episode:06d}"
+    final = parent / _name(state.episode)
     try:
-        for leftover in parent.glob(".writing-*"):
+        for leftover in parent.glob(".writing-*"):  # of a killed run, which may have been at another episode
             shutil.rmtree(leftover)
-        partial.mkdir(parents=True)
-        write(partial)
-        EPISODES.write(partial, asdict(state))
-        for path in [*partial.rglob("*"), partial]:
-            _to_disk(path)
-        if final.exists():
-            shutil.rmtree(final)
-        partial.rename(final)
+        with atomic(final) as partial:
+            partial.mkdir(parents=True)
+            write(partial)
+            EPISODES.write(partial, asdict(state))
+            for path in [*partial.rglob("*"), partial]:
+                _to_disk(path)
+            if final.exists():
+                shutil.rmtree(final)
         _to_disk(parent)
     except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
         before = latest(run_dir)
         kept = f"The last one, {before}, is whole" if before else "There is none before it"
         raise CheckpointError(

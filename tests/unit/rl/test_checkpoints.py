@@ -76,6 +76,13 @@ def test_a_full_disk_is_an_error_for_people_and_leaves_the_checkpoint_before(tmp
     assert _names(tmp_path) == [before.name]  # what was half written does not go on filling the disk
 
 
+def test_what_a_killed_run_left_half_written_is_removed(tmp_path: Path) -> None:
+    left = tmp_path / "checkpoints" / ".writing-episode-000007"
+    left.mkdir(parents=True)
+    checkpoints.save(tmp_path, RunState(episode=1), _writes("a"), keep=1)
+    assert not left.exists()
+
+
 def test_writing_the_same_episode_again_replaces_it(tmp_path: Path) -> None:
     """A run that ended early and was resumed with more data saves its episode once more."""
     for text in "ab":
