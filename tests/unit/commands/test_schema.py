@@ -30,5 +30,7 @@ def test_without_a_kind_one_schema_describes_them_all() -> None:
 
 
 def test_an_unknown_kind_is_answered_with_the_nearest() -> None:
-    with pytest.raises(ConfigError, match=r"kind is the text 'rlv', but the kinds of job are: rlvr, sft.*Did you mean `kind: rlvr`"):
+    with pytest.raises(
+        ConfigError, match=r"kind is the text 'rlv', but the kinds of job are: rlvr, sft.*Did you mean `kind: rlvr`"
+    ):
         schema_text("rlv")
