@@ -13,7 +13,6 @@ from statistics import median
 from typing import Any
 
 from rich.console import Console
-from rich.progress import track
 
 from sailrl import plugins
 from sailrl.config.base import Section
@@ -28,6 +27,7 @@ from sailrl.data.reference import Reference
 from sailrl.data.template import Template
 from sailrl.errors import ConfigError, DataError
 from sailrl.launch.engines import image_options
+from sailrl.report.progress import open_progress
 from sailrl.report.safe_text import say
 from sailrl.types import Problem, Prompt
 
@@ -153,7 +153,7 @@ def open_prompt_check(config: Section, console: Console, opened: ExitStack) -> t
     if processor.note:
         say(console, processor.note)
     instructions = config.instructions if isinstance(config, EvaluateConfig) else {"": config.data.instruction}
-    return PromptCheck(config.data, processor, viewers, engine, instructions, console), None
+    return PromptCheck(config.data, processor, viewers, engine, instructions), None
 
 
 class PromptCheck:
@@ -166,9 +166,8 @@ class PromptCheck:
         viewers: Sequence[Viewer],
         engine: EngineConfig | None,
         instructions: Mapping[str, str],
-        console: Console,
     ) -> None:
-        self._data, self._processor, self._viewers, self._console = data, processor, viewers, console
+        self._data, self._processor, self._viewers = data, processor, viewers
         self._most_images = engine.images_per_prompt if engine else None
         self._instructions = instructions
         self._shown = False
@@ -186,8 +185,9 @@ class PromptCheck:
         data = self._data.model_copy(update={"instruction": instruction})
         report = DataReport()
         rows = check_problems(problems, self._processor, data, self._viewers, most_images=self._most_images)
-        for report in track(rows, name, total=total, console=self._console, transient=True):  # noqa: B007
-            pass
+        with open_progress(name, total or 0, unit="problem") as progress:
+            for report in rows:  # noqa: B007
+                progress.advance()
         text = summary(name, report, data.max_prompt_tokens)
         if report.first is not None and not self._shown:
             self._shown = True

@@ -22,7 +22,7 @@ from sailrl.plan.memory import GIB, ModelShape, checkpoint_disk
 from sailrl.plan.memory_plan import PHASES, Cluster, advice, gib, memory_plan, mib
 from sailrl.plan.time_plan import Speed, TimePlan, time_plan
 from sailrl.report.safe_text import say
-from sailrl.report.shown import counted
+from sailrl.report.shown import counted, few
 
 ASSUMED_GPUS, ASSUMED_GIB = 8, 80.0
 
@@ -161,24 +161,19 @@ def _print_room(config: RlvrConfig, kv_tokens: int, console: Console) -> None:
 def _print_time(plan: TimePlan, gpus: int, console: Console) -> None:
     """The estimate and everything assumed for it; without GPUs no GPU-hours."""
     hours, speed = plan.episode_s / 3600, plan.speed
-    gpu_hours = [f", {_few(gpus * count * hours)} GPU-hours" if gpus else "" for count in (1, plan.episodes)]
+    gpu_hours = [f", {few(gpus * count * hours)} GPU-hours" if gpus else "" for count in (1, plan.episodes)]
     say(
         console,
-        f"time, an estimate: {_few(hours)} hours per episode{gpu_hours[0]} (generation {_few(plan.generate_s / 3600)}, "
-        f"learning {_few(plan.learn_s / 3600)}, {'together' if plan.together else 'one after the other'}); all "
-        f"{plan.episodes:,} episodes {_few(plan.episodes * hours)} hours{gpu_hours[1]}\n"
+        f"time, an estimate: {few(hours)} hours per episode{gpu_hours[0]} (generation {few(plan.generate_s / 3600)}, "
+        f"learning {few(plan.learn_s / 3600)}, {'together' if plan.together else 'one after the other'}); all "
+        f"{plan.episodes:,} episodes {few(plan.episodes * hours)} hours{gpu_hours[1]}\n"
         f"  assumed, not measured: prompts of {plan.prompt_tokens:,} tokens; responses of {plan.response_tokens:,}, "
         f"half of their limit; {plan.sampled_per_kept:g} groups sampled for one that is kept; {speed.name} with "
         f"{speed.operations / 1e12:.3g} TFLOP/s and an MFU of {100 * speed.compute_share:.0f}% in learning, and "
         f"{speed.bandwidth / 1e9:,.0f} GB/s used to {100 * speed.memory_share:.0f}% in generation, which gives "
-        f"{_few(plan.tokens_per_s)} tokens/s an engine\n"
+        f"{few(plan.tokens_per_s)} tokens/s an engine\n"
         "  not counted: publishing, evaluation, checkpoints, waiting for the longest response, the vision tower",
     )
-
-
-def _few(number: float) -> str:
-    """Two digits that count, and all before the point."""
-    return f"{number:,.0f}" if number >= 10 else f"{number:.2g}"
 
 
 def _cluster(config: RlvrConfig, machines: Machines) -> tuple[Cluster, str]:

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from sailrl.commands.score_compare import words_beforehand
-from sailrl.commands.score_print import Progress, print_comparison, print_explanation, print_summary, say
+from sailrl.commands.score_print import print_comparison, print_explanation, print_summary, say
 from sailrl.data.rows import BadRow, Row, RowWriter, count_rows, file_format, good_rows, read_rows
 from sailrl.errors import ConfigError, DataError
+from sailrl.report.progress import open_progress
 from sailrl.scoring.answers import task_notes
 from sailrl.scoring.compare import Comparison, verdict
 from sailrl.scoring.resume import Unfinished
@@ -105,7 +106,7 @@ def _score_file(source: Path, out: Path, rows: Iterator[tuple[int, Row | BadRow]
     with RowWriter(out, resume=resume, finish=_parquet_copy(source, scorer.parts) if copy_types else None) as writer:
         if writer.rows_kept:
             say(f"continuing after row {writer.rows_kept} of an interrupted run with the same input and rewards")
-        with Progress(count_rows(source), done=writer.rows_kept) as progress:
+        with open_progress(source.name, count_rows(source), done=writer.rows_kept, unit="row") as progress:
             todo = itertools.islice(rows, writer.rows_kept, None)
             try:
                 for (line, row), scored in scorer.score_stream(_requests(source, todo)):
@@ -205,7 +206,7 @@ def _compare(options: ScoreOptions, part: str, words: list[bool | None] | None, 
         for (line, row), word in zip(rows, words, strict=True):
             comparison.add(line, row, part, word)
     elif other is not None:
-        with Progress(count_rows(options.out)) as progress:
+        with open_progress(options.out.name, count_rows(options.out), unit="row") as progress:
             for (line, scored_row), theirs in other.score_stream(_requests(options.source, rows)):
                 assert isinstance(scored_row, dict)
                 comparison.add(line, scored_row, part, verdict(theirs.total.value))

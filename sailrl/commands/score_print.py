@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
-import rich.progress
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -20,58 +17,12 @@ from sailrl.scoring.compare import Comparison
 from sailrl.scoring.summary import Summary, TaskSummary
 from sailrl.types import STATUSES, Score
 
-PLAIN_EVERY_S = 10.0
-TICK_S = 0.2
 MAX_REASONS_SHOWN = 12
 
 
 def say(message: str) -> None:
     """A remark for people; standard output is for results."""
     print(safe(message), file=sys.stderr, flush=True)
-
-
-class Progress:
-    """A bar on a terminal, a line every few seconds elsewhere."""
-
-    def __init__(self, rows: int, *, done: int = 0) -> None:
-        self._rows = rows
-        self._first = self._done = done
-        self._began = self._shown = self._ticked = time.monotonic()
-        self._bar: rich.progress.Progress | None = None
-        if sys.stderr.isatty():
-            columns = (
-                *rich.progress.Progress.get_default_columns(),
-                rich.progress.MofNCompleteColumn(),
-                rich.progress.TextColumn("{task.fields[rate]} rows/s"),
-            )
-            self._bar = rich.progress.Progress(*columns, console=Console(stderr=True), transient=True)
-            self._task = self._bar.add_task("scoring", total=rows, completed=done, rate="-")
-
-    def __enter__(self) -> Progress:
-        if self._bar is not None:
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if self._bar is not None:
-            self._bar.stop()
-
-    def advance(self) -> bool:
-        """One row is done. True about once in a fifth of a second: the moment to flush."""
-        self._done += 1
-        now = time.monotonic()
-        if now - self._ticked < TICK_S:
-            return False
-        self._ticked = now
-        rate = f"{(self._done - self._first) / (now - self._began):,.0f}"
-        if self._bar is not None:
-            self._bar.update(self._task, completed=self._done, rate=rate)
-        elif now - self._shown >= PLAIN_EVERY_S:
-            self._shown = now
-            say(f"scored {self._done:,} of {self._rows:,} rows, {rate} rows/s")
-        return True
 
 
 def print_summary(summary: Summary, out: Path) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from itertools import islice
@@ -31,7 +30,6 @@ LANES = 2
 """Shards under way at a time: while the last responses of one are finished, the next keeps the engines busy."""
 SCORED_AT_ONCE = 64
 """Problems whose kept responses are being scored again at a time."""
-REPORT_EVERY_S = 1.0
 
 
 async def fill_log(
@@ -184,38 +182,21 @@ def _shards(todo: Iterable[Candidate], size: int) -> Iterator[list[Candidate]]:
 
 
 class Meter:
-    """Shows how far sampling is, at most once a second."""
+    """Counts problems on the progress display, with accuracy and mean length so far."""
 
     def __init__(self, progress: Progress, accuracy: str) -> None:
         self.accuracy = accuracy
-        self._progress, self._done = progress, progress.done
-        self._shown, self._last = self._done, time.monotonic()
+        self._progress = progress
         self._right, self._tokens = Mean(), Mean()
+        progress.expect(progress.total, done=progress.done)
 
     def refused(self) -> None:
         """A problem has become no prompt."""
-        self._advance()
+        self._progress.advance()
 
     def sampled(self, group: Group) -> None:
         """A problem has its responses."""
         for rollout in group.rollouts:
             self._right.add(rollout.right(self.accuracy))
             self._tokens.add(len(rollout.completion.token_ids))
-        self._advance()
-
-    def _advance(self) -> None:
-        self._done += 1
-        now = time.monotonic()
-        if now - self._last < REPORT_EVERY_S and self._done < self._progress.total:
-            return
-        seconds = (now - self._last) / (self._done - self._shown)
-        self._progress.update(
-            self._done,
-            {
-                "time/step_s": seconds,
-                "time/update_s": seconds,
-                "accuracy": self._right.value,
-                "response_tokens/mean": self._tokens.value,
-            },
-        )
-        self._shown, self._last = self._done, now
+        self._progress.advance({"accuracy": self._right.value, "response_tokens/mean": self._tokens.value})

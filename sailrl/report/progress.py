@@ -6,7 +6,6 @@ import time
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Mapping
-from types import TracebackType
 from typing import Self
 
 from rich.console import Console, Group, RenderableType
@@ -19,12 +18,14 @@ from rich.text import Text
 
 from sailrl.report.safe_text import safe
 from sailrl.report.shown import clock as clock_time
-from sailrl.report.shown import percent
+from sailrl.report.shown import few, percent
 
 Values = Mapping[str, float | None]
 
 PLAIN_INTERVAL_S = 2.0
 """Fastest rate of plain update lines."""
+ADVANCE_S = 0.5
+"""Fastest rate at which ``advance`` updates the display."""
 ETA_UPDATES = 32
 """The remaining time follows the mean of so many last updates; enough to cover a whole episode of several."""
 PANEL_COLUMNS = 4
@@ -39,7 +40,7 @@ def open_progress(
 
     Args:
         name: of the run.
-        total: updates of the whole run, or whatever ``unit`` it counts.
+        total: updates of the whole run, or whatever ``unit`` it counts; 0 when it is not known.
         done: those that a resumed run has already behind it.
     """
     console = console or Console(stderr=True)
@@ -62,29 +63,26 @@ class Progress(ABC):
     ) -> None:
         self._name = safe(name, 60)
         self._unit = unit
-        self.total = total
-        self.done = done
         self._console = console
         self._clock = clock
-        self._began = clock()
+        self._began = self._activity_began = clock()
         self._step_times: deque[float] = deque(maxlen=ETA_UPDATES)
         self._values: dict[str, float | None] = {}
-        self._said: set[str] = set()
         self._first_eval: float | None = None
         self._last_eval: float | None = None
         self.eta_s: float | None = None
         """Seconds until the last update, as far as the last ones tell."""
+        self.expect(total, done=done)
 
     def expect(self, total: int, *, done: int = 0) -> None:
-        """How much there is to do, for a run that finds it out on its way."""
+        """How much there is to do, for a run that finds it out on its way. The speed of ``advance`` counts from now."""
         self.total, self.done = total, done
+        self._shown, self._shown_at = done, self._clock()
 
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     @abstractmethod
@@ -109,17 +107,33 @@ class Progress(ABC):
             mean_s = sum(self._step_times) / len(self._step_times)
             self.eta_s = (self.total - step) * mean_s if step < self.total else None
 
+    def advance(self, values: Values | None = None) -> bool:
+        """One more is done, in a job with many small ones. True when the display was updated, with ``values``: at most
+        every ``ADVANCE_S``, and for the last one."""
+        self.done += 1
+        seconds = self._clock() - self._shown_at
+        if seconds < ADVANCE_S and self.done != self.total:
+            return False
+        finished = self.done - self._shown
+        self._shown, self._shown_at = self.done, self._shown_at + seconds
+        rate = finished / seconds if seconds else None
+        self.update(self.done, {**(values or {}), "time/step_s": seconds / finished, "per_s": rate})
+        return True
+
     def evaluated(self, step: int, values: Values) -> None:
         """The weights after ``step`` updates were tried on held-out problems."""
         accuracy = values.get("eval/accuracy")
         if accuracy is not None:
             self._last_eval = accuracy
             self._first_eval = accuracy if self._first_eval is None else self._first_eval
-        self.message(f"{self._unit} {step:,}/{self.total:,}  held-out accuracy {percent(accuracy)}")
+        self.message(f"{self._at(step)}  held-out accuracy {percent(accuracy)}")
 
     @abstractmethod
     def close(self) -> None:
         """Ends the display; a second call does nothing."""
+
+    def _at(self, step: int) -> str:
+        return f"{self._unit} {step:,}/{self.total:,}" if self.total else f"{self._unit} {step:,}"
 
     @property
     def _elapsed_s(self) -> float:
@@ -130,13 +144,14 @@ class PlainProgress(Progress):
     """One line per stage, evaluation and message; update lines at most every ``PLAIN_INTERVAL_S``, and the last one."""
 
     _last_line_at = float("-inf")
+    _said: frozenset[str] = frozenset()
 
     def stage(self, text: str) -> None:
         self.message(f"{text} ...")
 
     def doing(self, text: str) -> None:
         if text not in self._said:
-            self._said.add(text)
+            self._said |= {text}
             self.stage(text)
 
     def message(self, text: str) -> None:
@@ -147,10 +162,10 @@ class PlainProgress(Progress):
     def update(self, step: int, values: Values) -> None:
         super().update(step, values)
         now = self._clock()
-        if now - self._last_line_at < PLAIN_INTERVAL_S and step < self.total:
+        if now - self._last_line_at < PLAIN_INTERVAL_S and step != self.total:
             return
         self._last_line_at = now
-        parts = [f"{self._unit} {step:,}/{self.total:,}", *(f"{label} {shown}" for label, shown in readings(values))]
+        parts = [self._at(step), *(f"{label} {shown}" for label, shown in readings(values))]
         if self.eta_s is not None:
             parts.append(f"eta {clock_time(self.eta_s)}")
         self.message("  ".join(parts))
@@ -162,26 +177,17 @@ class PlainProgress(Progress):
 class LiveProgress(Progress):
     """A panel that redraws itself in place; stages that ended and messages scroll above it."""
 
-    def __init__(
-        self,
-        name: str,
-        total: int,
-        *,
-        done: int = 0,
-        unit: str = "update",
-        console: Console,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        super().__init__(name, total, done=done, unit=unit, console=console, clock=clock)
-        self._stage: str | None = None
-        self._activity = "starting"
-        self._activity_began = self._began
-        self._spinner = Spinner("dots")
-        self._live = Live(
-            get_renderable=self._draw, console=console, refresh_per_second=REFRESHES_PER_S, vertical_overflow="crop"
-        )
+    _stage: str | None = None
+    _activity = "starting"
 
     def __enter__(self) -> Self:
+        self._spinner = Spinner("dots")
+        self._live = Live(
+            get_renderable=self._draw,
+            console=self._console,
+            refresh_per_second=REFRESHES_PER_S,
+            vertical_overflow="crop",
+        )
         self._live.start()
         return self
 
@@ -218,8 +224,8 @@ class LiveProgress(Progress):
         bar.add_column(no_wrap=True)
         eta = "" if self.eta_s is None else f"  eta {clock_time(self.eta_s)}"
         bar.add_row(
-            ProgressBar(total=self.total, completed=self.done),
-            Text(f"{self.done}/{self.total} {self._unit}s  {clock_time(now - self._began)}{eta}"),
+            ProgressBar(total=self.total or None, completed=self.done),
+            Text(f"{self.done}/{self.total or '?'} {self._unit}s  {clock_time(now - self._began)}{eta}"),
         )
         self._spinner.update(text=Text(f"{safe(self._activity, 60)}  {now - self._activity_began:.0f} s", style="dim"))
         parts: list[RenderableType] = [bar, self._spinner]
@@ -255,6 +261,7 @@ def readings(values: Values) -> list[tuple[str, str]]:
         ("clip/high_fraction", "clip-high", lambda v: f"{100 * v:.2f}%"),
         ("staleness/max", "stale", lambda v: f"{v:.0f}"),
         ("time/update_s", "step", lambda v: f"{v:.1f}s"),
+        ("per_s", "rate", lambda v: f"{few(v)}/s"),
     )
     found = ((label, values.get(key), show) for key, label, show in formats)
     return [(label, show(value)) for label, value, show in found if value is not None]

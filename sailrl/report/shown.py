@@ -39,6 +39,11 @@ def counted(number: int, thing: str) -> str:
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
+def few(number: float) -> str:
+    """A number in two digits that count, and all before the point: ``0.052``, ``4.3``, ``1,234``."""
+    return f"{number:,.0f}" if number >= 10 else f"{number:.2g}"
+
+
 def metric(value: object) -> str:
     """A metric in four significant digits; a dash when it was not measured."""
     if value is None:

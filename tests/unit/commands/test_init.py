@@ -72,6 +72,6 @@ def test_nothing_is_overwritten(folder: Path) -> None:
 
 
 def test_an_unknown_kind_is_answered_with_the_nearest(folder: Path) -> None:
-    with pytest.raises(ConfigError, match="Did you mean 'sft'"):
+    with pytest.raises(ConfigError, match="Did you mean `kind: sft`"):
         init_job("sftt", None)
     assert not list(folder.iterdir())

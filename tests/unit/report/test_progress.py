@@ -68,6 +68,33 @@ def test_the_remaining_time_follows_the_last_updates(clock: Any) -> None:
     assert progress.eta_s == 8 * 3.0  # eight updates left at (5 + 1) / 2 seconds
 
 
+def test_many_small_steps_are_shown_twice_a_second_with_their_rate(clock: Any) -> None:
+    progress, out = plain(clock, total=40)
+    shown = []
+    for _ in range(40):
+        clock.wait(0.125)  # 8 a second: every fourth is 0.5 s after the last that was shown
+        shown.append(progress.advance({"accuracy": 0.25}))
+    assert [i for i, was in enumerate(shown, start=1) if was] == list(range(4, 41, 4))
+    assert progress.done == 40
+    assert out.getvalue().splitlines()[0] == "[0:00] update 4/40  acc 25.0%  rate 8/s  eta 0:04"  # 36 left at 0.125 s
+
+
+def test_the_rate_counts_from_when_the_work_is_known(clock: Any) -> None:
+    progress, out = plain(clock, total=0)
+    clock.wait(100)
+    progress.expect(3, done=1)
+    clock.wait(1)
+    progress.advance()
+    assert "update 2/3  rate 1/s" in out.getvalue()  # and not 2 in 101 s
+
+
+def test_a_total_that_is_not_known_is_not_shown_as_zero(clock: Any) -> None:
+    progress, out = plain(clock, total=0)
+    clock.wait(1)
+    progress.advance()
+    assert "update 1  rate 1/s" in out.getvalue()
+
+
 def test_hostile_text_is_written_out_on_both_displays(clock: Any) -> None:
     hostile = "\x1b[2J[red]\u202eevil\r"
     for kind in (PlainProgress, LiveProgress):
