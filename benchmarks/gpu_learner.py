@@ -34,6 +34,7 @@ from transformers import AutoModelForImageTextToText, Qwen3VLConfig, Qwen3VLMoeC
 from sailrl.config.losses import Dapo, MismatchConfig
 from sailrl.config.schema import LearnerConfig
 from sailrl.data.batch import Sample, collate
+from sailrl.families.qwen_vl import Qwen3Vl
 from sailrl.learner.learner import Learner
 from sailrl.learner.model import Policy
 from sailrl.learner.objective import Objective, UpdateScope
@@ -57,6 +58,7 @@ class Pictures:
     """Stands for processor and image store: every name is a random picture of ``side`` x ``side`` tokens."""
 
     image_id = IMAGE_ID
+    seeing = Qwen3Vl()
 
     def __init__(self, side: int, vision: Any) -> None:
         self.side, self._merge = side, vision.spatial_merge_size
@@ -70,8 +72,8 @@ class Pictures:
         draws = (torch.Generator().manual_seed(seed) for seed in seeds)
         return [(torch.randn(edge * edge, self._width, generator=g), torch.tensor([1, edge, edge])) for g in draws]
 
-    def features(self, grid: torch.Tensor) -> int:
-        return int(grid.prod()) // self._merge**2
+    def features(self, layout: torch.Tensor) -> int:
+        return int(layout.prod()) // self._merge**2
 
     def image_places(self, ids: torch.Tensor) -> torch.Tensor:
         return ids.eq(IMAGE_ID).int()

@@ -17,13 +17,13 @@ from sailrl.config.evaluation import EvaluateConfig
 from sailrl.config.filtering import FilterConfig
 from sailrl.config.fusing import FuseConfig
 from sailrl.config.load import join, load, run_dir
-from sailrl.config.model_kinds import refusal
 from sailrl.config.needs import FILES, GPUS, REST, config_folder, kind_is_supported
 from sailrl.config.recipe import RecipeConfig
 from sailrl.config.schema import RlvrConfig
 from sailrl.config.sft import SftConfig
 from sailrl.data.rows import count_rows
 from sailrl.errors import ConfigError
+from sailrl.families import refusal
 from sailrl.launch.asked import asked_otherwise
 from sailrl.plan.batch import batch_plan, other_reading, render
 from sailrl.plan.known import known_shape
@@ -109,7 +109,7 @@ def _known_kinds(config: Section) -> Iterator[str]:
     known = known_shape(config.model.path or "")
     if known is not None:
         kind, shape = known
-        why = refusal({"model_type": kind, "vision_config": shape.vision}, trained=True)
+        why = refusal({"model_type": kind, "vision": shape.vision is not None}, trained=True)
         if why is not None:
             yield f"model.path is {config.model.path!r}, {why}"
 

@@ -24,6 +24,7 @@ from sailrl.data.responses import READS, imitated
 from sailrl.data.rows import OnBadRow, Row, count_rows
 from sailrl.data.videos import evenly
 from sailrl.errors import ConfigError, DataError, RewardError, SailError
+from sailrl.families import family_of
 from sailrl.plan.memory_plan import mib
 from sailrl.report.safe_text import say
 from sailrl.report.shown import counted
@@ -167,7 +168,9 @@ def _blind_models(config: Section, name: str, reader: ProblemReader) -> list[str
     if not isinstance(config, RlvrConfig | SftConfig | FilterConfig | EvaluateConfig):
         return []
     blind = [
-        model.path for _, model in models(config) if "vision_config" not in (model_config(model) or "vision_config")
+        model.path
+        for _, model in models(config)
+        if (given := model_config(model)) and (family := family_of(given)) and not family.sees
     ]
     return [
         f"{name}: {reader.columns.with_pictures:,} of {reader.columns.rows:,} problems have images, and the model "

@@ -17,6 +17,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
 from sailrl.errors import DataError
+from sailrl.families import family_at
 from sailrl.launch.run_folder import write_whole
 from sailrl.learner.weights import publish_layout
 
@@ -60,17 +61,16 @@ def _model_in(path: Path) -> Path:
 
 def _merge_adapter(adapter: Path, out: Path) -> None:
     from peft import PeftConfig, PeftModel
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, AutoProcessor, AutoTokenizer
 
     base = PeftConfig.from_pretrained(str(adapter)).base_model_name_or_path
     if base is None:
         raise DataError(f"{adapter / ADAPTER} does not say which model it belongs to (base_model_name_or_path).")
-    vision = hasattr(AutoConfig.from_pretrained(base), "vision_config")
-    auto: Any = AutoModelForImageTextToText if vision else AutoModelForCausalLM
-    model: Any = PeftModel.from_pretrained(auto.from_pretrained(base), str(adapter)).merge_and_unload()
+    family = family_at(base)
+    whole = family.model_class().from_pretrained(base)
+    model: Any = PeftModel.from_pretrained(whole, str(adapter)).merge_and_unload()
     publish_layout(model)
     model.save_pretrained(out)
-    (AutoProcessor if vision else AutoTokenizer).from_pretrained(base).save_pretrained(out)
+    family.processor_class().from_pretrained(base).save_pretrained(out)
 
 
 def _shares(folders: Sequence[Path], weights: Sequence[float]) -> list[float]:

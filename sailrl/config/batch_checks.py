@@ -9,6 +9,7 @@ from sailrl.config.complaint import Complaint, Rule, Rules
 from sailrl.config.filtering import FilterConfig
 from sailrl.config.rewards import RewardsConfig
 from sailrl.config.schema import BatchConfig, EvalConfig, ModelConfig, RlvrConfig, SourceConfig
+from sailrl.families import EXAMPLE
 
 
 def _one_origin(truth: str, code: str, example: str) -> Rule:
@@ -133,7 +134,7 @@ def _microbatch_holds_one(config: RlvrConfig) -> Iterator[Complaint]:
 
 
 BATCH_RULES: Rules = [
-    (ModelConfig, _one_origin("a policy has one origin", "build", "Qwen/Qwen3-VL-2B-Thinking")),
+    (ModelConfig, _one_origin("a policy has one origin", "build", EXAMPLE)),
     (ModelConfig, _adapters_come_alone),
     (SourceConfig, _one_origin("problems have one origin", "generate", "data/problems.jsonl")),
     (SourceConfig, _regex_has_a_group),

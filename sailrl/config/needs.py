@@ -19,12 +19,12 @@ from sailrl.config.evaluation import EvaluateConfig
 from sailrl.config.filtering import DecontaminateConfig, FilterConfig
 from sailrl.config.fusing import FuseConfig
 from sailrl.config.model_files import INDEX, SINGLE, read_object, tensor_shapes, weight_files
-from sailrl.config.model_kinds import refusal
 from sailrl.config.rewards import RewardsConfig
 from sailrl.config.schema import EngineConfig, ModelConfig, PromptConfig, RlvrConfig, SourceConfig
 from sailrl.config.sft import SftConfig
 from sailrl.config.yaml_text import Keys
 from sailrl.errors import ConfigError, DataError
+from sailrl.families import EXAMPLE, family_of, refusal
 
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _FROM_HERE = "Relative paths start at the folder you run from."
@@ -109,7 +109,7 @@ def model_is_whole(model: ModelConfig) -> Iterator[Complaint]:
         yield Complaint(
             ("path",),
             f"is {model.path!r}, but {folder.absolute()} {what}; a model is a folder in Hugging Face format, or the "
-            f"name of one on the hub, like Qwen/Qwen3-VL-2B-Thinking. {_FROM_HERE}",
+            f"name of one on the hub, like {EXAMPLE}. {_FROM_HERE}",
         )
         return
     weights = weight_files(folder) or [f"{SINGLE} or {INDEX}" if any(folder.glob("*.safetensors")) else "*.safetensors"]
@@ -145,9 +145,9 @@ def _positions_suffice(config: RlvrConfig | FilterConfig | EvaluateConfig) -> It
 
 
 def _positions(model: dict[str, Any]) -> int | None:
-    """The longest sequence that a model's config.json allows; a vision-language model keeps it with its text part."""
-    text = model.get("text_config")
-    text = text if isinstance(text, dict) else model
+    """The longest sequence that a model's config.json allows."""
+    family = family_of(model)
+    text = family.text_config(model) if family else model
     limit = text.get("max_position_embeddings")
     scaling = text.get("rope_scaling") or text.get("rope_parameters")
     if isinstance(limit, int) and isinstance(scaling, dict) and isinstance(scaling.get("factor"), int | float):

@@ -44,8 +44,8 @@ class LoraConfig(Section):
     target_modules: tuple[str, ...] = Field(
         default=("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"), strict=False
     )
-    """Last names of the linear layers that get an addition. The default names those of the language model of a dense
-    Qwen and none of its vision tower; a mixture of experts has the first four."""
+    """Last names of the linear layers that get an addition. The default names those of a dense language model
+    and none of a vision tower; a mixture of experts has the first four."""
 
 
 class ModelConfig(Section):
@@ -110,7 +110,7 @@ class PromptConfig(Section):
     chat_template: str | None = None
     """A file with a Jinja template in place of the model's own. The models that a run writes have it, too."""
     template_args: dict[str, Any] = Field(default_factory=dict)
-    """What the chat template gets besides the messages (Qwen3: `enable_thinking: false`)."""
+    """What the chat template gets besides the messages (`enable_thinking: false`, for one)."""
     max_prompt_tokens: int = Field(default=16384, ge=1)
     """Longest prompt, image tokens included."""
     min_pixels: int | None = Field(default=None, ge=1)

@@ -8,13 +8,11 @@ from typing import Any
 
 import torch
 
-from sailrl.config.model_kinds import refusal
 from sailrl.config.schema import ModelConfig, PromptConfig
 from sailrl.data.chat_template import ChatTemplate, read_template
 from sailrl.errors import ConfigError, DataError
-
-PLACEHOLDERS = ("<|image_pad|>", "<|video_pad|>", "<image>", "<video>", "<IMG_CONTEXT>")
-"""Tokens that stand for pixels; a model must never sample one."""
+from sailrl.families import PLACEHOLDERS, family_at, refusal
+from sailrl.families.base import Picture, SeeingFamily
 
 
 def load_processor(model: ModelConfig, data: PromptConfig, path: str, *, trained: bool = False) -> Processor:
@@ -41,20 +39,6 @@ def load_processor(model: ModelConfig, data: PromptConfig, path: str, *, trained
         template_args=data.template_args,
         system=data.system_prompt is not None,
     )
-
-
-def _limit(image_processor: Any, limits: dict[str, int]) -> None:
-    # Set on the image processor alone: given to the whole processor, they would also stick to the tokenizer, and every
-    # call would take them for deprecated arguments.
-    size = image_processor.size
-    for name, edge in (("min_pixels", "shortest_edge"), ("max_pixels", "longest_edge")):
-        if name in limits:
-            size[edge] = limits[name]
-    if limits and size["shortest_edge"] > size["longest_edge"]:
-        raise ConfigError(
-            f"images would be enlarged to {size['shortest_edge']:,} pixels and shrunk to {size['longest_edge']:,}: "
-            "data.min_pixels is above data.max_pixels, where null is the model's own limit. Set both."
-        )
 
 
 def _own_ends(path: str | Path, config: Any, tokenizer: Any) -> set[int]:
@@ -92,19 +76,19 @@ class Processor:
         template_args: Mapping[str, Any] | None = None,
         system: bool = False,
     ) -> None:
-        from transformers import AutoConfig, AutoProcessor, AutoTokenizer
+        from transformers import AutoConfig
 
+        self.family = family_at(path)
         config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+        owner = self.family.processor_class().from_pretrained(path, trust_remote_code=trust_remote_code)
         self.full: Any = None
         """The model's whole processor, as transformers has it; None for a text-only model."""
-        if hasattr(config, "vision_config"):
-            self.full = AutoProcessor.from_pretrained(path, trust_remote_code=trust_remote_code)
-            _limit(self.full.image_processor, pixel_limits or {})
-            self.tokenizer: Any = self.full.tokenizer
-            self.image_id: int | None = config.image_token_id
-        else:
-            self.tokenizer = AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
-            self.image_id = None
+        self.tokenizer: Any = owner
+        self.image_id: int | None = None
+        if self.family.sees:
+            self.full, self.tokenizer = owner, owner.tokenizer
+            self.seeing.limit(owner, pixel_limits or {})
+            self.image_id = self.seeing.image_id(config, owner)
         known = self.tokenizer.get_vocab()
         named = {known[token] for token in PLACEHOLDERS if token in known}
         configured: set[Any] = {getattr(config, f"{kind}_token_id", None) for kind in ("image", "video")}
@@ -112,7 +96,6 @@ class Processor:
         """Ids that may never be sampled: they stand for pixels. The marks around an image may."""
         self.placeholders: list[str] = list(self.tokenizer.convert_ids_to_tokens(self.banned_ids))
         """Their text: a problem that contains one would smuggle an image into its prompt."""
-        owner = self.full or self.tokenizer
         if chat_template is not None:
             owner.chat_template = self.tokenizer.chat_template = chat_template
         self.chat = ChatTemplate(owner, str(path), args=template_args or {}, only_text=self.full is None, system=system)
@@ -125,6 +108,12 @@ class Processor:
         """Ids that end a response."""
         self.note = self._note(own, turn_end)
         """What to tell about the end of turns, in one line; None where template and model agree."""
+
+    @property
+    def seeing(self) -> SeeingFamily:
+        """The model's family, where it takes images."""
+        assert isinstance(self.family, SeeingFamily), "a model of text was asked about images"
+        return self.family
 
     def _turn_end(self) -> int | None:
         """The special token with which the chat template ends a turn of the assistant; None where it has none."""
@@ -174,28 +163,28 @@ class Processor:
             )
         if not sizes:
             return list(ids)
-        counts = iter(self.full._get_num_multimodal_tokens(image_sizes=sizes).num_image_tokens)
+        counts = iter(self.seeing.counts(self.full, sizes))
         return [i for token in ids for i in ([token] * next(counts) if token == self.image_id else [token])]
 
-    def pixels(self, images: Sequence[Any]) -> list[tuple[torch.Tensor, torch.Tensor]]:
-        """Of each image ``(pixel_values [patches, dim] float32, grid [3] = frames, rows, columns of patches)``."""
-        out = self.full.image_processor(images=list(images), return_tensors="pt")
-        grids = out["image_grid_thw"]
-        return list(zip(out["pixel_values"].split(grids.prod(dim=1).tolist()), grids, strict=True))
+    def pixels(self, images: Sequence[Any]) -> list[Picture]:
+        """Of each image its pixels, float32, and how they lie; see the model's family."""
+        return self.seeing.pictures(self.full, images)
 
-    def blank(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """The smallest image there can be, black, as ``pixels`` gives images: one feature."""
-        kind = self.full.image_processor
-        side, depth = kind.merge_size, 3 * kind.temporal_patch_size * kind.patch_size**2
-        return torch.zeros(side**2, depth), torch.tensor([1, side, side])
+    def blank(self) -> Picture:
+        """The smallest image there can be, black, as ``pixels`` gives images."""
+        return self.seeing.blank(self.full)
+
+    def engine_limits(self) -> dict[str, Any]:
+        """The limits of images, as arguments of the image processor that vLLM makes."""
+        return self.seeing.engine_limits(self.full)
 
     def image_places(self, ids: torch.Tensor) -> torch.Tensor:
         """1 where an id stands for a piece of an image, else 0; the shape of ``ids``, int32."""
         return torch.zeros_like(ids, dtype=torch.int) if self.image_id is None else ids.eq(self.image_id).int()
 
-    def features(self, grid: torch.Tensor) -> int:
-        """Placeholders that an image with this grid of patches fills."""
-        return int(grid.prod()) // self.full.image_processor.merge_size**2
+    def features(self, layout: torch.Tensor) -> int:
+        """Placeholders that an image fills whose pixels lie like this."""
+        return self.seeing.tokens(self.full, layout)
 
     def save(self, folder: str | Path) -> None:
         """Writes tokenizer, chat template and image processor into a model folder."""

@@ -20,31 +20,27 @@ class Reference:
     """
 
     def __init__(self, path: str | Path, processor: Processor, *, trust_remote_code: bool = False) -> None:
-        from transformers import AutoConfig, AutoModelForImageTextToText
+        from transformers import AutoConfig
 
-        self._processor, self._full = processor, processor.full
+        self._processor, self._family = processor, processor.seeing
         config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
         with torch.device("meta"):  # the shape of the model without its weights: positions need its code only
-            model: Any = AutoModelForImageTextToText.from_config(config, trust_remote_code=trust_remote_code)
-        self._rope_index = getattr(model.base_model, "get_rope_index", None)
+            self._model: Any = self._family.model_class().from_config(config, trust_remote_code=trust_remote_code)
 
     def learner(self, token_ids: Sequence[int], images: Sequence[Any]) -> View:
-        """A prompt as the learner trains on it: our ids, the grids of the very pixels, positions from the model."""
-        grids = [grid for _, grid in self._processor.pixels(images)] if images else []
-        return self._view("the learner", list(token_ids), grids)
+        """A prompt as the learner trains on it: our ids, the layout of the very pixels, positions from the model."""
+        layouts = [layout for _, layout in self._processor.pixels(images)] if images else []
+        return self._view("the learner", list(token_ids), layouts)
 
     def transformers(self, text: str, images: Sequence[Any]) -> View:
         """The same prompt through the model's processor as a whole, from its text."""
-        out = self._full(text=[text], images=list(images) or None, add_special_tokens=False)
-        grids = list(torch.as_tensor(out["image_grid_thw"])) if images else []
-        return self._view("transformers", list(out["input_ids"][0]), grids)
+        out = self._processor.full(text=[text], images=list(images) or None, add_special_tokens=False)
+        return self._view("transformers", list(out["input_ids"][0]), self._family.layouts(out))
 
-    def _view(self, name: str, ids: list[int], grids: list[torch.Tensor]) -> View:
-        counts = [self._processor.features(grid) for grid in grids]
-        if self._rope_index is None or sum(counts) != sum(i == self._processor.image_id for i in ids):
+    def _view(self, name: str, ids: list[int], layouts: list[torch.Tensor]) -> View:
+        counts = [self._processor.features(layout) for layout in layouts]
+        if sum(counts) != sum(i == self._processor.image_id for i in ids):
             return View(name, ids, counts)  # positions of a broken prompt are not defined
         row = torch.tensor([ids])
-        stacked = torch.stack(grids) if grids else None
-        kinds = self._processor.image_places(row)
-        positions, _ = self._rope_index(row, mm_token_type_ids=kinds, image_grid_thw=stacked)
-        return View(name, ids, counts, positions[:, 0].tolist())
+        positions = self._family.positions(self._model, row, self._processor.image_places(row), layouts)
+        return View(name, ids, counts, None if positions is None else positions[:, 0].tolist())

@@ -1,8 +1,8 @@
 """Videos as frames: the rows' ``videos`` field, and how a video becomes images with the time written before each.
 
-Every frame is an image of its own, in the words in which Qwen3-VL was taught (``<1.5 seconds>`` and the picture), so a
-video goes the proven way of several images through engine, learner and judge, on any model that takes several images.
-The models' own video input, which merges two frames into one, is not used: a video costs twice the tokens here.
+Every frame is an image of its own behind its time in words (``<1.5 seconds>``), so a video goes the proven way of
+several images through engine, learner and judge, on any model that takes several images. The models' own video input,
+which merges two frames into one, is not used: a video costs twice the tokens here.
 """
 
 from __future__ import annotations

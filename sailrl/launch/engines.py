@@ -126,11 +126,7 @@ def image_options(data: PromptConfig, engine: EngineConfig, processor: Processor
         return {}
     options: dict[str, Any] = {"limit_mm_per_prompt": {"image": engine.images_per_prompt, "video": 0}}
     if data.min_pixels is not None or data.max_pixels is not None:
-        size = processor.full.image_processor.size
-        # Both edges, even if only one is configured: vLLM replaces the processor's whole size by these.
-        options["mm_processor_kwargs"] = {
-            "size": {"shortest_edge": size["shortest_edge"], "longest_edge": size["longest_edge"]}
-        }
+        options["mm_processor_kwargs"] = processor.engine_limits()
     return options
 
 

@@ -21,25 +21,16 @@ PADDING = 1.15
 """Samples that attend together are padded to at most this many times their tokens."""
 NAME = "sailrl_packed"
 """The name of ``attend`` in transformers' registry."""
-PACKABLE = ("llama", "qwen2", "qwen3", "qwen3_moe", "qwen3_vl_text", "qwen3_vl_moe_text")
-"""Model types of language models in which tokens interact in causal attention only, all through transformers' attention
-interface; each is tested. In others (windows, state spaces, custom attention) samples would see each other."""
 
 
-def use_packed(model: Any) -> bool:
-    """Makes ``model`` use ``attend`` if its samples can be packed; returns whether they can.
-
-    Otherwise the model keeps its own attention, and must be given one sample at a time.
-    """
-    text = model.config.get_text_config()
-    windows = {"full_attention"} != set(getattr(text, "layer_types", None) or ["full_attention"])
-    if text.model_type not in PACKABLE or windows:
-        return False
+def use_packed(model: Any) -> None:
+    """Makes the language model in ``model`` use ``attend``, so that its samples can be packed."""
     from transformers import AttentionInterface
 
     AttentionInterface.register(NAME, attend)
-    model.set_attn_implementation(NAME if text is model.config else {"text_config": NAME})
-    return True
+    text = model.config.get_text_config()
+    inner = next((name for name in model.config.sub_configs if getattr(model.config, name) is text), None)
+    model.set_attn_implementation(NAME if inner is None else {inner: NAME})
 
 
 def layout(batch: Batch) -> dict[str, Any]:

@@ -16,6 +16,7 @@ import torch
 
 from sailrl.config.model_files import tensor_shapes, weight_files
 from sailrl.errors import ConfigError
+from sailrl.families import family_at
 from sailrl.learner.weights import CheckpointWeights
 
 LISTED = 5
@@ -33,7 +34,7 @@ def check_tensors(weights: str | Path, *, like: str | Path | None = None, trust_
             gives no model.
         DataError: a file is truncated.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+    from transformers import AutoConfig
 
     folder = Path(weights).expanduser()
     files = weight_files(folder)
@@ -43,11 +44,13 @@ def check_tensors(weights: str | Path, *, like: str | Path | None = None, trust_
     with _silent(), torch.device("meta"):
         without_memory = {name: torch.empty(shape) for name, shape in shapes.items()}
         try:
+            family = family_at(like or folder)
             config = AutoConfig.from_pretrained(like or folder, trust_remote_code=trust_remote_code)
             if getattr(config, "quantization_config", None) is not None:
                 return
-            auto = AutoModelForImageTextToText if hasattr(config, "vision_config") else AutoModelForCausalLM
-            model: Any = auto.from_config(config, trust_remote_code=trust_remote_code)
+            model: Any = family.model_class().from_config(config, trust_remote_code=trust_remote_code)
+        except ConfigError:
+            raise
         except Exception as error:  # transformers raises many types
             text = " ".join(str(error).split())[:300]
             raise ConfigError(

@@ -13,6 +13,7 @@ from sailrl.algos.logprobs import token_logprobs
 from sailrl.config.schema import LoraConfig
 from sailrl.data.batch import Batch, Sample, collate
 from sailrl.errors import LearnerError
+from sailrl.families import family_at
 from sailrl.learner import lora, ranks
 from sailrl.learner.attention import layout, take, use_packed
 from sailrl.learner.inventory import refuse_gaps
@@ -57,12 +58,13 @@ class Policy(torch.nn.Module):
         empty: bool = False,
     ) -> None:
         super().__init__()
-        from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText
+        from transformers import AutoConfig
 
         self.trust_remote_code = trust_remote_code
         """Whether Python code in the model folder, and in folders it is exported to, may run."""
+        family = family_at(path)
         config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
-        auto = AutoModelForImageTextToText if hasattr(config, "vision_config") else AutoModelForCausalLM
+        auto = family.model_class()
         options: Any = {"dtype": torch.float32, "trust_remote_code": trust_remote_code}
         self.model: Any
         if empty:
@@ -77,10 +79,14 @@ class Policy(torch.nn.Module):
         if activation_checkpointing:
             self.model.gradient_checkpointing_enable({"use_reentrant": False})
         self.model.train()
-        self.packs = use_packed(self.model)
-        """Whether a batch may hold several samples."""
+        self.packs = family.packs(config)
+        """Whether a batch may hold several samples; otherwise the model keeps its own attention."""
+        if self.packs:
+            use_packed(self.model)
         self.routers = Routers(self.model, float32=router_float32)
-        _freeze(self.model, frozen)
+        for name, parameter in self.model.named_parameters():
+            if family.part(name) in frozen:
+                parameter.requires_grad_(False)
         self.has_adapter = adapter is not None
         if adapter is not None:
             lora.add_adapter(self.model, adapter)
@@ -182,14 +188,3 @@ class Policy(torch.nn.Module):
                     zero = self._vision.blank(self.model, self.device)
             hidden: torch.Tensor = self.model.base_model(input_ids=batch.input_ids[None], **inputs).last_hidden_state[0]
             return hidden if zero is None else hidden + zero
-
-
-def _freeze(model: Any, parts: Sequence[str]) -> None:
-    """Freezes the parameters of whole parts. In Qwen-VL models the projector is the tower's ``merger`` modules."""
-    for name, parameter in model.named_parameters():
-        if ".visual." in name:
-            part = "projector" if "merger" in name else "vision"
-        else:
-            part = "language_model"
-        if part in parts:
-            parameter.requires_grad_(False)

@@ -1,7 +1,7 @@
 """Mixtures of experts in the learner: routing measured, balanced and replayed, through hooks on the model's routers.
 
-For a dense model, which has no routers, everything here does nothing. Routers are those of transformers' Qwen3-MoE and
-Qwen3-VL-MoE and of models shaped like them: modules called ``...TopKRouter`` that return ``(logits, scores, experts)``.
+For a dense model, which has no routers, everything here does nothing. Routers are transformers' modules
+called ``...TopKRouter`` that return ``(logits, scores, experts)``.
 """
 
 from __future__ import annotations

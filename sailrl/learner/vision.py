@@ -13,6 +13,7 @@ from sailrl.data.batch import Batch
 from sailrl.data.images import ImageStore
 from sailrl.data.processor import Processor
 from sailrl.errors import LearnerError
+from sailrl.families.base import Features, Picture
 
 CACHED_BYTES = 1 << 30
 """Size of the cache of processed images: every pass over an episode needs the same ones. A photograph takes 20 MB."""
@@ -23,12 +24,12 @@ class Vision:
 
     def __init__(self, processor: Processor, images: ImageStore, *, cached_bytes: int = CACHED_BYTES) -> None:
         self._processor, self._images, self._budget = processor, images, cached_bytes
-        self._cache: OrderedDict[str, tuple[torch.Tensor, torch.Tensor]] = OrderedDict()
+        self._cache: OrderedDict[str, Picture] = OrderedDict()
         self._held = 0
 
     def inputs(self, model: Any, batch: Batch) -> dict[str, Any]:
-        """Keyword arguments for the model's forward: positions [3, 1, N], which start at 0 for every sample, and
-        the features of all images of the row in order.
+        """Keyword arguments for the model's forward: positions [axes, 1, N] or [1, N], which start at 0 for every
+        sample, and the features of all images of the row in order.
 
         The tower runs on distinct images only. The features of an image that several prompts have are repeated, and
         its gradients add up.
@@ -40,48 +41,51 @@ class Vision:
         order = [digest for b, row in enumerate(batch.images) if batch.brings(b) for digest in row]
         distinct = list(dict.fromkeys(order))
         loaded = self._load(distinct)
-        self._check(batch, {digest: self._processor.features(grid) for digest, (_, grid) in loaded.items()})
+        layouts = {digest: layout for digest, (_, layout) in loaded.items()}
+        self._check(batch, {digest: self._processor.features(layout) for digest, layout in layouts.items()})
         device = batch.input_ids.device
-        positions = self._positions(model, batch, {digest: grid for digest, (_, grid) in loaded.items()}).to(device)
+        positions = self._positions(model, batch, layouts).to(device)
         if not order:
             return {"position_ids": positions}
-        features = _run(model, [loaded[digest] for digest in distinct], device)
-        where = [distinct.index(digest) for digest in order]
-        features.pooler_output = [features.pooler_output[i] for i in where]
-        features.deepstack_features = [[layer[i] for i in where] for layer in features.deepstack_features]
-        return {"position_ids": positions, "mm_encoder_outputs": {"image": features}}
+        features = self._see(model, [loaded[digest] for digest in distinct], device)
+        seen = [features[distinct.index(digest)] for digest in order]
+        ids = batch.input_ids[None]
+        return {
+            "position_ids": positions,
+            **self._processor.seeing.inputs(model, ids, self._processor.image_places(ids), seen),
+        }
 
-    def _positions(self, model: Any, batch: Batch, grids: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        """[3, 1, N] positions on the CPU: those of a prompt as the model computes them around images; those of a
-        response, which has no images, continue after the highest of its prompt."""
+    def _positions(self, model: Any, batch: Batch, layouts: Mapping[str, torch.Tensor]) -> torch.Tensor:
+        """Positions: those of a prompt as the model computes them around images; those of a response, which has no
+        images, continue after the highest of its prompt."""
         parts, ends = list[torch.Tensor](), dict[int, int]()
         prompts = batch.prompt_lengths.tolist()
         for b, row in enumerate(batch.input_ids.cpu().split(batch.row_lengths())):
             if batch.brings(b):
-                ids, grid = row[: prompts[b]], [grids[digest] for digest in batch.images[b]]
-                found, _ = model.base_model.get_rope_index(
-                    ids[None],
-                    self._processor.image_places(ids)[None],
-                    image_grid_thw=torch.stack(grid) if grid else None,
-                )
+                ids, here = row[None, : prompts[b]], [layouts[digest] for digest in batch.images[b]]
+                found = self._processor.seeing.positions(model, ids, self._processor.image_places(ids), here)
+                if found is None:
+                    return batch.positions()[None]
                 parts.append(found)
                 ends[b] = int(found.max()) + 1
             begin, count = ends[batch.brought_by[b]], batch.lengths[b] - prompts[b]
-            parts.append(torch.arange(begin, begin + count).expand(3, 1, -1))
+            parts.append(torch.arange(begin, begin + count).expand(len(parts[0]), 1, -1))
         return torch.cat(parts, dim=-1)
 
     def blank(self, model: Any, device: torch.device) -> torch.Tensor:
         """A zero computed by running the tower on a tiny black image; its gradients are 0."""
-        features = _run(model, [self._processor.blank()], device)
-        parts = [*features.pooler_output, *(image for layer in features.deepstack_features for image in layer)]
-        return 0.0 * torch.stack([part.sum() for part in parts]).sum()
+        features = self._see(model, [self._processor.blank()], device)
+        return 0.0 * torch.stack([part.sum() for image in features for part in image]).sum()
 
-    def _load(self, digests: Sequence[str]) -> dict[str, tuple[torch.Tensor, torch.Tensor]]:
+    def _see(self, model: Any, pictures: Sequence[Picture], device: torch.device) -> list[Features]:
+        return self._processor.seeing.see(model, [(pixels.to(device), how.to(device)) for pixels, how in pictures])
+
+    def _load(self, digests: Sequence[str]) -> dict[str, Picture]:
         for digest in digests:
             if digest not in self._cache:
                 # One at a time: resizing a batch of photographs at once would need memory for all of them as floats.
-                ((pixels, grid),) = self._processor.pixels([self._images.image(digest)])
-                self._cache[digest] = pixels, grid
+                ((pixels, layout),) = self._processor.pixels([self._images.image(digest)])
+                self._cache[digest] = pixels, layout
                 self._held += pixels.nbytes
             self._cache.move_to_end(digest)
         loaded = {digest: self._cache[digest] for digest in digests}
@@ -103,9 +107,3 @@ class Vision:
                     f"sample {b} of a micro-batch: {fault}. Nothing was learned from it. "
                     "Run `sailrl check --data` on the configuration."
                 )
-
-
-def _run(model: Any, images: Sequence[tuple[torch.Tensor, torch.Tensor]], device: torch.device) -> Any:
-    """The tower's features of ``(pixels, grid)`` of each image."""
-    pixels, grids = zip(*images, strict=True)
-    return model.get_image_features(torch.cat(pixels).to(device), torch.stack(grids).to(device), return_dict=True)

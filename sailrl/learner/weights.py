@@ -84,7 +84,7 @@ class CheckpointWeights:
 def publish_layout(model: Any) -> None:
     """Makes ``save_pretrained`` write weights in the layout of the model's published checkpoints, which vLLM reads.
 
-    transformers 5.19 transposes the experts of Qwen3-VL-MoE (published as [E, H, 2I], in memory [E, 2I, H]) while
+    transformers 5.19 transposes the experts of some models (published as [E, H, 2I], in memory [E, 2I, H]) while
     loading, if their shape is the published one. It checks the same when saving, and so never transposes them back.
     """
     from transformers.conversion_mapping import get_model_conversion_mapping

@@ -6,7 +6,8 @@ import json
 import re
 from pathlib import Path
 
-from sailrl.plan.memory import ModelShape, VisionShape
+from sailrl.families.base import VisionShape
+from sailrl.plan.memory import ModelShape
 
 _FILE = Path(__file__).parent / "known_models.json"
 _EDITION = re.compile(r"(-(instruct|thinking|base|2507))+$")
@@ -14,7 +15,7 @@ _EDITION = re.compile(r"(-(instruct|thinking|base|2507))+$")
 
 
 def known_shape(path: str) -> tuple[str, ModelShape] | None:
-    """The ``model_type`` and the shape of a model by its name, like ``Qwen/Qwen3-VL-8B-Thinking``; None where it is not
+    """The ``model_type`` and the shape of a model by its name; None where it is not
     in the table."""
     name = _EDITION.sub("", path.rstrip("/").rpartition("/")[2].lower())
     for known, facts in json.loads(_FILE.read_text(encoding="utf-8")).items():

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from sailrl.config.schema import LearnerConfig, LoraConfig, ModelConfig, RlvrConfig
+from sailrl.families.base import VisionShape
 
 Device = Literal["cuda", "cpu"]
 
@@ -23,22 +24,6 @@ RUNTIME = int(1.5 * GIB)
 """What CUDA, NCCL and the libraries' workspaces take of a GPU, per process. Assumed, not measured."""
 PROBE_TOKENS = 512
 """Most tokens of all probe prompts together (``sync.probe``)."""
-
-
-@dataclass(frozen=True, slots=True)
-class VisionShape:
-    """A vision tower, as ``learner.shape`` reads it."""
-
-    layers: int
-    hidden: int
-    inner: int
-    """Width between the two matrices of its MLP."""
-    values_per_patch: int
-    """Numbers that one patch of pixels is: channels x frames x side x side."""
-    patches_per_token: int
-    pixels_per_token: int
-    outputs: int
-    """Projections into the language model: one, and one per deepstack level."""
 
 
 @dataclass(frozen=True, slots=True)

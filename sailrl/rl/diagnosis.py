@@ -58,7 +58,7 @@ async def explain_weights(run: Session) -> list[str]:
             folders = map(_text, (run.sync.current, run.sync.previous))
             found = await to_thread(run.learners.explain_weights, prompt, theirs, *folders)
             what = f"rollout worker {worker} computes with other weights"
-            return [f"{what}: {', '.join(map(_with_tower, found))}" if found else what]
+            return [f"{what}: {', '.join(_with_tower(group, run) for group in found)}" if found else what]
     return []
 
 
@@ -66,8 +66,9 @@ def _text(folder: Path | None) -> str | None:
     return None if folder is None else str(folder)
 
 
-def _with_tower(group: str) -> str:
-    return f"{group} (the vision tower was not synced)" if ".visual." in f".{group}" else group
+def _with_tower(group: str, run: Session) -> str:
+    tower = run.processor.family.part(group) != "language_model"
+    return f"{group} (the vision tower was not synced)" if tower else group
 
 
 async def explain_responses(run: Session, groups: Sequence[Group]) -> list[str]:

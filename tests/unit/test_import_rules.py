@@ -14,6 +14,7 @@ HEAVY = {"torch", "ray", "vllm", "transformers"}
 ROOMS = {f"sailrl.{room}" for room in ("rollout", "learner", "sync", "scoring")}
 FLOORS = (
     {"types", "errors", "killable", "killable_child", "plugins"},
+    {"families"},
     {"algos", "config", "sync"},
     {"plan", "data"},
     {"scoring", "rollout", "learner", "report"},

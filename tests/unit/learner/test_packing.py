@@ -22,7 +22,8 @@ from sailrl.algos.nll import nll_loss
 from sailrl.config.losses import Dapo, Gspo, IcePop, MismatchConfig
 from sailrl.data.batch import Batch, Sample, collate
 from sailrl.errors import LearnerError
-from sailrl.learner.attention import PACKABLE, layout
+from sailrl.families.packing import PACKABLE
+from sailrl.learner.attention import layout
 from sailrl.learner.model import Policy
 from sailrl.learner.moe import COUNTS
 from sailrl.learner.objective import Objective, UpdateScope

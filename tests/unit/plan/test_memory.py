@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from sailrl.config.schema import RlvrConfig
+from sailrl.families.base import VisionShape
 from sailrl.plan import memory as m
-from sailrl.plan.memory import GIB, ModelShape, VisionShape
+from sailrl.plan.memory import GIB, ModelShape
 from sailrl.plan.memory_plan import PHASES, Cluster, learner_parts, memory_plan
 
 SHAPE = ModelShape(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sailrl.config.model_kinds import TRAINABLE, refusal
+from sailrl.families import refusal, trainable
 
 TRAINED: list[dict[str, Any]] = [
     {"model_type": "qwen3", "architectures": ["Qwen3ForCausalLM"], "attention_dropout": 0.0},
@@ -64,7 +64,7 @@ def test_other_kinds_are_refused_and_told_what_is_supported(config: dict[str, An
         said = refusal(config, trained=trained)
         assert said is not None
         assert said.startswith(f"of kind {config['architectures'][0]} ({config['model_type']}): this kind of model")
-        assert TRAINABLE in said
+        assert trainable() in said
 
 
 @pytest.mark.parametrize("kind", ["qwen2_vl", "qwen2_5_vl"])
@@ -72,7 +72,7 @@ def test_what_engines_alone_can_use_may_be_asked_but_not_trained(kind: str) -> N
     config = {"model_type": kind, "vision_config": {"depth": 32}}
     assert refusal(config, trained=False) is None
     said = refusal(config, trained=True)
-    assert said == f"of kind {kind}: this kind of model is not supported. Can be trained: {TRAINABLE}."
+    assert said == f"of kind {kind}: this kind of model is not supported. Can be trained: {trainable()}."
 
 
 @pytest.mark.parametrize(("config", "words"), CHANGED, ids=lambda given: given if isinstance(given, str) else "")

@@ -1,0 +1,19 @@
+"""Which language models can compute several samples in one row."""
+
+from __future__ import annotations
+
+from typing import Any
+
+PACKABLE = ("llama", "qwen2", "qwen3", "qwen3_moe", "qwen3_vl_text", "qwen3_vl_moe_text")
+"""Model types of language models in which tokens interact in causal attention only, all through transformers' attention
+interface; each is tested. In others (windows, state spaces, custom attention) samples would see each other."""
+
+
+def packs(text: Any) -> bool:
+    """Whether a language model can be given several samples in one row; one at a time where it cannot.
+
+    Args:
+        text: transformers' configuration of the language model.
+    """
+    windows = {"full_attention"} != set(getattr(text, "layer_types", None) or ["full_attention"])
+    return text.model_type in PACKABLE and not windows
