@@ -96,10 +96,11 @@ class QwenVl(SeeingFamily):
         return list(zip(out.pooler_output, *(getattr(out, "deepstack_features", None) or ()), strict=True))
 
     def inputs(self, model: Any, ids: Tensor, places: Tensor, seen: Sequence[Features]) -> dict[str, Any]:
-        from transformers.models.qwen3_vl.modeling_qwen3_vl import BaseModelOutputWithDeepstackFeatures
+        from transformers.models.qwen3_vl import modeling_qwen3_vl
 
+        module: Any = modeling_qwen3_vl  # its output is annotated as one tensor, and is a list
         first, *levels = (list(level) for level in zip(*seen, strict=True))
-        output: Any = BaseModelOutputWithDeepstackFeatures(pooler_output=first, deepstack_features=levels)
+        output = module.BaseModelOutputWithDeepstackFeatures(pooler_output=first, deepstack_features=levels)
         return {"mm_encoder_outputs": {"image": output}}
 
 

@@ -7,12 +7,14 @@ import re
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 
 from sailrl.errors import MismatchError, WeightSyncError
+from sailrl.families.qwen_vl import Qwen3Vl
 from sailrl.learner.stale import parameter_group
 from sailrl.rl import checkpoints
 from sailrl.rl.diagnosis import diagnosis, explain_weights
@@ -179,6 +181,8 @@ def test_causes_read_as_one_sentence() -> None:
 
 class SaidOfWeights:
     """A session whose engine disagrees on the probe prompt, and a learner that explains it with ``groups``."""
+
+    processor = SimpleNamespace(family=Qwen3Vl())
 
     def __init__(self, groups: list[str], theirs: list[float]) -> None:
         self.learners = self.pool = self.probe = self.sync = self
