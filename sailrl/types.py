@@ -122,6 +122,12 @@ class Score:
             raise ValueError(f"a score must be finite, got {self.value!r}")
 
 
+def scored_fields(reward: float | None, scores: Mapping[str, Score]) -> dict[str, Any]:
+    """What scoring adds to a row, in every file: ``reward``, and under ``scores`` each score by its name."""
+    named = {name: {"value": s.value, "status": s.status, "reason": s.reason} for name, s in scores.items()}
+    return {"reward": reward, "scores": named}
+
+
 @dataclass(frozen=True, slots=True)
 class Verdict:
     """What a filter says of one problem or rollout: keep it or not, and why. Reasons are metrics: few fixed words."""

@@ -27,6 +27,7 @@ from sailrl.launch.starts import UNTYPED, Start
 from sailrl.report.evals import EVALS, print_evals, read_evals
 from sailrl.report.progress import Progress, open_progress
 from sailrl.report.shown import percent
+from sailrl.report.traces import problem_fields, rollout_fields
 from sailrl.rollout.collect import check_unscored, sample_groups, wave_seed
 from sailrl.rollout.engine import Sampling
 from sailrl.rollout.pool import RolloutPool
@@ -81,7 +82,7 @@ async def _try_all(
         cluster(),
         Scorer(ScoringSpec.from_config(config.rewards), say=progress.message) as scorer,
     ):
-        engines = _Engines(config, folder, progress)
+        engines, part = _Engines(config, folder, progress), config.rewards.accuracy_part
         try:
             for (name, asked), what in todo.items():
                 pool = await engines.holding(config.models[name])
@@ -90,9 +91,9 @@ async def _try_all(
                 if processor.note:
                     progress.message(f"{name}: {processor.note}")
                 groups = await _sample(config, folder, problems, processor, asked, pool, scorer)
-                responses.append(*_rows(groups, name, asked))  # before anything that can stop the evaluation
+                responses.append(*_rows(groups, name, asked, part))  # before anything that can stop the evaluation
                 check_unscored(groups, config.rewards.max_unscored_rate)
-                result = what | _numbers(groups, config.rewards.accuracy_part)
+                result = what | _numbers(groups, part)
                 evals.append(result)
                 progress.message(
                     f"{name}, {asked}: accuracy {percent(result['accuracy'])}, {result['response_tokens']:.1f} tokens"
@@ -193,19 +194,10 @@ def _numbers(groups: list[Group], part: str) -> dict[str, Any]:
     }
 
 
-def _rows(groups: list[Group], name: str, asked: str) -> list[dict[str, Any]]:
+def _rows(groups: list[Group], name: str, asked: str, part: str) -> list[dict[str, Any]]:
     """Every response, as ``sailrl score`` reads it."""
     return [
-        {
-            "model": name,
-            "asked": asked,
-            "id": group.prompt.problem.id,
-            "prompt": group.prompt.problem.prompt,
-            "answer": group.prompt.problem.answer,
-            "response": rollout.completion.text,
-            "response_tokens": len(rollout.completion.token_ids),
-            "reward": rollout.reward,
-        }
+        {"model": name, "asked": asked, **problem_fields(group.prompt.problem), **rollout_fields(rollout, part)}
         for group in groups
         for rollout in group.rollouts
     ]

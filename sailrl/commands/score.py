@@ -18,11 +18,11 @@ from sailrl.report.progress import open_progress
 from sailrl.scoring.answers import task_notes
 from sailrl.scoring.compare import Comparison, verdict
 from sailrl.scoring.resume import Unfinished
-from sailrl.scoring.rows import broken_rule, out_row, request_from_row, result_row
+from sailrl.scoring.rows import broken_rule, out_row, request_from_row
 from sailrl.scoring.scorer import Request, Scorer
 from sailrl.scoring.spec import PartSpec, ScoringSpec, needs_no_arguments, resolve
 from sailrl.scoring.summary import Summary
-from sailrl.types import Score
+from sailrl.types import Score, scored_fields
 
 DEFAULT_REWARDS = ("boxed=0.9", "think_format=0.1")
 """What ``--reward`` is by default."""
@@ -110,7 +110,7 @@ def _score_file(source: Path, out: Path, rows: Iterator[tuple[int, Row | BadRow]
             todo = itertools.islice(rows, writer.rows_kept, None)
             try:
                 for (line, row), scored in scorer.score_stream(_requests(source, todo)):
-                    result = result_row(scored)
+                    result = scored_fields(scored.total.value, scored.scores)
                     _write(writer, row, result, results_only=copy_types)
                     if not writer.rows_kept:
                         summary.add(out_row(row, result), line)

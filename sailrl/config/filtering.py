@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 from pydantic import Field
@@ -105,6 +106,32 @@ class FilterConfig(JobConfig):
         return {name: f"{name}.jsonl" for name in ("kept", "dropped", "evidence", "scored")}
 
     @property
+    def origin(self) -> SamplingFilter | ScoredFilter:
+        """The filter by where its responses come from; the checks have seen to it that all of one kind is given."""
+        if self.model is not None and self.data is not None and self.rewards is not None:
+            return SamplingFilter(self, self.model, self.data, self.rewards)
+        return ScoredFilter(self, str(self.scored))
+
+    @property
     def correct_score(self) -> str:
         """Name of the score that says a response is right."""
         return self.correct or (self.rewards.accuracy_part if self.rewards else "boxed")
+
+
+@dataclass(frozen=True, slots=True)
+class SamplingFilter:
+    """A filter whose model answers the problems."""
+
+    config: FilterConfig
+    model: ModelConfig
+    data: ProblemsConfig
+    rewards: RewardsConfig
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredFilter:
+    """A filter that reads responses which are scored already."""
+
+    config: FilterConfig
+    scored: str
+    """The file."""

@@ -17,7 +17,7 @@ from sailrl.data.fields import BrokenRow
 from sailrl.data.images import FOLDER, ImageStore
 from sailrl.data.problems import BadRow, ProblemReader
 from sailrl.errors import DataError
-from sailrl.types import Problem
+from sailrl.types import Problem, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,11 @@ class Dropped:
     step: str
     reason: str
     evidence: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def by_step(cls, row: dict[str, Any], verdict: Verdict) -> Dropped:
+        """A row that a ``Pipeline`` has dropped."""
+        return cls(row, verdict.evidence["step"], verdict.reason, dict(verdict.evidence))
 
 
 @dataclass(slots=True)
@@ -81,8 +86,7 @@ def load_pool(config: FilterConfig, data: ProblemsConfig, run_dir: Path) -> Prob
     for row in named.values():
         conversion = steps.convert(row)
         if conversion.row is None:
-            step, evidence = conversion.verdict.evidence["step"], dict(conversion.verdict.evidence)
-            pool.dropped.append(Dropped(row, step, conversion.verdict.reason, evidence))
+            pool.dropped.append(Dropped.by_step(row, conversion.verdict))
             continue
         try:
             pool.candidates.append(_candidate(dict(conversion.row), config.rollout.engine.images_per_prompt))

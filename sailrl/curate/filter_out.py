@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from data_filters.pass_at_k import PassAtKByTask
-from data_filters.rows import text_key
+from data_filters.rows import score_value, text_key
 from sailrl.config.filtering import FilterConfig
 from sailrl.curate.candidates import Dropped
 from sailrl.data.atomic import atomic
@@ -44,11 +44,11 @@ class Tried:
 
 def tried(row: dict[str, Any], responses: Sequence[dict[str, Any]], score: str) -> Tried:
     """A problem with responses as ``SampleLog`` keeps them."""
-    samples = [r["reward"] if score == "reward" else r["scores"][score]["value"] for r in responses]
-    return Tried(row, samples, [text_key(r["response"]) for r in responses], responses)
+    samples = [score_value(response, score) for response in responses]
+    return Tried(row, samples, [text_key(response["response"]) for response in responses], responses)
 
 
-class Outcome:
+class Decisions:
     """Takes the problems one by one, decides, and writes. ``with whole_files(...)`` gives the files."""
 
     def __init__(self, config: FilterConfig, folder: Path, made: dict[str, Any], files: dict[str, BinaryIO]) -> None:
@@ -60,8 +60,7 @@ class Outcome:
     def drop(self, dropped: Dropped) -> None:
         """A problem that an early step refused."""
         self.report.rows += 1
-        fate = {"dropped_step": dropped.step, "dropped_reason": dropped.reason, "evidence": dropped.evidence}
-        self._write(DROPPED, {**self._plain(dropped.row), **fate})
+        self._write_dropped(self._plain(dropped.row), dropped.step, dropped.reason, dropped.evidence)
 
     def decide(self, case: Tried) -> None:
         """A problem that was tried: kept or dropped by its accuracy."""
@@ -88,8 +87,10 @@ class Outcome:
         if verdict.keep:
             self._write(KEPT, row)
         else:
-            fate = {"dropped_step": "pass_at_k", "dropped_reason": verdict.reason, "evidence": dict(numbers)}
-            self._write(DROPPED, {**row, **fate})
+            self._write_dropped(row, "pass_at_k", verdict.reason, numbers)
+
+    def _write_dropped(self, row: dict[str, Any], step: str, reason: str, evidence: dict[str, Any]) -> None:
+        self._write(DROPPED, {**row, "dropped_step": step, "dropped_reason": reason, "evidence": evidence})
 
     def _write(self, name: str, row: dict[str, Any]) -> None:
         self._files[name].write(dump_line(row))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from sailrl.config.filtering import FilterConfig
+from sailrl.config.filtering import SamplingFilter
 from sailrl.data import jsonl
 from sailrl.data.jsonl import AppendOnlyFile
 from sailrl.launch.fingerprint import digest, model_digest, prompt_settings
@@ -18,17 +18,14 @@ from sailrl.scoring.spec import ScoringSpec
 FOLDER = "samples"
 
 
-def made_by(config: FilterConfig, weights: str) -> dict[str, Any]:
+def made_by(origin: SamplingFilter, weights: str) -> dict[str, Any]:
     """Everything that decides on responses and scores besides the problem. ``rewards`` decides on scores alone."""
-    assert config.model is not None
-    assert config.data is not None
-    assert config.rewards is not None
-    rollout = config.rollout
+    model, rewards, rollout = origin.model, origin.rewards, origin.config.rollout
     return {
-        "model": {"hash": model_digest(weights, config.model.trust_remote_code), "dtype": config.model.dtype},
-        "prompt": prompt_settings(config.data),
+        "model": {"hash": model_digest(weights, model.trust_remote_code), "dtype": model.dtype},
+        "prompt": prompt_settings(origin.data),
         "sampling": rollout.model_dump(include={"temperature", "top_p", "top_k", "max_response_tokens"}),
-        "rewards": digest([identity(ScoringSpec.from_config(config.rewards)), config.rewards.accuracy_part]),
+        "rewards": digest([identity(ScoringSpec.from_config(rewards)), rewards.accuracy_part]),
     }
 
 

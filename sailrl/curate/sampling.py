@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from sailrl.config.filtering import FilterConfig
+from sailrl.config.filtering import SamplingFilter
 from sailrl.curate.candidates import Candidate
 from sailrl.curate.sample_log import SampleLog
 from sailrl.data.images import FOLDER, ImageStore
@@ -33,7 +33,7 @@ SCORED_AT_ONCE = 64
 
 
 async def fill_log(
-    config: FilterConfig,
+    origin: SamplingFilter,
     folder: Path,
     weights: str,
     log: SampleLog,
@@ -48,19 +48,17 @@ async def fill_log(
         RolloutError: an engine does not start, or fails; what it had answered is kept.
         RewardError: more responses than allowed could not be scored.
     """
-    assert config.model is not None
-    assert config.data is not None
-    assert config.rewards is not None
-    processor = load_processor(config.model, config.data, weights)
+    config, data = origin.config, origin.data
+    processor = load_processor(origin.model, data, weights)
     if processor.note:
         progress.message(processor.note)
     engine = config.rollout.engine
     store = folder / FOLDER
-    template = Template(processor, ImageStore(store), config.data, images_per_prompt=engine.images_per_prompt)
-    if config.data.instruction:
+    template = Template(processor, ImageStore(store), data, images_per_prompt=engine.images_per_prompt)
+    if data.instruction:
         progress.message(template.instruction_note((*unsampled, *unscored)[0].problem))
-    accuracy, allowed = config.rewards.accuracy_part, config.rewards.max_unscored_rate
-    with Scorer(ScoringSpec.from_config(config.rewards), say=progress.message) as scorer:
+    accuracy, allowed = origin.rewards.accuracy_part, origin.rewards.max_unscored_rate
+    with Scorer(ScoringSpec.from_config(origin.rewards), say=progress.message) as scorer:
         score = partial(score_rollout, scorer)
         if unscored:
             progress.doing("scoring again")
@@ -71,7 +69,7 @@ async def fill_log(
         progress.stage(f"starting Ray and {starting(config.rollout)}")
         with cluster():
             spec = EngineSpec(
-                config.model, config.data, config.rollout, weights=weights, images=str(store), seed=config.run.seed
+                origin.model, data, config.rollout, weights=weights, images=str(store), seed=config.run.seed
             )
             pool = open_pool(spec, actor_options=worker_options(config.rollout, nodes()), notify=progress.message)
             try:

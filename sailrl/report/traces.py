@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sailrl.data.jsonl import AppendOnlyFile
-from sailrl.types import Group, Message, Problem, Rollout, content_text
+from sailrl.types import Group, Message, Problem, Rollout, content_text, scored_fields
 
 ROLLOUTS_FILE = "rollouts.jsonl"
 
@@ -87,13 +87,9 @@ def score_fields(rollout: Rollout, accuracy: str) -> dict[str, Any]:
     """Of ``rollout_fields`` those that the rewards decide. ``accuracy`` is 1.0, 0.0, or None without a score."""
     right = rollout.right(accuracy)
     return {
-        "reward": rollout.reward,
+        **scored_fields(rollout.reward, rollout.scores),
         "reward_reason": rollout.reason,
         "accuracy": None if right is None else float(right),
-        "scores": {
-            name: {"value": score.value, "status": score.status, "reason": score.reason}
-            for name, score in rollout.scores.items()
-        },
     }
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from sailrl.data.contract import parse_problem
 from sailrl.data.fields import BrokenRow
 from sailrl.data.rows import BadRow, Row
-from sailrl.scoring.scorer import Request, Scored
+from sailrl.scoring.scorer import Request
 from sailrl.types import Score
 
 
@@ -48,17 +48,6 @@ def _request(row: Row, where: str, folder: Path) -> Request:
     if tokens is not None and (isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 0):
         raise BrokenRow("response_tokens", "must be a whole number of at least 0")
     return Request(response, parse_problem(_usual_forms(row), where=where, need_prompt=False, folder=folder), tokens)
-
-
-def result_row(scored: Scored) -> dict[str, Any]:
-    """The two fields that scoring adds: ``reward`` and ``scores``."""
-    return {
-        "reward": scored.total.value,
-        "scores": {
-            name: {"value": score.value, "status": score.status, "reason": score.reason}
-            for name, score in scored.scores.items()
-        },
-    }
 
 
 def out_row(row: Row | BadRow, result: Mapping[str, Any]) -> Row:
