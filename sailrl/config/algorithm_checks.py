@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sailrl.config.complaint import Complaint, Rules
-from sailrl.config.losses import GSPO_CLIP_SCALE, ClipRange, Gspo, GspoToken, ScheduleClip, SteeredClip, TokenTis
+from sailrl.config.losses import GSPO_CLIP_SCALE, ClipRange, ScheduleClip, SequenceAlgorithm, SteeredClip, TokenTis
 from sailrl.config.schema import RlvrConfig
 
 
@@ -40,7 +40,7 @@ def _signal_has_a_target(clip: SteeredClip) -> Iterator[Complaint]:
 
 def _gspo_clips(config: RlvrConfig) -> Iterator[Complaint]:
     algorithm = config.algorithm
-    if isinstance(algorithm, Gspo | GspoToken) and algorithm.clip.high > GSPO_CLIP_SCALE:
+    if isinstance(algorithm, SequenceAlgorithm) and algorithm.clip.high > GSPO_CLIP_SCALE:
         yield Complaint(
             ("algorithm", "clip", "high"),
             f"is {algorithm.clip.high:g} and the algorithm is {algorithm.name}, whose sequence ratio stays within "
@@ -73,7 +73,7 @@ def _correction_needs_all_tokens(config: RlvrConfig) -> Iterator[Complaint]:
 
 def _token_weights_fit_gspo(config: RlvrConfig) -> Iterator[Complaint]:
     algorithm, correction = config.algorithm, config.mismatch.correction
-    if not isinstance(algorithm, Gspo | GspoToken) or not isinstance(correction, TokenTis):
+    if not isinstance(algorithm, SequenceAlgorithm) or not isinstance(correction, TokenTis):
         return
     room, high = correction.cap - 1, algorithm.clip.high
     if room > high:

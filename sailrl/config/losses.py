@@ -86,48 +86,31 @@ class ScheduleClip(ClipRange):
     """Episodes that the ramp takes. Default: `batch.episodes`."""
 
 
-class GspoAsymmetricClip(AsymmetricClip):
+class GspoScale(Section):
+    """The ends of GSPO's range."""
+
+    low: float = Field(default=3e-4, gt=0, lt=1)
+    """Sequence ratios are clipped below at 1 - low. In a mode that moves a bound, low is also the least that it
+    becomes."""
+    high: float = Field(default=4e-4, gt=0)
+    """Sequence ratios are clipped above at 1 + high. In a mode that moves a bound, high is also the most that it
+    becomes."""
+
+
+class GspoAsymmetricClip(GspoScale, AsymmetricClip):
     """GSPO's own bounds (arXiv 2507.18071, section 5.1)."""
 
-    low: float = Field(default=3e-4, gt=0, lt=1)
-    """Sequence ratios are clipped below at 1 - low. In a mode that moves a bound, low is also the least that it
-    becomes."""
-    high: float = Field(default=4e-4, gt=0)
-    """Sequence ratios are clipped above at 1 + high. In a mode that moves a bound, high is also the most that it
-    becomes."""
 
-
-class GspoAdaptiveClip(AdaptiveClip):
+class GspoAdaptiveClip(GspoScale, AdaptiveClip):
     """The adaptive rule on GSPO's scale: [0.20, 0.28] would never clip a sequence ratio."""
 
-    low: float = Field(default=3e-4, gt=0, lt=1)
-    """Sequence ratios are clipped below at 1 - low. In a mode that moves a bound, low is also the least that it
-    becomes."""
-    high: float = Field(default=4e-4, gt=0)
-    """Sequence ratios are clipped above at 1 + high. In a mode that moves a bound, high is also the most that it
-    becomes."""
 
-
-class GspoSymmetricClip(SymmetricClip):
+class GspoSymmetricClip(GspoScale, SymmetricClip):
     """One moving number on both sides, on GSPO's scale."""
 
-    low: float = Field(default=3e-4, gt=0, lt=1)
-    """Sequence ratios are clipped below at 1 - low. In a mode that moves a bound, low is also the least that it
-    becomes."""
-    high: float = Field(default=4e-4, gt=0)
-    """Sequence ratios are clipped above at 1 + high. In a mode that moves a bound, high is also the most that it
-    becomes."""
 
-
-class GspoScheduleClip(ScheduleClip):
+class GspoScheduleClip(GspoScale, ScheduleClip):
     """A ramp on GSPO's scale."""
-
-    low: float = Field(default=3e-4, gt=0, lt=1)
-    """Sequence ratios are clipped below at 1 - low. In a mode that moves a bound, low is also the least that it
-    becomes."""
-    high: float = Field(default=4e-4, gt=0)
-    """Sequence ratios are clipped above at 1 + high. In a mode that moves a bound, high is also the most that it
-    becomes."""
 
 
 class PpoClip(AsymmetricClip):
@@ -153,7 +136,23 @@ GspoClip = Annotated[
 ]
 
 
-class Dapo(Section):
+class GroupAlgorithm(Section):
+    """What all algorithms have: advantages within a group."""
+
+    name: str
+    """The algorithm."""
+    normalize_std: bool = True
+    """Divide advantages by the standard deviation of their group."""
+
+
+class SequenceAlgorithm(GroupAlgorithm):
+    """What both forms of GSPO have: one ratio per response."""
+
+    clip: GspoClip = GspoAdaptiveClip()
+    """The clip range of the sequence ratio, about a hundredth of the range of a token's ratio."""
+
+
+class Dapo(GroupAlgorithm):
     """DAPO (arXiv 2503.14476): token-level clipped policy gradient, clip-higher, no KL term, no value model."""
 
     name: Literal["dapo"] = "dapo"
@@ -162,44 +161,32 @@ class Dapo(Section):
     """The clip range; SAIL-VL2 gives [0.20, 0.28], the ends of which are DAPO's two bounds."""
     dual_clip: float | None = Field(default=None, gt=1)
     """Upper bound on the loss of tokens with a negative advantage, as a multiple of the advantage; null is off."""
-    normalize_std: bool = True
-    """Divide advantages by the standard deviation of their group."""
 
 
-class Gspo(Section):
+class Gspo(SequenceAlgorithm):
     """GSPO (arXiv 2507.18071): one length-normalised ratio per response; SAIL-VL2's choice for mixture-of-experts."""
 
     name: Literal["gspo"] = "gspo"
     """The algorithm."""
-    clip: GspoClip = GspoAdaptiveClip()
-    """The clip range of the sequence ratio, about a hundredth of the range of a token's ratio."""
-    normalize_std: bool = True
-    """Divide advantages by the standard deviation of their group."""
 
 
-class GspoToken(Section):
+class GspoToken(SequenceAlgorithm):
     """GSPO-token (arXiv 2507.18071, Eq. 13): GSPO's ratio, with advantages and corrections acting on each token."""
 
     name: Literal["gspo_token"] = "gspo_token"
     """The algorithm."""
-    clip: GspoClip = GspoAdaptiveClip()
-    """The clip range of the sequence ratio, about a hundredth of the range of a token's ratio."""
-    normalize_std: bool = True
-    """Divide advantages by the standard deviation of their group."""
 
 
-class Grpo(Section):
+class Grpo(GroupAlgorithm):
     """GRPO (arXiv 2402.03300) without its KL term: a mean over each response's tokens, then over responses."""
 
     name: Literal["grpo"] = "grpo"
     """The algorithm."""
     clip: PlainClip = PpoClip()
     """The clip range."""
-    normalize_std: bool = True
-    """Divide advantages by the standard deviation of their group."""
 
 
-class DrGrpo(Section):
+class DrGrpo(GroupAlgorithm):
     """Dr. GRPO (arXiv 2503.20783): a sum over tokens over a constant, and no division by the standard deviation."""
 
     name: Literal["dr_grpo"] = "dr_grpo"
@@ -210,18 +197,16 @@ class DrGrpo(Section):
     """Divide advantages by the standard deviation of their group."""
 
 
-class Cispo(Section):
+class Cispo(GroupAlgorithm):
     """CISPO (arXiv 2506.13585): clips the importance weight, so that no token loses its gradient."""
 
     name: Literal["cispo"] = "cispo"
     """The algorithm."""
     clip: CispoClip = CispoClip()
     """Bounds of the importance weight."""
-    normalize_std: bool = True
-    """Divide advantages by the standard deviation of their group."""
 
 
-class Sapo(Section):
+class Sapo(GroupAlgorithm):
     """SAPO (arXiv 2511.20347): a soft gate in place of the clip."""
 
     name: Literal["sapo"] = "sapo"
@@ -230,8 +215,6 @@ class Sapo(Section):
     """How fast the gradient fades with the ratio where the advantage is positive."""
     tau_neg: float = Field(default=1.05, gt=0)
     """How fast the gradient fades with the ratio where the advantage is negative."""
-    normalize_std: bool = True
-    """Divide advantages by the standard deviation of their group."""
 
 
 Algorithm = Annotated[Dapo | Gspo | GspoToken | Grpo | DrGrpo | Cispo | Sapo, Field(discriminator="name")]

@@ -10,7 +10,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
 from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, model_validator
 
 from sailrl.config.base import Plugin, Section
-from sailrl.config.losses import Algorithm, Dapo, Gspo, GspoToken, IcePop, MismatchConfig, ScheduleClip
+from sailrl.config.losses import Algorithm, Dapo, IcePop, MismatchConfig, ScheduleClip, SequenceAlgorithm
 from sailrl.config.rewards import RewardsConfig
 
 SAIL_INSTRUCTION = (
@@ -392,7 +392,7 @@ class RlvrConfig(JobConfig):
         config = config.unless_written("batch.rollouts_per_update", quarter if whole else episode)
         config = config.unless_written("learner.max_tokens_per_microbatch", max(20480, config.longest))
         config = config.unless_written("sync.probe_tolerance", _TOLERANCE[config.model.dtype])
-        if isinstance(config.algorithm, Gspo | GspoToken):
+        if isinstance(config.algorithm, SequenceAlgorithm):
             config = config.unless_written("mismatch.correction", IcePop())
         if isinstance(getattr(config.algorithm, "clip", None), ScheduleClip):
             config = config.unless_written("algorithm.clip.schedule_episodes", config.batch.episodes)
