@@ -7,5 +7,5 @@ Which problems: ``pass_at_k`` (sometimes solved), ``evidence`` (scored rows to s
 ``mcq_options``, ``mcq_rewrite`` and ``mcq_judge`` (multiple choice to free response), ``dedup``, ``images``,
 ``decontaminate``.
 Which rollouts: ``rejection``. Preparing chains of thought: ``tags``, ``redundancy``, ``length``.
-Mixing: ``fusion``, with ``chat`` and ``histogram``. In a row: ``pipeline``. What they read from a row: ``rows``.
+Mixing: ``fusion``, with ``chat`` and ``histogram``. In a row: ``pipeline``. What they read from a row: ``reading``.
 """

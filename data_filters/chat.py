@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from data_filters.rows import Row
+from data_filters.reading import Row
 from sailrl.errors import DataError
 from sailrl.types import content_parts
 

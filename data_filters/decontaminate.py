@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from data_filters.dedup import NearDuplicates
 from data_filters.images import ImageIndex, difference_hash
-from data_filters.rows import Row, question_key
+from data_filters.reading import Row, question_key
 from sailrl.types import Verdict
 
 

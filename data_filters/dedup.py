@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from datasketch import MinHash, MinHashLSH
 
-from data_filters.rows import CJK, Row, normalise, prompt_text, question_key
+from data_filters.reading import CJK, Row, normalise, prompt_text, question_key
 from sailrl.errors import ConfigError, DataError
 from sailrl.types import Verdict
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from data_filters.rows import Row, problem_key, score_value, text_key
+from data_filters.reading import Row, problem_key, score_value, text_key
 from sailrl.errors import DataError
 
 OF_THE_RESPONSE = frozenset(

@@ -17,8 +17,8 @@ from typing import Any, Literal, TypeAlias
 
 from data_filters.chat import completion_messages, prompt_messages
 from data_filters.histogram import LengthHistogram
+from data_filters.reading import Row, count_units, first_refusal, question_key, text_key
 from data_filters.rejection import Rejection
-from data_filters.rows import Row, count_units, first_refusal, question_key, text_key
 from sailrl.errors import ConfigError, DataError
 from sailrl.types import Filter
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from PIL import Image
 
-from data_filters.rows import Row, image_bytes
+from data_filters.reading import Row, image_bytes
 from sailrl.errors import ConfigError, DataError
 from sailrl.types import ImageSource, Verdict
 

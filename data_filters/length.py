@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from data_filters.histogram import LengthHistogram
-from data_filters.rows import Row, count_units, prompt_text
+from data_filters.reading import Row, count_units, prompt_text
 from sailrl.errors import ConfigError, DataError
 from sailrl.types import Verdict
 

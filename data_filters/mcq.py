@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from data_filters.mcq_options import Options, clean_option, split_options
-from data_filters.rows import Conversion, Row, normalise
+from data_filters.reading import Conversion, Row, normalise
 from sailrl.errors import ConfigError
 from sailrl.types import Verdict, content_texts
 

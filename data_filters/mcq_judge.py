@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from data_filters.rows import Row
+from data_filters.reading import Row
 from rewards.judge_api.client import Unanswered
 from rewards.judge_api.examiner import Examiner
 from rewards.judge_api.prompts import JudgePrompt

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from data_filters.rows import normalise
+from data_filters.reading import normalise
 
 _OPEN = r"\\(?:textbf|mathbf|mathrm|text|rm|bf)\s*\{\s*|\*\*"
 _CLOSE = r"(?:\s*\}|\*\*)?"

@@ -21,7 +21,7 @@ from data_filters.mcq import (
     stands_alone,
 )
 from data_filters.mcq_options import split_options
-from data_filters.rows import Conversion, Row, normalise
+from data_filters.reading import Conversion, Row, normalise
 from rewards.boxed import BoxedAnswer
 from rewards.judge_api.text import plain
 from sailrl.errors import RewardError

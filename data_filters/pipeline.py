@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol, runtime_checkable
 
-from data_filters.rows import Conversion, Row
+from data_filters.reading import Conversion, Row
 from sailrl.errors import ConfigError, DataError
 from sailrl.types import Filter, Verdict
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from data_filters.rows import Row, normalise, units
+from data_filters.reading import Row, normalise, units
 from sailrl.errors import ConfigError
 from sailrl.types import Verdict
 

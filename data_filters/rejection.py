@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
-from data_filters.rows import Row, count_units, first_refusal, problem_key, score_value, text_key, units
+from data_filters.reading import Row, count_units, first_refusal, problem_key, score_value, text_key, units
 from sailrl.errors import ConfigError, DataError
 from sailrl.types import Filter, Verdict, reaches
 

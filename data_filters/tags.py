@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from data_filters.rows import Conversion, Row, normalise
+from data_filters.reading import Conversion, Row, normalise
 from rewards.answers.extract import has_filled_box
 from rewards.think_format import ThinkFormat
 from sailrl.types import Problem, Verdict, content_parts

@@ -26,7 +26,7 @@ from functools import lru_cache
 from rewards.answers import latex
 from rewards.answers.box_iou import read_boxes, same_boxes
 from rewards.answers.choice import answered
-from rewards.answers.compare import Outcome, compare
+from rewards.answers.compare import Equality, compare
 from rewards.answers.cost import MAX_CHARS, MAX_DEPTH, MAX_TEXT, affordable, depth
 from rewards.answers.extract import extract, extract_parts
 from rewards.answers.gold import KNOWN_TASKS, Gold, UnusableGold, gold_of
@@ -140,9 +140,9 @@ class BoxedAnswer:
             return gold.text, content
         return _said(outcome.equal, outcome.rule)
 
-    def _compare(self, gold: Gold, content: str, precision: int | None) -> Outcome:
+    def _compare(self, gold: Gold, content: str, precision: int | None) -> Equality:
         if content == gold.text:
-            return Outcome(True, "exact")
+            return Equality(True, "exact")
         return _decide(gold, content, precision, self._iou)
 
 
@@ -155,33 +155,33 @@ _UNREADABLE = Score(None, "unscorable", "response_not_text")
 
 
 @lru_cache(maxsize=16384)
-def _decide(gold: Gold, content: str, precision: int | None, iou: float) -> Outcome:
+def _decide(gold: Gold, content: str, precision: int | None, iou: float) -> Equality:
     """The cheap rules on one extracted answer; remembered, since a group of responses repeats its answers."""
     if len(content) > MAX_TEXT:
-        return Outcome(False, "too_large")
+        return Equality(False, "too_large")
     if gold.mode == "box":
         boxes = read_boxes(content)
-        return Outcome(bool(boxes) and same_boxes(list(gold.boxes), boxes or [], iou), "iou")
+        return Equality(bool(boxes) and same_boxes(list(gold.boxes), boxes or [], iou), "iou")
     if gold.mode == "ocr":
-        return Outcome(text_key(content) in gold.texts, "text")
+        return Equality(text_key(content) in gold.texts, "text")
     try:
         if len(content) > MAX_CHARS or depth(content) > MAX_DEPTH:
             raise latex.TooLarge
         if gold.choice is not None:
-            return Outcome(answered(content, gold.choice), "choice")
+            return Equality(answered(content, gold.choice), "choice")
         return _by_meaning(gold, content, precision)
     except latex.TooLarge:
-        return Outcome(True, "text") if text_key(content) == text_key(gold.text) else Outcome(False, "too_large")
+        return Equality(True, "text") if text_key(content) == text_key(gold.text) else Equality(False, "too_large")
 
 
-def _by_meaning(gold: Gold, content: str, precision: int | None) -> Outcome:
+def _by_meaning(gold: Gold, content: str, precision: int | None) -> Equality:
     assert gold.parsed is not None  # only boxes, texts and options have none
     answer = read(content)
     outcome = compare(gold.parsed, answer, precision)
     if outcome.equal is True:
         return outcome
     if gold.mode == "yes_no":
-        return Outcome(verdict(content) == gold.parsed.ends, "yes_no")
+        return Equality(verdict(content) == gold.parsed.ends, "yes_no")
     if gold.mode == "count" and answer.kind == "text" and _says_none(content):
         return compare(gold.parsed, read("0"), precision)
     return outcome
@@ -221,7 +221,7 @@ def _symbolic(gold: str, answer: str, deadline_s: float) -> Score:
             fault = "too_slow"
             if error.busy_s > 0.8 * deadline_s:
                 break
-        except killable.WorkerDied as error:
+        except killable.ChildDied as error:
             fault = "too_large" if error.reason == killable.OUT_OF_MEMORY else "worker_died"
     if fault == "worker_died":
         return Score(None, "failed", "symbolic_worker_died")
@@ -235,7 +235,7 @@ def _costly_gold(gold: str, deadline_s: float) -> Score | None:
         _worker().call(gold, _PLAIN, deadline_s=deadline_s)
     except killable.DeadlineExceeded:
         return Score(None, "unscorable", "gold_too_slow")
-    except killable.WorkerDied:
+    except killable.ChildDied:
         return Score(None, "unscorable", "gold_too_large")
     return None
 

@@ -34,7 +34,7 @@ _BOOT = (
 _inside = False
 
 OUT_OF_MEMORY = "out of memory"
-"""The reason of a ``WorkerDied`` whose call wanted more memory than it may have."""
+"""The reason of a ``ChildDied`` whose call wanted more memory than it may have."""
 
 PATIENCE = 5.0
 """A call ends after this many times its deadline, however busy the machine is."""
@@ -52,7 +52,7 @@ class DeadlineExceeded(Exception):
         self.busy_s = busy_s
 
 
-class WorkerDied(Exception):
+class ChildDied(Exception):
     """The call has no answer for another reason: ``out of memory``, ``killed by SIGSEGV``, ``raised ValueError: ...``,
     ``cannot start: ...``. The next call finds a working child again, unless the target cannot be loaded at all."""
 
@@ -102,7 +102,7 @@ class Killable:
                 self._child = self._spawn()
 
     def ready(self) -> None:
-        """Waits until the child has loaded its target. Raises ``WorkerDied`` with the reason when it cannot."""
+        """Waits until the child has loaded its target. Raises ``ChildDied`` with the reason when it cannot."""
         with self._lock:
             self._ready_child()
 
@@ -114,7 +114,7 @@ class Killable:
 
         Raises:
             DeadlineExceeded: no answer within ``deadline_s`` seconds; the child is killed and replaced.
-            WorkerDied: the target raised, ran out of memory, or its process died.
+            ChildDied: the target raised, ran out of memory, or its process died.
             TypeError, ValueError: the arguments are not JSON values.
         """
         request = encode({"args": args, "deadline_s": deadline_s})
@@ -132,7 +132,7 @@ class Killable:
                 self._replace(child)
                 if died == "killed by SIGXCPU":
                     raise DeadlineExceeded(f"{self.target} used up its processor time", deadline_s) from None
-                raise WorkerDied(died) from None
+                raise ChildDied(died) from None
             except BaseException:  # Ctrl-C while waiting: the answer still to come belongs to nobody
                 self._child = None
                 child.kill()
@@ -143,7 +143,7 @@ class Killable:
                 self._replace(child)
         if "value" in reply:
             return reply["value"]
-        raise WorkerDied(OUT_OF_MEMORY if "memory" in reply else reply["raised"])
+        raise ChildDied(OUT_OF_MEMORY if "memory" in reply else reply["raised"])
 
     def close(self) -> None:
         """Kills the child and refuses further calls; a call in progress ends at once."""
@@ -174,19 +174,19 @@ class Killable:
         self._child = None
         child.kill()
         if not self._closed:
-            with contextlib.suppress(WorkerDied):  # no process to be had right now: the next call tries again
+            with contextlib.suppress(ChildDied):  # no process to be had right now: the next call tries again
                 self._child = self._spawn()
 
     def _ready_child(self) -> _Child:
         if self._closed:
-            raise WorkerDied("closed")
+            raise ChildDied("closed")
         child = self._child
         if child is None or child.owner != os.getpid():  # a forked copy of us must not talk to its parent's child
             child = self._child = self._spawn()
         if not child.ready:
             try:
                 child.wait_ready()
-            except WorkerDied:
+            except ChildDied:
                 child.kill()
                 self._child = None
                 raise
@@ -228,11 +228,11 @@ class _Child:
         try:
             reply = self._receive(_Deadline(self._startup_s - (time.monotonic() - self._started)))
         except TimeoutError:
-            raise WorkerDied(f"cannot start: not ready after {self._startup_s:g} s") from None
+            raise ChildDied(f"cannot start: not ready after {self._startup_s:g} s") from None
         except (OSError, EOFError):
-            raise WorkerDied(f"cannot start: {self.post_mortem()}") from None
+            raise ChildDied(f"cannot start: {self.post_mortem()}") from None
         if "raised" in reply:
-            raise WorkerDied(f"cannot start: {reply['raised'].removeprefix('raised ')}")
+            raise ChildDied(f"cannot start: {reply['raised'].removeprefix('raised ')}")
         self.ready = True
 
     def ask(self, request: bytes, deadline: _Deadline) -> dict[str, Any]:
@@ -344,7 +344,7 @@ def _in_spawner(make: Callable[[], _Child]) -> _Child:
     _spawn_requests.put((make, answer))
     made = answer.get()
     if isinstance(made, OSError):
-        raise WorkerDied(f"cannot start: {made}") from made
+        raise ChildDied(f"cannot start: {made}") from made
     return made
 
 

@@ -25,7 +25,7 @@ from rewards.answers.realset import intersection, real_set
 from rewards.answers.sentence import names
 from rewards.answers.separators import split_top
 from rewards.answers.structure import comma_parts, read_clean
-from rewards.answers.values import Outcome, decimal_comma, numbers_equal
+from rewards.answers.values import Equality, decimal_comma, numbers_equal
 from rewards.answers.vectors import components, marked
 
 _VALUES: frozenset[Kind] = frozenset(("number", "expr"))
@@ -46,7 +46,7 @@ def _size(gold: Parsed, answer: Parsed, precision: int | None = None) -> int:
 
 
 @metered(_size)
-def compare(gold: Parsed, answer: Parsed, precision: int | None = None) -> Outcome:
+def compare(gold: Parsed, answer: Parsed, precision: int | None = None) -> Equality:
     """Whether ``answer`` says what ``gold`` says."""
     if gold.rounded is not None:
         exact = compare(replace(gold, rounded=None), answer, precision)
@@ -55,22 +55,22 @@ def compare(gold: Parsed, answer: Parsed, precision: int | None = None) -> Outco
     if gold.label and answer.label and not same_label(gold.label, answer.label):
         if gold.kind == "expr" and answer.kind == "expr":  # "y = x" and "x = y" are one line
             return _lines(gold, answer)
-        return Outcome(False, "label")
+        return Equality(False, "label")
     if gold.condition and answer.condition and _exclude(gold.condition, answer.condition):
-        return Outcome(False, "condition")
+        return Equality(False, "condition")
     if gold.kind == answer.kind and key(gold.text) == key(answer.text) and gold.ends == answer.ends:
-        return Outcome(True, "normalised")
+        return Equality(True, "normalised")
     if gold.text.isalpha() and len(gold.text) > 1 and gold.text.casefold() == answer.text.casefold():
-        return Outcome(True, "text")
+        return Equality(True, "text")
     if _NAME.fullmatch(gold.text) and not gold.label and not gold.unit:
-        return Outcome(_formula(gold.text) == _formula(answer.text), "text")  # AB is not BA, IV not VI, CO_2 not O_2C
+        return Equality(_formula(gold.text) == _formula(answer.text), "text")  # AB is not BA, IV not VI, CO_2 not O_2C
     terms, others = notation.ratio(gold.text), notation.ratio(answer.text)
     if terms is not None and others is not None and not (terms[1] and others[1]):  # two times of day are no ratios
-        return Outcome(terms[0] == others[0], "ratio")
+        return Equality(terms[0] == others[0], "ratio")
     if gold.kind == "range" or answer.kind == "range":
         return _ranges(gold, answer, precision)
     if gold.kind == "yes_no":
-        return Outcome(answer.kind == "yes_no" and answer.ends == gold.ends, "yes_no")
+        return Equality(answer.kind == "yes_no" and answer.ends == gold.ends, "yes_no")
     if gold.kind == "number":
         return _against_number(gold, answer, precision)
     if gold.kind == "expr" and answer.kind == "text" and not gold.text.isalpha():
@@ -79,16 +79,16 @@ def compare(gold: Parsed, answer: Parsed, precision: int | None = None) -> Outco
     if gold.kind in {"text", "literal"} or answer.kind == "text":
         return _as_text(gold, answer, precision)
     if gold.kind == "formula" or answer.kind == "formula":
-        return Outcome(_same_formula(gold.text, answer.text, precision), "formula")
+        return Equality(_same_formula(gold.text, answer.text, precision), "formula")
     if gold.kind == "piecewise" or answer.kind == "piecewise":
         return _in_pieces(gold, answer, precision)
     if gold.kind == "expr" and answer.kind in _VALUES:
         if gold.node is None or answer.node is None:
-            return Outcome(False, "kind")  # infinity, the empty set
+            return Equality(False, "kind")  # infinity, the empty set
         if answer.unit is not None and (measured := glued(gold)) is not None:
             return numbers_equal(measured, answer, precision)
         if gold.label and answer.label and gold.label != answer.label and _lines(gold, answer).equal:
-            return Outcome(True, "equation")
+            return Equality(True, "equation")
         if marked(gold) or marked(answer):
             return _vectors(gold, answer, precision)
         return by_points(gold, answer)
@@ -98,28 +98,28 @@ def compare(gold: Parsed, answer: Parsed, precision: int | None = None) -> Outco
         return _relations(gold, answer)
     if gold.kind == "relation" or answer.kind == "relation":
         return _half_relation(gold, answer)
-    return Outcome(False, "kind")
+    return Equality(False, "kind")
 
 
-def _ranges(gold: Parsed, answer: Parsed, precision: int | None) -> Outcome:
+def _ranges(gold: Parsed, answer: Parsed, precision: int | None) -> Equality:
     """``3-5`` and ``3 to 5``; ``[3, 5]``, too; "3 to 4" may also be a ratio, which has a value."""
     spans = [side.kind == "range" or (side.kind == "interval" and side.ends == "[]") for side in (gold, answer)]
     if all(spans):
         return in_order(gold.items, answer.items, partial(compare, precision=precision), "range")
     if "number" in (gold.kind, answer.kind) and gold.value is not None and answer.value is not None:
         return numbers_equal(gold, answer, precision)
-    return Outcome(False, "range")
+    return Equality(False, "range")
 
 
-def _against_number(gold: Parsed, answer: Parsed, precision: int | None) -> Outcome:
+def _against_number(gold: Parsed, answer: Parsed, precision: int | None) -> Equality:
     if answer.kind == "number":
         outcome = numbers_equal(gold, answer, precision)
         if outcome.equal is False and decimal_comma(gold, answer):
-            return Outcome(True, "number")
+            return Equality(True, "number")
         return outcome
     if answer.kind == "expr":
         if answer.node is None or gold.node is None:
-            return Outcome(False, "kind")  # infinity, the empty set
+            return Equality(False, "kind")  # infinity, the empty set
         measured = glued(answer)
         return by_points(gold, answer) if measured is None else numbers_equal(gold, measured, precision)
     if answer.kind == "relation":
@@ -127,24 +127,24 @@ def _against_number(gold: Parsed, answer: Parsed, precision: int | None) -> Outc
     if answer.kind == "literal":
         if answer.value is not None:
             return numbers_equal(gold, answer, precision)
-        return Outcome(False, "literal")
+        return Equality(False, "literal")
     if answer.kind in {"set", "matrix"} and len(answer.items) == 1:
         return compare(gold, answer.items[0], precision)
     if answer.kind in {"tuple", "list", "set", "bracket"}:
         # The same value twice is one answer; "3,14" for 3.14 is a decimal comma; "1,2" may be written for 1,2-lists.
         if decimal_comma(gold, answer):
-            return Outcome(True, "number")
+            return Equality(True, "number")
         if answer.items and all(compare(gold, item, precision).equal for item in answer.items):
-            return Outcome(answer.kind == "list", "number")
+            return Equality(answer.kind == "list", "number")
         parts = comma_parts(gold)
         if parts and answer.kind != "tuple":
             return unordered(parts, answer.items, partial(compare, precision=precision), "list")
-        return Outcome(False, "number")
+        return Equality(False, "number")
     if answer.text.startswith(("<", ">", "\\le", "\\ge", "\\ne")) or answer.text.endswith("+"):
-        return Outcome(False, "interval")  # "at least 5" is not 5
+        return Equality(False, "interval")  # "at least 5" is not 5
     if answer.kind == "text" and _mathematical(answer.text):
-        return Outcome(None, "number")
-    return Outcome(False, "number")
+        return Equality(None, "number")
+    return Equality(False, "number")
 
 
 def _as_count(point: Parsed, other: Parsed) -> Parsed:
@@ -154,27 +154,27 @@ def _as_count(point: Parsed, other: Parsed) -> Parsed:
     return read_expression(point.label + point.text) or point
 
 
-def _stated_sum(gold: Parsed, answer: Parsed, precision: int | None) -> Outcome:
+def _stated_sum(gold: Parsed, answer: Parsed, precision: int | None) -> Equality:
     """``m + n = 7`` states the value of what has no figures of its own; ``2m = 7`` does not."""
     if answer.ends == "=" and not gold.label:
         for side, other in (answer.items, answer.items[::-1]):
             if side.kind == "number" and not any(c.isdigit() for c in other.text) and names(other.text):
                 return compare(gold, side, precision)
-    return Outcome(False, "equation")
+    return Equality(False, "equation")
 
 
-def _as_text(gold: Parsed, answer: Parsed, precision: int | None) -> Outcome:
+def _as_text(gold: Parsed, answer: Parsed, precision: int | None) -> Equality:
     if _phrase_key(gold.text) == _phrase_key(answer.text):
-        return Outcome(True, "text")
+        return Equality(True, "text")
     if (_INDEXED.search(gold.text) or _INDEXED.search(answer.text)) and _formula(gold.text) == _formula(answer.text):
-        return Outcome(True, "text")  # H_2O
+        return Equality(True, "text")  # H_2O
     if gold.kind == "literal":
-        return Outcome(_literal_key(gold.text) == _literal_key(answer.text), "literal")
+        return Equality(_literal_key(gold.text) == _literal_key(answer.text), "literal")
     if gold.kind == "text" and answer.kind == "list" and len(answer.items) == 1:
         return compare(gold, answer.items[0], precision)
     if _mathematical(gold.text) and (_mathematical(answer.text) or answer.kind in _VALUES):
-        return Outcome(None, "text")
-    return Outcome(False, "text")
+        return Equality(None, "text")
+    return Equality(False, "text")
 
 
 def _phrase_key(s: str) -> str:
@@ -213,14 +213,14 @@ def _same_formula(gold: str, answer: str, precision: int | None) -> bool:
     return same_form(g, a, lambda x, y: bool(compare(read_clean(x), read_clean(y), precision).equal))
 
 
-def _in_pieces(gold: Parsed, answer: Parsed, precision: int | None) -> Outcome:
+def _in_pieces(gold: Parsed, answer: Parsed, precision: int | None) -> Equality:
     verdict = same_pieces(gold, answer)
     if verdict is None:  # several unknowns, or ends that are no numbers: piece by piece
         if gold.kind != answer.kind or len(gold.items) != len(answer.items):
-            return Outcome(False, "piecewise")
+            return Equality(False, "piecewise")
         g, a = _pairs(gold), _pairs(answer)
         return unordered(g, a, partial(compare, precision=precision), "piecewise")
-    return Outcome(verdict, "piecewise")
+    return Equality(verdict, "piecewise")
 
 
 def _pairs(pieces: Parsed) -> tuple[Parsed, ...]:
@@ -231,10 +231,10 @@ def _pairs(pieces: Parsed) -> tuple[Parsed, ...]:
     )
 
 
-def _vectors(gold: Parsed, answer: Parsed, precision: int | None) -> Outcome:
+def _vectors(gold: Parsed, answer: Parsed, precision: int | None) -> Equality:
     g, a = components(gold), components(answer)
     if g is None or a is None:
-        return Outcome(False, "tuple")
+        return Equality(False, "tuple")
     length = max(len(g), len(a))
     left, right = components(gold, length) or (), components(answer, length) or ()
     return in_order(left, right, partial(compare, precision=precision), "tuple")
@@ -252,34 +252,34 @@ def _exclude(gold: str, answer: str) -> bool:
     return bool(g) and bool(a) and all(piece.point for piece in intersection(g or [], a or []))
 
 
-def _relations(g: Parsed, a: Parsed) -> Outcome:
+def _relations(g: Parsed, a: Parsed) -> Equality:
     if g.ends != a.ends or len(g.items) != 2 or len(a.items) != 2:
-        return Outcome(False, "equation")
+        return Equality(False, "equation")
     if g.ends != "=":
         return in_order(g.items, a.items, compare, "equation")
     nodes = [item.node for item in (*g.items, *a.items)]
     if any(node is None for node in nodes):
-        return Outcome(None, "equation")
+        return Equality(None, "equation")
     gl, gr, al, ar = (node for node in nodes if node is not None)
-    return Outcome(proportional(_difference(gl, gr), _difference(al, ar)), "equation")
+    return Equality(proportional(_difference(gl, gr), _difference(al, ar)), "equation")
 
 
 def _difference(left: Node, right: Node) -> Node:
     return ("sum", (left, ("neg", right)))
 
 
-def _half_relation(g: Parsed, a: Parsed) -> Outcome:
+def _half_relation(g: Parsed, a: Parsed) -> Equality:
     """One side is a whole equation, the other a labelled value: ``y = 2x + 1`` and ``2x - y + 1 = 0``."""
     plain, relation = (g, a) if a.kind == "relation" else (a, g)
     if relation.ends != "=" or not plain.label or plain.node is None:
-        return Outcome(False, "equation")
+        return Equality(False, "equation")
     whole = _whole(plain)
-    return Outcome(False, "equation") if whole is None else _relations(whole, relation)
+    return Equality(False, "equation") if whole is None else _relations(whole, relation)
 
 
-def _lines(g: Parsed, a: Parsed) -> Outcome:
+def _lines(g: Parsed, a: Parsed) -> Equality:
     left, right = _whole(g), _whole(a)
-    return Outcome(False, "label") if left is None or right is None else _relations(left, right)
+    return Equality(False, "label") if left is None or right is None else _relations(left, right)
 
 
 def _whole(labelled: Parsed) -> Parsed | None:

@@ -20,7 +20,7 @@ from rewards.answers.conditions import all_integers
 from rewards.answers.latex import Node, Number, TooLarge, Unreadable
 from rewards.answers.points import features, points, values
 from rewards.answers.quantity import Parsed, expression_node
-from rewards.answers.values import Outcome, inexact, near
+from rewards.answers.values import Equality, inexact, near
 
 _NOISE = 1e-14
 """Relative error of one floating-point operation, with room for a few."""
@@ -33,29 +33,29 @@ _NAMED_FREELY = re.compile(rf"{_CONSTANT.pattern}|[ck]")
 _INTEGER = re.compile(r"[jklmnKMN]")
 
 
-def by_points(gold: Parsed, answer: Parsed) -> Outcome:
+def by_points(gold: Parsed, answer: Parsed) -> Equality:
     """The rule for two expressions. The answer may be an unread text: then its words are tried as products of the
     reference's letters."""
     g, a = gold.node, answer.node
     if g is None:
-        return Outcome(None, "expression")
+        return Equality(None, "expression")
     known = latex.symbols(g) if a is None else frozenset()
     applied = functions(gold.text, answer.text, known)
     try:
         if applied or a is None:
             g, a = expression_node(gold.text, applied, known), expression_node(answer.text, applied, known)
     except Unreadable:
-        return Outcome(None, "expression")
+        return Equality(None, "expression")
     verdict = same(g, a)
     if verdict is not True:
         for renamed in _renamed(g, a, gold.integers, answer.integers):
             if same(g, renamed):
-                return Outcome(True, "expression")
+                return Equality(True, "expression")
         names = latex.symbols(g) | latex.symbols(a)
         counted = all(name in gold.integers | answer.integers or _INTEGER.fullmatch(name) for name in names)
         if counted and all_integers(gold.condition, answer.condition) and _same_family(g, a):
-            return Outcome(True, "expression")
-    return Outcome(verdict, "expression")
+            return Equality(True, "expression")
+    return Equality(verdict, "expression")
 
 
 def same(g: Node, a: Node) -> bool | None:

@@ -20,7 +20,7 @@ from rewards.answers.quantity import Parsed
 from rewards.answers.units import same_unit
 
 
-class Outcome(NamedTuple):
+class Equality(NamedTuple):
     """``equal`` is None for "don't know"; ``rule`` is one word of a small vocabulary (it becomes a metric)."""
 
     equal: bool | None
@@ -35,29 +35,29 @@ _FLOAT = 1e-9
 """Tolerance between two values of our own floating-point arithmetic."""
 
 
-def numbers_equal(gold: Parsed, answer: Parsed, precision: int | None = None) -> Outcome:
+def numbers_equal(gold: Parsed, answer: Parsed, precision: int | None = None) -> Equality:
     """The rule for two numbers, with their units and percent signs."""
     g, a = gold.value, answer.value
     if g is None or a is None:
-        return Outcome(None, "number")
+        return Equality(None, "number")
     factor = same_unit(gold.unit, answer.unit)
     if factor is None or (gold.percent and _measured(answer)) or (answer.percent and _measured(gold)):
-        return Outcome(False, "unit")
+        return Equality(False, "unit")
     if isinstance(g, complex) or isinstance(a, complex):
-        return Outcome(near(complex(inexact(g)), complex(inexact(a))), "number")
+        return Equality(near(complex(inexact(g)), complex(inexact(a))), "number")
     if factor != 1:
         a = a * factor if isinstance(a, Fraction) else a * float(factor)  # factors of units are small
     if not gold.percent and not answer.percent:
-        return Outcome(_close(g, a, gold, answer, precision), "number" if factor == 1 else "unit")
+        return Equality(_close(g, a, gold, answer, precision), "number" if factor == 1 else "unit")
     if gold.percent and answer.percent:
-        return Outcome(_close(g, a, gold, answer, precision), "percent")
+        return Equality(_close(g, a, gold, answer, precision), "percent")
     bare: Fraction | float = a if gold.percent else g
     if not -1 < bare < 1 and _close(g, a, gold, answer, precision):
-        return Outcome(True, "percent")
+        return Equality(True, "percent")
     # Only the figure with the sign is a percentage: compare in hundredths, where the gold's decimals keep their place.
     if gold.percent:
-        return Outcome(_close(g, a * 100, gold, answer, precision), "percent")
-    return Outcome(_close(g, a / 100, gold, answer, precision), "percent")
+        return Equality(_close(g, a * 100, gold, answer, precision), "percent")
+    return Equality(_close(g, a / 100, gold, answer, precision), "percent")
 
 
 def _measured(number: Parsed) -> bool:

@@ -17,7 +17,7 @@ from sailrl.config.schema import RlvrConfig
 from sailrl.plan.cpu_plan import PHASES as CPU_PHASES
 from sailrl.plan.cpu_plan import cpu_advice, cpu_plan
 from sailrl.plan.known import known_shape
-from sailrl.plan.layout import Layout, gpus_needed
+from sailrl.plan.layout import NodeLayout, gpus_needed
 from sailrl.plan.memory import GIB, ModelShape, checkpoint_disk
 from sailrl.plan.memory_plan import PHASES, Cluster, advice, gib, memory_plan, mib
 from sailrl.plan.time_plan import Speed, TimePlan, time_plan
@@ -207,7 +207,7 @@ def _table(
     return table
 
 
-def _places(where: Layout) -> list[str]:
+def _places(where: NodeLayout) -> list[str]:
     """One line per node."""
     lines = []
     for node in where.nodes:

@@ -17,8 +17,8 @@ from sailrl.errors import ConfigError, DataError
 from sailrl.report.progress import open_progress
 from sailrl.scoring.answers import task_notes
 from sailrl.scoring.compare import Comparison, verdict
+from sailrl.scoring.requests import broken_rule, out_row, request_from_row
 from sailrl.scoring.resume import Unfinished
-from sailrl.scoring.rows import broken_rule, out_row, request_from_row
 from sailrl.scoring.scorer import Request, Scorer
 from sailrl.scoring.spec import PartSpec, ScoringSpec, needs_no_arguments, resolve
 from sailrl.scoring.summary import Summary

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sailrl.config.complaint import Complaint, Rules
-from sailrl.config.losses import GSPO_CLIP_SCALE, ClipRange, ScheduleClip, SequenceAlgorithm, SteeredClip, TokenTis
+from sailrl.config.losses import GSPO_CLIP_SCALE, ClipBounds, ScheduleClip, SequenceAlgorithm, SteeredClip, TokenTis
 from sailrl.config.schema import RlvrConfig
 
 
-def _clip_range(clip: ClipRange) -> Iterator[Complaint]:
+def _clip_range(clip: ClipBounds) -> Iterator[Complaint]:
     low, high = clip.low, clip.high
     if low > high:
         yield Complaint(
@@ -119,7 +119,7 @@ def _replay_has_something_to_replay(config: RlvrConfig) -> Iterator[Complaint]:
 
 
 ALGORITHM_RULES: Rules = [
-    (ClipRange, _clip_range),
+    (ClipBounds, _clip_range),
     (SteeredClip, _signal_has_a_target),
     (RlvrConfig, _correction_needs_all_tokens),
     (RlvrConfig, _token_weights_fit_gspo),

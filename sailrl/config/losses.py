@@ -13,7 +13,7 @@ GSPO_CLIP_SCALE = 1e-2
 """A clip of GSPO above this never binds: its sequence ratio stays within about 1 +- 1e-3."""
 
 
-class ClipRange(Section):
+class ClipBounds(Section):
     """Ratios are clipped to [1 - low, 1 + high]; the modes differ in how the bounds move from episode to episode."""
 
     mode: Literal["adaptive", "asymmetric", "symmetric", "schedule"]
@@ -24,14 +24,14 @@ class ClipRange(Section):
     """Ratios are clipped above at 1 + high. In a mode that moves a bound, high is also the most that it becomes."""
 
 
-class AsymmetricClip(ClipRange):
+class AsymmetricClip(ClipBounds):
     """Fixed bounds: DAPO's clip-higher (arXiv 2503.14476, section 3.1), most likely what the papers' range means."""
 
     mode: Literal["asymmetric"] = "asymmetric"
     """Both bounds stay."""
 
 
-class SteeredClip(ClipRange):
+class SteeredClip(ClipBounds):
     """A bound that follows a signal of the run, once per episode.
 
     SAIL-VL2 (section 4.2.3) and SAIL-RL say that the clip is "dynamically adjusted within the range of [0.20, 0.28]" to
@@ -73,7 +73,7 @@ class SymmetricClip(SteeredClip):
     """Both bounds follow the signal together."""
 
 
-class ScheduleClip(ClipRange):
+class ScheduleClip(ClipBounds):
     """The lower bound stays at `low`, the upper one moves on a straight line from `start` to `end`."""
 
     mode: Literal["schedule"] = "schedule"

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from data_filters.rows import image_digest, question_key
+from data_filters.reading import image_digest, question_key
 from sailrl.config.filtering import FilterConfig, ProblemsConfig
 from sailrl.curate.steps import build_steps
 from sailrl.data.contract import parse_problem

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from data_filters.pass_at_k import PassAtKByTask
-from data_filters.rows import score_value, text_key
+from data_filters.reading import score_value, text_key
 from sailrl.config.filtering import FilterConfig
 from sailrl.curate.candidates import Dropped
 from sailrl.data.atomic import atomic

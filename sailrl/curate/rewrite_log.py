@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from data_filters.rows import Row, image_digest
+from data_filters.reading import Row, image_digest
 from sailrl.config.base import Plugin
 from sailrl.data import jsonl
 from sailrl.data.jsonl import AppendOnlyFile, dump_line

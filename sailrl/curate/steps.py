@@ -13,7 +13,7 @@ from data_filters.images import ImageDuplicates
 from data_filters.mcq import McqToFree
 from data_filters.mcq_rewrite import UNANSWERED, RewriteMcq
 from data_filters.pipeline import Converter, Pipeline
-from data_filters.rows import Conversion, Row
+from data_filters.reading import Conversion, Row
 from sailrl import plugins
 from sailrl.config.filtering import DecontaminateConfig, FilterConfig, McqConfig
 from sailrl.config.schema import SourceConfig

@@ -11,7 +11,7 @@ from sailrl.errors import ConfigError
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class NodeLayout:
     """The node of every actor, as a number from 0."""
 
     ranks: tuple[int, ...]
@@ -31,7 +31,7 @@ class Layout:
         return len(self.ranks) + (0 if self.colocated else len(self.engines) * self.gpus_per_engine)
 
 
-def layout(config: RlvrConfig, gpus: Sequence[int]) -> Layout:
+def layout(config: RlvrConfig, gpus: Sequence[int]) -> NodeLayout:
     """Ranks fill the nodes in their order; then, in split placement, each engine takes its GPUs on the first node that
     has them left.
 
@@ -56,7 +56,7 @@ def gpus_needed(config: RlvrConfig) -> int:
     return config.learner.ranks + engines
 
 
-def _layout(config: RlvrConfig, gpus: Sequence[int]) -> Layout:
+def _layout(config: RlvrConfig, gpus: Sequence[int]) -> NodeLayout:
     ranks, engines, width = config.learner.ranks, config.rollout.workers, config.rollout.engine.tensor_parallel
     colocated = config.placement == "colocated"
     needed = gpus_needed(config)
@@ -73,7 +73,7 @@ def _layout(config: RlvrConfig, gpus: Sequence[int]) -> Layout:
     free = list(gpus)
     rank_nodes = tuple(_take(free, 1) for _ in range(ranks))
     if colocated:
-        return Layout(rank_nodes, rank_nodes, 1, colocated=True)
+        return NodeLayout(rank_nodes, rank_nodes, 1, colocated=True)
     engine_nodes = tuple(_take(free, width) for _ in range(engines))
     if -1 in engine_nodes:
         raise ConfigError(
@@ -82,7 +82,7 @@ def _layout(config: RlvrConfig, gpus: Sequence[int]) -> Layout:
             f"{engines - engine_nodes.count(-1)} of {engines} rollout.workers. "
             f"Write learner.ranks or rollout.workers so that whole nodes are filled."
         )
-    return Layout(rank_nodes, engine_nodes, width, colocated=False)
+    return NodeLayout(rank_nodes, engine_nodes, width, colocated=False)
 
 
 def _take(free: list[int], count: int) -> int:

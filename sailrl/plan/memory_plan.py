@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from sailrl.config.schema import RlvrConfig
 from sailrl.errors import ConfigError
 from sailrl.plan import memory as m
-from sailrl.plan.layout import Layout, gpus_needed, layout
+from sailrl.plan.layout import NodeLayout, gpus_needed, layout
 from sailrl.plan.memory import GIB, RUNTIME, ModelShape
 
 PHASES = ("loss", "backward", "step", "sync", "rollout")
@@ -57,7 +57,7 @@ class MemoryPlan:
 
     gpus: tuple[GpuPlan, ...]
     cluster: Cluster
-    where: Layout | None
+    where: NodeLayout | None
     """None when the run does not fit on the cluster's machines; ``why`` says so."""
     why: str
     kv_tokens: int
@@ -224,7 +224,7 @@ def _awake(engine: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
     return {name: (sizes[-1],) * len(sizes) for name, sizes in engine.items()}
 
 
-def _host(config: RlvrConfig, shape: ModelShape, where: Layout | None) -> dict[str, int]:
+def _host(config: RlvrConfig, shape: ModelShape, where: NodeLayout | None) -> dict[str, int]:
     """Machine memory on the node with most actors."""
     ranks = max(Counter(where.ranks).values()) if where else config.learner.ranks
     engines = max(Counter(where.engines).values(), default=0) if where else config.rollout.workers

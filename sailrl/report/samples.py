@@ -33,7 +33,7 @@ _HASH = re.compile(r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class ShownGroup:
     """A group's question, its first image, and its best and worst rollout (one line if all are alike)."""
 
     prompt: str
@@ -44,14 +44,14 @@ class Sample:
     """Lines of the log."""
 
 
-def load_samples(run_dir: Path, count: int) -> list[Sample]:
+def load_samples(run_dir: Path, count: int) -> list[ShownGroup]:
     """Up to ``count`` samples from the end of a run, of different questions as far as there are any; none for a run
     without images."""
     images = _store(run_dir)
     if images is None:
         return []
-    found: list[Sample] = []
-    spare: list[Sample] = []
+    found: list[ShownGroup] = []
+    spare: list[ShownGroup] = []
     asked: set[str] = set()
     for group in _last_groups(run_dir / ROLLOUTS_FILE):
         first = group[0]
@@ -61,7 +61,7 @@ def load_samples(run_dir: Path, count: int) -> list[Sample]:
         image = load_image(images, first["image_hashes"][0])
         if image is None:
             continue
-        sample = Sample(prompt, str(first["answer"]), image, _best_and_worst(group))
+        sample = ShownGroup(prompt, str(first["answer"]), image, _best_and_worst(group))
         (spare if prompt in asked else found).append(sample)
         asked.add(prompt)
         if len(found) == count:
@@ -94,7 +94,7 @@ def load_image(store: ImageStore, digest: str) -> Any | None:
     return image
 
 
-def draw_samples(figure: FigureBase, samples: Sequence[Sample]) -> None:
+def draw_samples(figure: FigureBase, samples: Sequence[ShownGroup]) -> None:
     """Fills a figure, or a part of one, with the samples below one another."""
     figure.text(0.0, 0.93, "What it sees and says", fontsize=12, weight="bold", color=INK)
     figure.text(0.0, 0.882, "last episode, with the reward of each response", fontsize=9.5, color=MUTED)
@@ -111,7 +111,7 @@ def draw_samples(figure: FigureBase, samples: Sequence[Sample]) -> None:
         _draw_text(figure, sample, top)
 
 
-def _draw_text(figure: FigureBase, sample: Sample, top: float) -> None:
+def _draw_text(figure: FigureBase, sample: ShownGroup, top: float) -> None:
     step = 0.03
     y = top - 0.005
 

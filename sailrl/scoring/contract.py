@@ -20,7 +20,7 @@ from typing import Any
 
 from sailrl.errors import RewardError
 from sailrl.scoring.calls import Outcome, checked, is_async, raised, takes_tokens
-from sailrl.scoring.pool import WorkerPool
+from sailrl.scoring.pool import RewardPool
 from sailrl.scoring.scorer import Request, Scorer
 from sailrl.scoring.spec import PartSpec, ScoringSpec, build_reward
 from sailrl.types import Problem, Score
@@ -211,7 +211,7 @@ class _Check:
 
     def _worker_scores(self, rows: Rows, ordinary: bool) -> dict[str, Outcome]:
         """As ``__call__`` scores them, in a worker."""
-        pool = WorkerPool({"reward": self.part}, workers=2, deadline_s=self.deadline_s, memory_bytes=1 << 30)
+        pool = RewardPool({"reward": self.part}, workers=2, deadline_s=self.deadline_s, memory_bytes=1 << 30)
         done: dict[str, Outcome] = {}
         too_slow = 0
         try:

@@ -11,7 +11,7 @@ from queue import SimpleQueue
 from typing import Any, Literal
 
 from sailrl.errors import RewardError
-from sailrl.killable import OUT_OF_MEMORY, DeadlineExceeded, Killable, WorkerDied
+from sailrl.killable import OUT_OF_MEMORY, ChildDied, DeadlineExceeded, Killable
 from sailrl.scoring.calls import Outcome
 from sailrl.scoring.spec import PartSpec, absolute
 from sailrl.scoring.worker import pack_problem, unpack_outcome
@@ -21,7 +21,7 @@ MAX_DRY_RUNS = 1024
 DryRun = Literal["in time", "too slow", "too large", "none"]
 
 
-class WorkerPool:
+class RewardPool:
     """``workers`` killable processes, each with a thread that waits for it. Processes start with the first request.
 
     A row whose worker dies, or is killed without having had the processor, is tried once more alone, with no other row
@@ -35,7 +35,8 @@ class WorkerPool:
         self._deadline_s = deadline_s
         plain = {name: (part.use, dict(part.args)) for name, part in ((n, absolute(p)) for n, p in parts.items())}
         self._children = [
-            Killable("sailrl.scoring.worker:Worker", init=[plain], memory_bytes=memory_bytes) for _ in range(workers)
+            Killable("sailrl.scoring.worker:RewardWorker", init=[plain], memory_bytes=memory_bytes)
+            for _ in range(workers)
         ]
         self._idle: SimpleQueue[Killable] = SimpleQueue()
         for child in self._children:
@@ -79,7 +80,7 @@ class WorkerPool:
         except DeadlineExceeded as error:
             if error.busy_s > 0.8 * self._deadline_s:  # it had the processor: a second try would be a second wait
                 return self._overrun(name, problem, "too_slow") or self._late()
-        except WorkerDied:
+        except ChildDied:
             pass
         except Exception as error:  # a problem that cannot even be sent
             return Outcome(Score(None, "unscorable", "problem_not_json"), f"{type(error).__name__}: {error}")
@@ -88,7 +89,7 @@ class WorkerPool:
                 return unpack_outcome(self._ask("score", name, response, problem, tokens))
         except DeadlineExceeded:
             return self._overrun(name, problem, "too_slow") or self._late()
-        except WorkerDied as error:
+        except ChildDied as error:
             overrun = self._overrun(name, problem, "too_large") if error.reason == OUT_OF_MEMORY else None
             return overrun or Outcome(Score(None, "failed", _reason(error.reason)), error.reason)
 
@@ -115,7 +116,7 @@ class WorkerPool:
                 return "in time" if self._ask("dry_run", name, "", problem, None) else "none"
         except DeadlineExceeded:
             return "too slow"
-        except WorkerDied as error:
+        except ChildDied as error:
             return "too large" if error.reason == OUT_OF_MEMORY else "none"
 
     def _late(self) -> Outcome:

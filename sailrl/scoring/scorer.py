@@ -15,7 +15,7 @@ from typing import Any, NamedTuple, TypeVar
 from sailrl import plugins
 from sailrl.errors import RewardError
 from sailrl.scoring.calls import Outcome, call, checked, is_async, raised, takes_tokens
-from sailrl.scoring.pool import WorkerPool
+from sailrl.scoring.pool import RewardPool
 from sailrl.scoring.spec import ScoringSpec, build_reward
 from sailrl.scoring.tally import Tally
 from sailrl.types import Problem, Score
@@ -99,7 +99,7 @@ class Scorer:
         }
         self._takes_tokens = {name: takes_tokens(reward) for name, reward in self._rewards.items()}
         self._fast_takes_tokens = {name: takes_tokens(fast) for name, fast in self._fast.items()}
-        self._pool = WorkerPool(
+        self._pool = RewardPool(
             plain, workers=workers or spec.workers, deadline_s=spec.deadline_s, memory_bytes=spec.memory_bytes
         )
         self._loop = _LoopThread() if self._async else None

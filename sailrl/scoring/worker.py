@@ -13,7 +13,7 @@ from sailrl.types import Problem, Score
 _BYTES = "$bytes"
 
 
-class Worker:
+class RewardWorker:
     """Target of the pool's ``Killable``: builds every CPU-bound reward once, then scores one response per call.
 
     A reward may have a method ``warm_up()``: slow imports belong there, since they do not count against a deadline.

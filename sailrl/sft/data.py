@@ -115,22 +115,24 @@ def prompt_sample(prompt: Prompt, response: str, processor: Processor) -> Sample
 
 
 @dataclass(slots=True)
-class Prepared:
-    """Samples to learn from, and what was left out."""
+class ImitationSamples:
+    """ImitationSamples to learn from, and what was left out."""
 
     samples: list[Sample]
     too_long: int = 0
     unusable: list[str] = field(default_factory=list)
 
 
-def prepare_samples(rows: Sequence[Imitation], template: Template, processor: Processor, data: SftData) -> Prepared:
+def prepare_samples(
+    rows: Sequence[Imitation], template: Template, processor: Processor, data: SftData
+) -> ImitationSamples:
     """All rows that fit ``max_tokens``.
 
     Raises:
         DataError: a row is too long or its image unusable and the configuration says that this is an error, or none
             is left.
     """
-    done = Prepared([])
+    done = ImitationSamples([])
     for row in rows:
         try:
             sample = imitation_sample(row, template, processor)

@@ -21,7 +21,7 @@ from sailrl.launch.starts import UNTYPED, Continuation, Start, settings_identity
 from sailrl.learner.model import Policy
 from sailrl.report.progress import Progress, open_progress
 from sailrl.report.summary import print_summary
-from sailrl.sft.data import Imitations, Prepared, load_imitations, prepare_samples
+from sailrl.sft.data import Imitations, ImitationSamples, load_imitations, prepare_samples
 from sailrl.sft.trainer import STEPS, Logging, last_checkpoint, supervised_policy, train_sft
 
 MODEL, ADAPTER, START = "model", "adapter", "start"
@@ -109,7 +109,7 @@ def _write(policy: Policy, processor: Processor, out: Path) -> None:
     processor.save(out)
 
 
-def _say_what_was_left_out(rows: Imitations, prepared: Prepared, folder: Path, progress: Progress) -> None:
+def _say_what_was_left_out(rows: Imitations, prepared: ImitationSamples, folder: Path, progress: Progress) -> None:
     for note in rows.notes:
         progress.message(note)
     list_left_out(folder, [*rows.bad_rows, *prepared.unusable], progress.message)

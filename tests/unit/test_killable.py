@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from sailrl.killable import DeadlineExceeded, Killable, WorkerDied, inside
+from sailrl.killable import ChildDied, DeadlineExceeded, Killable, inside
 
 T = "tests.unit.killable_targets"
 
@@ -110,7 +110,7 @@ def test_start_up_time_does_not_count_against_the_deadline(child) -> None:
 
 
 def test_a_start_up_that_never_ends_is_an_error_with_its_own_deadline(child) -> None:
-    with pytest.raises(WorkerDied, match=r"cannot start: not ready after 0.2 s"):
+    with pytest.raises(ChildDied, match=r"cannot start: not ready after 0.2 s"):
         child("slow_factory", init=[], startup_s=0.2).ready()
 
 
@@ -127,21 +127,21 @@ def test_a_start_up_that_never_ends_is_an_error_with_its_own_deadline(child) -> 
 def test_a_call_that_fails_says_why(child, name: str, args: list, reason: str) -> None:
     failing = child(name)
     for _ in range(2):  # the second time on a fresh child
-        with pytest.raises(WorkerDied) as caught:
+        with pytest.raises(ChildDied) as caught:
             failing.call(*args, deadline_s=5)
         assert caught.value.reason == reason
 
 
 def test_memory_within_the_cap_is_granted(child) -> None:
     assert child("allocate").call(0.5, deadline_s=5) == 1 << 29
-    with pytest.raises(WorkerDied, match="out of memory"):
+    with pytest.raises(ChildDied, match="out of memory"):
         child("allocate", memory_bytes=1 << 28).call(0.5, deadline_s=5)
 
 
 def test_a_target_that_does_not_exist_is_named(child) -> None:
-    with pytest.raises(WorkerDied, match=r"cannot start: AttributeError: .*no_such_function"):
+    with pytest.raises(ChildDied, match=r"cannot start: AttributeError: .*no_such_function"):
         child("no_such_function").ready()
-    with pytest.raises(WorkerDied, match="cannot start: ValueError: start is negative"):
+    with pytest.raises(ChildDied, match="cannot start: ValueError: start is negative"):
         child("Counter", init=[-1]).ready()
 
 
@@ -180,7 +180,7 @@ def test_close_kills_the_child_and_later_calls_are_refused(child) -> None:
     pid = one.call(deadline_s=1)
     one.close()
     assert dies(pid)
-    with pytest.raises(WorkerDied, match="closed"):
+    with pytest.raises(ChildDied, match="closed"):
         one.call(deadline_s=1)
 
 
@@ -191,7 +191,7 @@ def test_close_ends_a_call_in_progress_at_once(child) -> None:
         waiting = threads.submit(one.call, 600, deadline_s=600)
         time.sleep(0.1)
         one.close()
-        with pytest.raises(WorkerDied):
+        with pytest.raises(ChildDied):
             waiting.result(timeout=5)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from data_filters.rows import _file_digest as image_digests
+from data_filters.reading import _file_digest as image_digests
 from sailrl.commands.eval import _line, _numbers, _same_but_weights, _settings, _wanted
 from sailrl.config.evaluation import EvaluateConfig
 from sailrl.config.schema import ModelConfig

@@ -12,7 +12,7 @@ from PIL import Image
 
 from data_filters.mcq_judge import JudgeRewriter
 from data_filters.mcq_rewrite import RewriteMcq
-from data_filters.rows import Conversion
+from data_filters.reading import Conversion
 from sailrl.config.filtering import FilterConfig
 from sailrl.curate.steps import build_steps
 from sailrl.errors import RewardError

@@ -14,7 +14,7 @@ from sailrl.config.rewards import RewardsConfig
 from sailrl.errors import ConfigError
 from sailrl.scoring import PartSpec, Request, ScoringSpec
 from sailrl.scoring.compare import MAX_LISTED, Comparison, verdict
-from sailrl.scoring.rows import request_from_row
+from sailrl.scoring.requests import request_from_row
 from sailrl.scoring.spec import resolve
 from sailrl.scoring.summary import MAX_TASKS, OTHER, Summary
 from sailrl.scoring.worker import pack_problem, unpack_problem
