@@ -116,7 +116,7 @@ def prompt_sample(prompt: Prompt, response: str, processor: Processor) -> Sample
 
 @dataclass(slots=True)
 class ImitationSamples:
-    """ImitationSamples to learn from, and what was left out."""
+    """Samples to learn from, and what was left out."""
 
     samples: list[Sample]
     too_long: int = 0

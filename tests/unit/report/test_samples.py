@@ -14,7 +14,7 @@ from PIL import Image
 from sailrl.data.images import FOLDER, ImageStore
 from sailrl.report.html import write_report
 from sailrl.report.picture import curve_png
-from sailrl.report.samples import THUMBNAIL, Sample, load_samples
+from sailrl.report.samples import THUMBNAIL, ShownGroup, load_samples
 from sailrl.report.traces import ROLLOUTS_FILE, RolloutLog
 from sailrl.types import Completion, Group, Problem, Prompt, Rollout, Score
 
@@ -54,7 +54,7 @@ def _end(run: Path) -> dict[str, int] | None:
     return {"bytes": path.stat().st_size} if path.is_file() else None
 
 
-def _shown(samples: list[Sample]) -> list[tuple[str, tuple[int, ...]]]:
+def _shown(samples: list[ShownGroup]) -> list[tuple[str, tuple[int, ...]]]:
     return [(sample.prompt, sample.image.getpixel((0, 0))) for sample in samples]
 
 
