@@ -13,7 +13,7 @@ from sailrl.config.data_checks import DATA_RULES
 from sailrl.config.evaluation import EVALUATION_RULES
 from sailrl.config.load import join
 from sailrl.config.needs import NEEDS
-from sailrl.config.placement_checks import PLACEMENT_RULES
+from sailrl.config.placement_checks import PLACEMENT_RULES, PLACEMENT_WARNINGS
 from sailrl.config.recipe import RECIPE_RULES
 from sailrl.config.references import refers
 from sailrl.config.sft import SFT_RULES
@@ -29,7 +29,7 @@ RULES: Rules = [
     *EVALUATION_RULES,
     *RECIPE_RULES,
 ]
-WARNINGS = ALGORITHM_WARNINGS
+WARNINGS = [*ALGORITHM_WARNINGS, *PLACEMENT_WARNINGS]
 """Rules whose breach is allowed and said."""
 
 

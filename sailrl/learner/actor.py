@@ -81,7 +81,6 @@ class LearnerActor:
             config.algorithm,
             config.mismatch,
             max_response_tokens=config.rollout.max_response_tokens,
-            first_mean_dlogp=config.sync.probe_tolerance,
         )
         self._learner = Learner(policy, objective, config.learner)
         if self._state is not None:

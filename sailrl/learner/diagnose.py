@@ -9,13 +9,14 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sailrl.data.batch import Batch, Sample, collate
+from sailrl.learner.budget import Budget
 from sailrl.learner.model import Policy
 from sailrl.learner.stale import EXPLAINED, parameter_group
 from sailrl.types import Prompt
@@ -29,6 +30,22 @@ ROUNDING = 1e-5
 """Nats that float32 may differ by: nothing to explain."""
 LONGEST_CUT = 16
 """Tokens at either end of a prompt that the engine may have had too few of."""
+PROMPTS = 3
+"""Samples on which other prompts are tried: each costs a forward pass."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What a search for a cause has come to."""
+
+    causes: tuple[str, ...] = ()
+    """In words; each one makes the learner compute what the engine computed, or is a difference between bytes."""
+    same_bytes: bool = False
+    """The folder of the published weights holds the learner's, byte for byte."""
+    passes: int = 0
+    """Forward passes that the search has taken."""
+    complete: bool = True
+    """False where the passes that fit into its time were spent before it was over."""
 
 
 def explain_sampling(policy: Policy, samples: Sequence[Sample]) -> str | None:
@@ -59,21 +76,32 @@ def explain_sampling(policy: Policy, samples: Sequence[Sample]) -> str | None:
     return text if best <= EXPLAINED * start and start > ROUNDING else None
 
 
-def explain_prompt(policy: Policy, samples: Sequence[Sample], engine_prompts: Sequence[Sequence[int]]) -> str | None:
+def explain_prompt(
+    policy: Policy, samples: Sequence[Sample], engine_prompts: Sequence[Sequence[int]], budget: Budget
+) -> str | None:
     """Names a difference between the prompts that the engine answered and those that the learner trains on.
 
     Args:
         engine_prompts: per sample, the ids that were handed to the engine. Samples with images are left out, since
-            engines take one placeholder per image and the learner one per feature.
+            engines take one placeholder per image and the learner one per feature; of the others a few are enough.
+
+    Raises:
+        BudgetSpent: before all was tried.
     """
     samples, engine_prompts = _without_images(samples, engine_prompts)
+    samples, engine_prompts = samples[:PROMPTS], engine_prompts[:PROMPTS]
     if not samples:
         return None
-    start = _error(policy, samples)
+    logp = budget.counted(policy)
+
+    def error(samples: Sequence[Sample]) -> float:
+        return _distance(logp, _alone(policy, samples))
+
+    start = error(samples)
     if start <= ROUNDING:
         return None
     other = [replace(s, prompt_ids=np.asarray(ids, np.int32)) for s, ids in zip(samples, engine_prompts, strict=True)]
-    if _error(policy, other) <= EXPLAINED * start:
+    if error(other) <= EXPLAINED * start:
         return (
             "template differs: the engine was given other prompt ids than the learner trains on, and they explain its "
             "log-probabilities"
@@ -82,7 +110,7 @@ def explain_prompt(policy: Policy, samples: Sequence[Sample], engine_prompts: Se
     for cut in range(1, min(LONGEST_CUT, shortest - 1) + 1):
         for where, part in (("first", slice(cut, None)), ("last", slice(None, -cut))):
             short = [replace(s, prompt_ids=s.prompt_ids[part]) for s in samples]
-            if _error(policy, short) <= EXPLAINED * start:
+            if error(short) <= EXPLAINED * start:
                 return (
                     f"template differs: the engine answered prompts without the {where} {cut} tokens of those that the "
                     "learner trains on"
@@ -97,22 +125,26 @@ def _without_images(
     return [s for s, _ in kept], [ids for _, ids in kept]
 
 
-def explain_experts(policy: Policy, prompt: Prompt, engine: Sequence[float]) -> list[str]:
+def explain_experts(policy: Policy, prompt: Prompt, engine: Sequence[float], budget: Budget) -> list[str]:
     """Layers whose experts the engine has in another order, in words; empty when no order explains its numbers.
 
     A permutation of experts is a permutation of what the router asks for, so nothing is copied. Tried are all experts
     reversed or shifted by one, in one layer or in all, and, with few experts, exchanges of two, one after another.
+
+    Raises:
+        BudgetSpent: before all was tried.
     """
     routers = policy.routers
     theirs = torch.tensor(engine)
 
+    @budget.counted
     def error(orders: dict[int, Tensor]) -> float:
         with routers.permuted(orders):
             return float((torch.tensor(policy.prompt_logprobs(prompt)) - theirs).abs().mean())
 
     count = routers.experts
-    start = error({})
-    if not count or not start:
+    start = error({}) if count else 0.0
+    if not start:
         return []
     whole = torch.arange(count)
     orders = {"in reverse": whole.flip(0), "shifted by one": whole.roll(1), "shifted back by one": whole.roll(-1)}
@@ -157,8 +189,8 @@ def compare_weights(mine: dict[str, Tensor], theirs: dict[str, Tensor]) -> list[
         group = parameter_group(name)
         if other is None or other.shape != own.shape:
             found[group] = f"{group} is missing or has another shape"
-        elif not torch.equal(own, other.to(own)):
-            order = _order(own, other.to(own)) if ".experts." in name else None
+        elif not torch.equal(own.to(other), other):  # in the precision of the file
+            order = _order(own.to(other), other) if ".experts." in name else None
             words = f"{group} differs" if order is None else f"experts permuted in {group} (order {order})"
             found.setdefault(group, words)
     return list(found.values())
@@ -212,8 +244,7 @@ def _rows(policy: Policy, samples: Sequence[Sample]) -> tuple[Tensor, Tensor, Te
 
 
 @torch.no_grad()
-def _error(policy: Policy, samples: Sequence[Sample]) -> float:
-    batches = _alone(policy, samples)
+def _distance(policy: Callable[[Batch], tuple[Tensor, Tensor]], batches: Sequence[Batch]) -> float:
     differences = [(policy(batch)[0] - batch.engine_logp)[batch.mask] for batch in batches]
     return float(torch.cat(differences).abs().mean())
 

@@ -105,8 +105,8 @@ class LearnerGroup:
 
     compute_old_logprobs = _on_every_rank(Learner.compute_old_logprobs)
     prompt_logprobs = _on_every_rank(Learner.prompt_logprobs)
+    limit_first_update = _on_every_rank(Learner.limit_first_update)
     expert_load = _on_every_rank(Learner.expert_load)
-    explain_stale = _on_every_rank(Learner.explain_stale)
     explain_weights = _on_every_rank(Learner.explain_weights)
     explain_responses = _on_every_rank(Learner.explain_responses)
     export = _on_every_rank(Learner.export)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,15 @@ from sailrl.data.batch import Batch, Sample, collate
 from sailrl.data.pack import micro_batches
 from sailrl.errors import LearnerError, MismatchError
 from sailrl.learner import checkpoint, diagnose, lora, ranks, stale
+from sailrl.learner.budget import Budget, BudgetSpent
 from sailrl.learner.checkpoint import writing
+from sailrl.learner.diagnose import Finding
 from sailrl.learner.loss_scale import LossScale
 from sailrl.learner.model import Policy
 from sailrl.learner.moe import COUNTS, RoutingMemory, load_metrics, over_ranks
 from sailrl.learner.objective import Objective, UpdateScope, summary
 from sailrl.learner.optim import build_optimizer, learning_rate
+from sailrl.learner.rounding import other_last_bits
 from sailrl.learner.weights import CheckpointWeights
 from sailrl.types import Prompt
 
@@ -214,28 +218,23 @@ class Learner:
             parts.append(routing.metrics())
         return over_ranks(merge_metrics(*parts)[COUNTS], self.policy.routers.experts_per_token)
 
-    def prompt_logprobs(self, prompt: Prompt) -> list[float]:
-        """[P-1] log-probabilities in nats of a prompt's own tokens but the first, to compare with an engine's."""
-        return self.policy.prompt_logprobs(prompt)
-
-    def explain_stale(self, prompt: Prompt, engine: Sequence[float], previous: str) -> list[str]:
-        """Names of parameter groups that an engine did not receive.
+    def prompt_logprobs(self, prompts: Sequence[Prompt], *, rounded: bool = False) -> list[list[float]]:
+        """[P-1] log-probabilities in nats of each prompt's own tokens but the first, to compare with an engine's.
 
         Args:
-            engine: [P-1] log-probabilities that the engine computed for the prompt.
-            previous: folder of the weights published before.
+            rounded: with other last bits; how far these are from the others is what rounding does.
         """
-        old = lora.unmerged(self.policy.model, self._load(previous))
-        return stale.explain(self.policy, prompt, engine, old)
+        with other_last_bits(self.policy) if rounded else nullcontext():
+            return [self.policy.prompt_logprobs(prompt) for prompt in prompts]
 
-    def _load(self, folder: str) -> dict[str, torch.Tensor]:
-        """The weights in a folder of the same model."""
-        return Policy(folder, trust_remote_code=self.policy.trust_remote_code).model.state_dict()
+    def limit_first_update(self, mean_dlogp: float) -> None:
+        """Engine and learner may differ by so many nats per token on average in the next update, before temperature."""
+        self._objective.first_mean_dlogp = mean_dlogp / min(1.0, self.policy.temperature)
 
     def explain_weights(
         self, prompt: Prompt, engine: Sequence[float], published: str | None, previous: str | None
-    ) -> list[str]:
-        """How an engine's weights differ from the learner's, as sentences: published wrongly, not updated, or permuted.
+    ) -> Finding:
+        """How an engine's weights differ from the learner's: published wrongly, not updated, or permuted.
 
         Args:
             engine: [P-1] log-probabilities that the engine computed for the prompt.
@@ -245,20 +244,34 @@ class Learner:
         if published is not None:
             own = lora.merged(self.policy.model, self.policy.whole_state(everywhere=True))
             if wrong := diagnose.compare_weights(own, self._load(published)):
-                return [f"{what} in the published folder" for what in wrong]
-        if previous is not None and (old := self.explain_stale(prompt, engine, previous)):
-            return [f"{group} is still the previous version" for group in old]
-        return diagnose.explain_experts(self.policy, prompt, engine)
+                return Finding(tuple(f"{what} in the published folder" for what in wrong))
+        budget, causes, complete = Budget(self.policy.device), list[str](), True
+        try:
+            if previous is not None:
+                old = lora.unmerged(self.policy.model, self._load(previous))
+                groups = stale.explain(self.policy, prompt, engine, old, budget)
+                causes = [f"{group} is still the previous version" for group in groups]
+            causes = causes or diagnose.explain_experts(self.policy, prompt, engine, budget)
+        except BudgetSpent:
+            complete = False
+        return Finding(tuple(causes), published is not None, budget.used, complete)
 
-    def explain_responses(self, samples: Sequence[Sample], engine_prompts: Sequence[Sequence[int]]) -> str | None:
-        """Why an engine with the same weights computed other log-probabilities of responses; None if unknown.
+    def explain_responses(self, samples: Sequence[Sample], engine_prompts: Sequence[Sequence[int]]) -> Finding:
+        """Why an engine with the same weights computed other log-probabilities of responses.
 
         Args:
             engine_prompts: the prompt ids that the engine got, per sample.
         """
-        return diagnose.explain_sampling(self.policy, samples) or diagnose.explain_prompt(
-            self.policy, samples, engine_prompts
-        )
+        budget, cause, complete = Budget(self.policy.device), diagnose.explain_sampling(self.policy, samples), True
+        try:
+            cause = cause or diagnose.explain_prompt(self.policy, samples, engine_prompts, budget)
+        except BudgetSpent:
+            complete = False
+        return Finding((cause,) if cause else (), passes=budget.used, complete=complete)
+
+    def _load(self, folder: str) -> dict[str, torch.Tensor]:
+        """The weights in a folder of the same model."""
+        return Policy(folder, trust_remote_code=self.policy.trust_remote_code).model.state_dict()
 
     def export(self, folder: str | Path) -> None:
         """Writes the weights for the engines in transformers' format, all ranks together. Raises OSError."""

@@ -47,7 +47,6 @@ class Objective:
 
     Args:
         max_response_tokens: the constant of Dr. GRPO's denominator.
-        first_mean_dlogp: limit in nats of the mean difference of engine and learner in the first update; None for none.
     """
 
     def __init__(
@@ -56,10 +55,10 @@ class Objective:
         mismatch: losses.MismatchConfig,
         *,
         max_response_tokens: int,
-        first_mean_dlogp: float | None = None,
     ) -> None:
         self._algorithm, self._mismatch, self._max_response_tokens = algorithm, mismatch, max_response_tokens
-        self._first_mean_dlogp = first_mean_dlogp
+        self.first_mean_dlogp: float | None = None
+        """Limit in nats of the mean difference of engine and learner in the next update alone; None for none."""
 
     def __call__(
         self, logp: Tensor, old_logp: Tensor, batch: Batch, scope: UpdateScope
@@ -83,7 +82,7 @@ class Objective:
         limits = (
             ("max_abs_dlogp", self._mismatch.max_abs_dlogp, "mismatch.max_abs_dlogp"),
             ("k3", self._mismatch.max_k3, "mismatch.max_k3"),
-            ("mean_abs_dlogp", self._first_mean_dlogp, "the first update's limit, sync.probe_tolerance,"),
+            ("mean_abs_dlogp", self.first_mean_dlogp, "the first update's limit, which follows from the probe's,"),
         )
         for name, limit, setting in limits:
             value = metrics[f"mismatch/{name}"]
@@ -92,7 +91,7 @@ class Objective:
                     f"engine and learner disagree on the responses of this update: mismatch/{name} is {value:.3g} nats "
                     f"and {setting} is {limit:g}. Nothing was learned from them."
                 )
-        self._first_mean_dlogp = None
+        self.first_mean_dlogp = None
 
     def _loss(
         self, logp: Tensor, old_logp: Tensor, batch: Batch, scope: UpdateScope, weight: Tensor | None

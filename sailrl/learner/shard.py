@@ -64,7 +64,7 @@ def shard(build: Build, device: torch.device, *, shard_ranks: int | None = None,
         # always shards.
         "reshard_after_forward": True,
     }
-    for block in _blocks(policy.model):
+    for block in blocks(policy.model):
         fully_shard(block, **options)
     fully_shard(policy, **options)
     for method in ("prompt_logprobs", "response_logits"):  # besides forward, the methods that are called from outside
@@ -86,13 +86,13 @@ def _mesh(device: torch.device, shard_ranks: int) -> DeviceMesh:
     return init_device_mesh(device.type, (ranks // shard_ranks, shard_ranks), mesh_dim_names=("replicate", "shard"))
 
 
-def _blocks(model: nn.Module) -> Iterator[nn.Module]:
+def blocks(model: nn.Module) -> Iterator[nn.Module]:
     """Decoder layers and vision blocks: the elements of the outermost module lists."""
     for child in model.children():
         if isinstance(child, nn.ModuleList):
             yield from child
         else:
-            yield from _blocks(child)
+            yield from blocks(child)
 
 
 @torch.no_grad()

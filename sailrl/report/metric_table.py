@@ -217,7 +217,7 @@ UPDATE_METRICS = (
         "mismatch/mean_abs_dlogp",
         "Mean distance between the engine's and the learner's log-probability of a sampled token.",
         "nats",
-        "in the first update at most `sync.probe_tolerance`, or the run stops",
+        "in the first update at most the limit of `sync/mean_abs_dlogp`, or the run stops",
     ),
     Metric(
         "mismatch/max_abs_dlogp",
@@ -261,10 +261,24 @@ UPDATE_METRICS = (
         "`mismatch.correction` or `mismatch.veto_below` is on",
     ),
     Metric(
-        "sync/max_abs_dlogp",
-        "Largest difference between engine and learner on the probe's prompts, after the publish.",
+        "sync/mean_abs_dlogp",
+        "Mean difference between engine and learner on the probe's prompts, after the publish.",
         "nats",
-        "at most `sync.probe_tolerance`; the run stops above it",
+        "in half precision at most 4 times what rounding does; the run stops above it",
+        "the last update of an episode",
+    ),
+    Metric(
+        "sync/p99_abs_dlogp",
+        "99th percentile of the same difference.",
+        "nats",
+        "as the mean",
+        "the last update of an episode",
+    ),
+    Metric(
+        "sync/max_abs_dlogp",
+        "Largest such difference.",
+        "nats",
+        "in float32 at most `sync.probe_tolerance`; the run stops above it",
         "the last update of an episode",
     ),
     Metric(

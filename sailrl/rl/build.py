@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from sailrl.config.schema import RlvrConfig
+from sailrl.data.images import ImageStore
 from sailrl.data.sampler import ShufflingSampler
+from sailrl.data.template import Template
 from sailrl.launch.engines import EngineSpec, open_pool, score_rollout, starting
 from sailrl.launch.placement import actor_options, nodes
 from sailrl.learner.group import LearnerGroup
@@ -22,6 +24,7 @@ from sailrl.rl.checkpoints import RunState
 from sailrl.rl.episode import clip_controller
 from sailrl.rl.identity import same_draws
 from sailrl.rl.prepare import Prepared
+from sailrl.rl.probe_prompts import probe_prompts
 from sailrl.rl.session import Session
 from sailrl.rl.stop import Stop
 from sailrl.rollout.collect import Collector, ScoreFn
@@ -37,7 +40,6 @@ from sailrl.sync.nccl import NcclSync
 from sailrl.sync.probe import Probe
 from sailrl.types import Prompt
 
-PROBE_PROMPTS = 2
 TEXT_PROBE_PROMPTS = 32
 
 
@@ -119,7 +121,9 @@ async def _open(
     ending.callback(metrics.close)
     rollouts = RolloutLog(run_dir, accuracy=config.rewards.accuracy_part, resume_at=state.rollouts or None)
     ending.callback(rollouts.close)
-    probe = Probe(learners, pool, _probe_prompts(prompts), tolerance=config.sync.probe_tolerance)
+    template = Template(prepared.processor, ImageStore(prepared.images), config.data)
+    asked = probe_prompts(prompts, template, prepared.processor)
+    probe = Probe(learners, pool, asked, dtype=config.model.dtype, tolerance=config.sync.probe_tolerance)
     pool.verify_replacements(probe.prove)
     return Session(
         state=state,
@@ -134,6 +138,7 @@ async def _open(
         eval_prompts=prepared.eval,
         text_probe=[prompt for prompt in prepared.eval or prompts if not prompt.images][:TEXT_PROBE_PROMPTS],
         processor=prepared.processor,
+        say=progress.message,
         score_metrics=scorer.metrics,
         stop=stop,
         colocated=colocated,
@@ -189,10 +194,3 @@ def build_sync(config: RlvrConfig, learners: LearnerGroup, pool: RolloutPool) ->
             return NcclSync(learners, pool, engines=engines, gpus_per_engine=width, timeout_s=timeout_s)
         case "ipc":
             return IpcSync(learners, pool, engines=engines, timeout_s=timeout_s)
-
-
-def _probe_prompts(prompts: Sequence[Prompt]) -> list[Prompt]:
-    """Up to ``PROBE_PROMPTS`` prompts with images, and as many without."""
-    with_images = [prompt for prompt in prompts if prompt.images]
-    without = [prompt for prompt in prompts if not prompt.images]
-    return with_images[:PROBE_PROMPTS] + without[:PROBE_PROMPTS]

@@ -80,7 +80,7 @@ async def train(config: RlvrConfig, plan: BatchPlan, run: Session, run_dir: Path
             if number == len(updates):
                 run.clip.update(clip_signal(run.clip.signal, outcomes))
                 with watch("sync"):
-                    shared["sync/max_abs_dlogp"] = await publish(run, state.version + 1)
+                    shared |= await publish(run, state.version + 1)
                 shared |= await to_thread(run.learners.expert_load, run.text_probe)
             spent = watch.lap()
             speed = pace.after(learned["tokens"], spent)

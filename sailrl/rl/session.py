@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from sailrl.algos.clip import ClipController
 from sailrl.data.batch import Sample
 from sailrl.data.processor import Processor
+from sailrl.learner.diagnose import Finding
 from sailrl.report.metrics import MetricsLog
 from sailrl.report.traces import RolloutLog
 from sailrl.rl import checkpoints
@@ -35,19 +36,22 @@ class Learners(Protocol):
     def update(self, rows: Sequence[int], *, clip_low: float, clip_high: float) -> dict[str, float]:
         """One optimizer step on the samples with the indices ``rows``; returns the update's metrics."""
 
-    def prompt_logprobs(self, prompt: Prompt) -> list[float]:
-        """[P-1] log-probabilities in nats of a prompt's own tokens but the first."""
+    def prompt_logprobs(self, prompts: Sequence[Prompt], *, rounded: bool = False) -> list[list[float]]:
+        """Per prompt [P-1] log-probabilities in nats of its own tokens but the first; ``rounded`` in other places."""
+
+    def limit_first_update(self, mean_dlogp: float) -> None:
+        """Limits the mean difference of engine and learner in the next update, in nats."""
 
     def expert_load(self, prompts: Sequence[Prompt]) -> dict[str, float]:
         """How evenly prompts use the experts, as ``router/probe/...``; empty for a dense model."""
 
     def explain_weights(
         self, prompt: Prompt, engine: Sequence[float], published: str | None, previous: str | None
-    ) -> list[str]:
-        """How an engine's weights differ from the learner's, as sentences."""
+    ) -> Finding:
+        """How an engine's weights differ from the learner's."""
 
-    def explain_responses(self, samples: Sequence[Sample], engine_prompts: Sequence[Sequence[int]]) -> str | None:
-        """Why an engine with the same weights computed other log-probabilities of responses; None if unknown."""
+    def explain_responses(self, samples: Sequence[Sample], engine_prompts: Sequence[Sequence[int]]) -> Finding:
+        """Why an engine with the same weights computed other log-probabilities of responses."""
 
     def free_memory(self) -> None:
         """Returns unused GPU memory to the driver."""
@@ -73,6 +77,8 @@ class Session:
     text_probe: list[Prompt]
     """Prompts without images on which the load of experts is measured: RL on images must not unbalance it for text."""
     processor: Processor
+    say: Callable[[str], None]
+    """Tells the user something in one line."""
     score_metrics: Callable[[], dict[str, float]] = dict
     """Counts of scoring since the last call; see ``Scorer.metrics``."""
     stop: Stop = field(default_factory=Stop)

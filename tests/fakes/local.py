@@ -10,6 +10,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from sailrl.data.batch import Sample
+from sailrl.learner.diagnose import Finding
 from sailrl.learner.learner import Learner
 from sailrl.learner.objective import UpdateScope
 from sailrl.rollout.engine import Engine, Request, Sampling, Stage
@@ -147,21 +148,21 @@ class LocalLearners:
         scope = UpdateScope(tokens, len(rows), clip_low, clip_high, image_tokens=seeing)
         return self.learner.update(rows, scope) | {"tokens": float(tokens)}
 
-    def prompt_logprobs(self, prompt: Prompt) -> list[float]:
-        return self.learner.prompt_logprobs(prompt)
+    def prompt_logprobs(self, prompts: Sequence[Prompt], *, rounded: bool = False) -> list[list[float]]:
+        return self.learner.prompt_logprobs(prompts, rounded=rounded)
+
+    def limit_first_update(self, mean_dlogp: float) -> None:
+        self.learner.limit_first_update(mean_dlogp)
 
     def expert_load(self, prompts: Sequence[Prompt]) -> dict[str, float]:
         return self.learner.expert_load(prompts)
 
-    def explain_stale(self, prompt: Prompt, engine: Sequence[float], previous: str) -> list[str]:
-        return self.learner.explain_stale(prompt, engine, previous)
-
     def explain_weights(
         self, prompt: Prompt, engine: Sequence[float], published: str | None, previous: str | None
-    ) -> list[str]:
+    ) -> Finding:
         return self.learner.explain_weights(prompt, engine, published, previous)
 
-    def explain_responses(self, samples: Sequence[Sample], engine_prompts: Sequence[Sequence[int]]) -> str | None:
+    def explain_responses(self, samples: Sequence[Sample], engine_prompts: Sequence[Sequence[int]]) -> Finding:
         return self.learner.explain_responses(samples, engine_prompts)
 
     def export(self, folder: str) -> None:

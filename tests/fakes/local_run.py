@@ -97,9 +97,7 @@ class LocalRun:
         )
         learner = Learner(
             policy,
-            Objective(
-                config.algorithm, config.mismatch, max_response_tokens=4, first_mean_dlogp=config.sync.probe_tolerance
-            ),
+            Objective(config.algorithm, config.mismatch, max_response_tokens=4),
             config.learner,
         )
         self.learners = LocalLearners(learner)
@@ -121,13 +119,20 @@ class LocalRun:
             pool=self.pool,
             collector=collector,
             sync=DiskSync(self.learners, self.pool, timeout_s=10),
-            probe=Probe(self.learners, self.pool, prompts[:2], tolerance=config.sync.probe_tolerance),
+            probe=Probe(
+                self.learners,
+                self.pool,
+                prompts[:2],
+                dtype=config.model.dtype,
+                tolerance=config.sync.probe_tolerance,
+            ),
             metrics=MetricsLog(run_dir, resume_at=state.metrics or None),
             rollouts=RolloutLog(run_dir, accuracy=config.rewards.accuracy_part, resume_at=state.rollouts or None),
             clip=clip,
             eval_prompts=make_prompts(model, eval_prompts, seed=2),
             text_probe=[],
             processor=processor,
+            say=lambda text: print(text, file=self.output),
             colocated=config.placement == "colocated",
         )
 

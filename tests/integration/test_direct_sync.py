@@ -20,7 +20,7 @@ from sailrl.errors import RolloutError
 from sailrl.launch.placement import Node, actor_options
 from sailrl.learner.group import LearnerGroup
 from sailrl.rollout.pool import RolloutPool
-from sailrl.sync.probe import Probe
+from sailrl.sync.probe import Disagreement, Probe
 from sailrl.sync.transfer import TransferSync
 from tests.fakes.local_run import make_config, make_prompts
 from tests.fakes.tiny_learner import make_samples
@@ -59,9 +59,7 @@ class Parts:
 async def _parts(
     folder: Path, *, engines: int = 2, ranks: int = 1, timeout_s: float = 60, slow: str = ""
 ) -> AsyncIterator[Parts]:
-    # The samples are made up, so the limit for their mismatch at the first update has to be out of the way.
-    made_up = {"probe_tolerance": 100.0}
-    config = make_config(model={"path": str(folder)}, learner={"ranks": ranks, "threads": 1}, sync=made_up)
+    config = make_config(model={"path": str(folder)}, learner={"ranks": ranks, "threads": 1})
     pool = RolloutPool(
         partial(ReceivingEngine, str(folder), slow=slow),
         workers=engines,
@@ -83,16 +81,18 @@ async def _parts(
 def test_what_two_ranks_learned_reaches_two_engines(tiny_folder: Path) -> None:
     async def run() -> float:
         async with _parts(tiny_folder, ranks=2) as parts:
-            probe = Probe(parts.learners, parts.pool, make_prompts(tiny_folder, 2, seed=1), tolerance=1e-4)
+            prompts = make_prompts(tiny_folder, 2, seed=1)
+            probe = Probe(parts.learners, parts.pool, prompts, dtype="float32", tolerance=1e-4)
             await parts.sync.publish(0)
-            await probe.check(0, None)
+            await probe.check(0)
+            parts.learners.limit_first_update(100.0)  # the samples are made up, and no engine's
             samples = make_samples(4)
             parts.learners.set_episode(samples, [range(len(samples))])
             parts.learners.update(range(4), clip_low=0.2, clip_high=0.28)
-            with pytest.raises(Exception, match="They agreed before"):
-                await probe.check(0, None)
+            with pytest.raises(Disagreement):
+                await probe.check(0)
             await parts.sync.publish(1)
-            return await probe.check(1, None)
+            return (await probe.check(1)).max
 
     assert asyncio.run(run()) < 1e-5
 

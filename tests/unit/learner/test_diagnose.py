@@ -13,10 +13,15 @@ from torch import Tensor
 
 from sailrl.data.batch import Sample, collate
 from sailrl.learner import diagnose
+from sailrl.learner.budget import Budget
 from sailrl.learner.model import Policy
 from tests.fakes.tiny_learner import make_prompt, make_samples
 
 EXPERTS = 4
+
+
+def budget(most: int = 500) -> Budget:
+    return Budget(torch.device("cpu"), most=most)
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +73,7 @@ def last_tokens(policy: Policy, change: Callable[[Tensor], Tensor], *, likely: i
 def test_a_healthy_engine_has_no_cause(policy: Policy) -> None:
     samples = said(policy)
     assert diagnose.explain_sampling(policy, samples) is None
-    assert diagnose.explain_prompt(policy, samples, [s.prompt_ids.tolist() for s in samples]) is None
+    assert diagnose.explain_prompt(policy, samples, [s.prompt_ids.tolist() for s in samples], budget()) is None
 
 
 def test_noise_has_no_cause(policy: Policy) -> None:
@@ -78,7 +83,7 @@ def test_noise_has_no_cause(policy: Policy) -> None:
         for s in said(policy)
     ]
     assert diagnose.explain_sampling(policy, noisy) is None
-    assert diagnose.explain_prompt(policy, noisy, [s.prompt_ids.tolist() for s in noisy]) is None
+    assert diagnose.explain_prompt(policy, noisy, [s.prompt_ids.tolist() for s in noisy], budget()) is None
 
 
 @pytest.mark.parametrize("temperature", [1.0, 0.5, 1.37])
@@ -121,7 +126,7 @@ def _answering(policy: Policy, prompts: Callable[[Sample], np.ndarray]) -> list[
 def test_other_prompt_ids_are_named(policy: Policy) -> None:
     samples = _answering(policy, lambda s: s.prompt_ids[::-1].copy())
     engine = [s.prompt_ids[::-1].tolist() for s in samples]
-    found = diagnose.explain_prompt(policy, samples, engine)
+    found = diagnose.explain_prompt(policy, samples, engine, budget())
     assert found is not None
     assert found.startswith("template differs: the engine was given other prompt ids")
     assert diagnose.explain_sampling(policy, samples) is None
@@ -130,14 +135,14 @@ def test_other_prompt_ids_are_named(policy: Policy) -> None:
 @pytest.mark.parametrize(("part", "words"), [(slice(2, None), "first 2"), (slice(None, -1), "last 1")])
 def test_a_prompt_that_lost_an_end_is_named(policy: Policy, part: slice, words: str) -> None:
     samples = _answering(policy, lambda s: s.prompt_ids[part])
-    found = diagnose.explain_prompt(policy, samples, [s.prompt_ids.tolist() for s in samples])
+    found = diagnose.explain_prompt(policy, samples, [s.prompt_ids.tolist() for s in samples], budget())
     assert found is not None
     assert f"without the {words} tokens" in found
 
 
 def test_prompts_with_images_are_left_out(policy: Policy) -> None:
     samples = [replace(s, images=("abc",)) for s in said(policy)]
-    assert diagnose.explain_prompt(policy, samples, [[1]] * len(samples)) is None
+    assert diagnose.explain_prompt(policy, samples, [[1]] * len(samples), budget()) is None
 
 
 # --- weights -------------------------------------------------------------------------------------------------------
@@ -174,14 +179,14 @@ def test_permuted_experts_are_named_by_layer(policy: Policy, orders: dict[int, l
     theirs = _permuted(policy, orders)
     mine = policy.prompt_logprobs(PROMPT)
     assert max(abs(a - b) for a, b in zip(mine, theirs, strict=True)) > 1e-3
-    assert diagnose.explain_experts(policy, PROMPT, theirs) == words
+    assert diagnose.explain_experts(policy, PROMPT, theirs, budget()) == words
 
 
 def test_no_order_of_experts_is_named_for_other_faults(policy: Policy, tiny_folder: Path) -> None:
     theirs = [value - 0.3 * (i % 3) for i, value in enumerate(policy.prompt_logprobs(PROMPT))]
-    assert diagnose.explain_experts(policy, PROMPT, theirs) == []
+    assert diagnose.explain_experts(policy, PROMPT, theirs, budget()) == []
     dense = Policy(str(tiny_folder))
-    assert diagnose.explain_experts(dense, PROMPT, theirs) == []
+    assert diagnose.explain_experts(dense, PROMPT, theirs, budget()) == []
 
 
 def test_weights_are_compared_group_by_group(policy: Policy) -> None:

@@ -62,7 +62,7 @@ def test_what_is_published_computes_what_the_learner_computes(tiny_folder: Path,
     learner.export(tmp_path)
     published = Policy(str(tmp_path))
     assert not any(".lora_" in name for name, _ in published.model.named_parameters())
-    mine, theirs = learner.prompt_logprobs(PROMPT), published.prompt_logprobs(PROMPT)
+    mine, theirs = learner.policy.prompt_logprobs(PROMPT), published.prompt_logprobs(PROMPT)
     assert theirs == pytest.approx(mine, abs=1e-5)
     # The negative control: the base alone, which a publish without a merge would give.
     assert Policy(str(tiny_folder)).prompt_logprobs(PROMPT) != pytest.approx(mine, abs=1e-2)
@@ -89,7 +89,7 @@ def test_peft_reads_the_adapter_of_a_checkpoint_on_its_base(tiny_folder: Path, t
     with torch.no_grad():
         logits = PeftModel.from_pretrained(base, str(tmp_path / "adapter"))(ids).logits[0, :-1]
     expected = logits.log_softmax(-1).gather(1, ids[0, 1:, None])[:, 0]
-    assert learner.prompt_logprobs(PROMPT) == pytest.approx(expected.tolist(), abs=1e-5)
+    assert learner.policy.prompt_logprobs(PROMPT) == pytest.approx(expected.tolist(), abs=1e-5)
 
 
 def test_a_resumed_adapter_goes_on_bit_for_bit(tiny_folder: Path, tmp_path: Path) -> None:
@@ -135,21 +135,24 @@ def test_a_stale_engine_is_explained_through_the_adapter(tiny_folder: Path, tmp_
     """The engine kept what was published first; the learner has moved on."""
     learner = adapted(tiny_folder, updates=1)
     learner.export(tmp_path)
-    engine = learner.prompt_logprobs(PROMPT)
+    engine = learner.policy.prompt_logprobs(PROMPT)
     learner.set_episode(make_samples(6))
     for _ in range(3):
         learner.update(range(6), make_scope(make_samples(6)))
-    assert learner.prompt_logprobs(PROMPT) != pytest.approx(engine, abs=1e-3)
-    found = learner.explain_stale(PROMPT, engine, str(tmp_path))
-    assert set(found) <= {"model.layers.0.self_attn", "model.layers.0.mlp"}
+    assert learner.policy.prompt_logprobs(PROMPT) != pytest.approx(engine, abs=1e-3)
+    found = learner.explain_weights(PROMPT, engine, None, str(tmp_path)).causes
+    layers = ("model.layers.0.self_attn", "model.layers.0.mlp")
+    assert set(found) <= {f"{layer} is still the previous version" for layer in layers}
     assert found
-    assert learner.explain_weights(PROMPT, engine, str(tmp_path), None)  # another folder than the present weights
+    assert learner.explain_weights(
+        PROMPT, engine, str(tmp_path), None
+    ).causes  # another folder than the present weights
 
 
 def test_the_published_folder_is_compared_with_the_merged_weights(tiny_folder: Path, tmp_path: Path) -> None:
     learner = adapted(tiny_folder)
     learner.export(tmp_path)
-    assert learner.explain_weights(PROMPT, learner.prompt_logprobs(PROMPT), str(tmp_path), None) == []
+    assert learner.explain_weights(PROMPT, learner.policy.prompt_logprobs(PROMPT), str(tmp_path), None).causes == ()
 
 
 def test_weights_with_an_adapter_are_not_sent_tensor_by_tensor(tiny_folder: Path) -> None:
@@ -165,5 +168,5 @@ def test_tied_embeddings_stay_tied_in_what_is_published(tmp_path: Path) -> None:
     learner = adapted(tmp_path / "base")
     learner.export(tmp_path / "out")
     assert Policy(str(tmp_path / "out")).prompt_logprobs(PROMPT) == pytest.approx(
-        learner.prompt_logprobs(PROMPT), abs=1e-5
+        learner.policy.prompt_logprobs(PROMPT), abs=1e-5
     )

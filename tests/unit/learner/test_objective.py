@@ -195,7 +195,8 @@ def test_what_is_not_a_number_is_past_every_threshold() -> None:
 
 
 def test_the_first_update_has_a_limit_of_its_own_that_later_ones_do_not_have() -> None:
-    one = Objective(losses.Dapo(), MismatchConfig(), max_response_tokens=L_MAX, first_mean_dlogp=1e-3)
+    one = Objective(losses.Dapo(), MismatchConfig(), max_response_tokens=L_MAX)
+    one.first_mean_dlogp = 1e-3
     sick = {"mismatch/max_abs_dlogp": 0.1, "mismatch/k3": 1e-3, "mismatch/mean_abs_dlogp": 1e-2}
     for _ in range(2):  # a refused update leaves the limit in force
         with pytest.raises(MismatchError, match=r"mean_abs_dlogp is 0.01 nats and the first update's limit"):

@@ -147,7 +147,7 @@ def _outcome(stage: Stage, name: str) -> dict[str, Any]:
     learner = stage.learner(scenario)
     held = sum((p.to_local() if isinstance(p, DTensor) else p).numel() for p in learner.policy.parameters())
     reported = stage.learn(learner, scenario, UPDATES)
-    probe = learner.prompt_logprobs(make_prompt(range(20, 28)))
+    probe = learner.prompt_logprobs([make_prompt(range(20, 28))])[0]
     return {"held": held, "reported": reported, "weights": _weights(learner), "probe": probe}
 
 

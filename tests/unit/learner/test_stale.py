@@ -10,9 +10,17 @@ import pytest
 import torch
 
 from sailrl.demo import tiny_text
+from sailrl.learner import stale as search
+from sailrl.learner.budget import Budget
 from sailrl.learner.model import Policy
-from sailrl.learner.stale import explain, parameter_group
+from sailrl.learner.stale import parameter_group
+from sailrl.types import Prompt
 from tests.fakes.tiny_learner import make_learner, make_prompt
+
+
+def explain(policy: Policy, prompt: Prompt, engine: Sequence[float], old: dict[str, torch.Tensor]) -> list[str]:
+    return search.explain(policy, prompt, engine, old, Budget(policy.device))
+
 
 PROMPT = make_prompt([10, 20, 30, 40, 50, 60, 70, 80])
 
@@ -129,8 +137,10 @@ def test_a_model_with_code_of_its_own_is_loaded_with_it_to_be_explained(tmp_path
     with pytest.raises(ValueError, match="trust_remote_code"):
         make_learner(tmp_path)
     learner = make_learner(tmp_path, trust_remote_code=True)
-    engine = learner.prompt_logprobs(PROMPT)
-    assert learner.explain_weights(PROMPT, engine, str(tmp_path), str(tmp_path)) == []
+    engine = learner.policy.prompt_logprobs(PROMPT)
+    same = learner.explain_weights(PROMPT, engine, str(tmp_path), str(tmp_path))
+    assert (same.causes, same.same_bytes, same.complete) == ((), True, True)
     with torch.no_grad():
         learner.policy.model.model.norm.weight.mul_(1.5)
-    assert learner.explain_stale(PROMPT, engine, str(tmp_path)) == ["model.norm"]
+    found = learner.explain_weights(PROMPT, engine, None, str(tmp_path))
+    assert found.causes == ("model.norm is still the previous version",)

@@ -12,9 +12,12 @@ import pytest
 
 from sailrl.data.batch import Sample
 from sailrl.errors import MismatchError, WeightSyncError
+from sailrl.learner.diagnose import Finding
 from sailrl.types import Prompt
 from tests.fakes.local import LocalEngine, LocalLearners
 from tests.fakes.local_run import LocalRun, make_config
+
+PROBE = {"prompt_logprobs": True, "limit_first_update": True}
 
 
 class Watched(LocalLearners):
@@ -35,19 +38,19 @@ class Watched(LocalLearners):
         self._look("save")
         super().save(folder)
 
-    def prompt_logprobs(self, prompt: Prompt) -> list[float]:
+    def prompt_logprobs(self, prompts: Sequence[Prompt], *, rounded: bool = False) -> list[list[float]]:
         self._look("prompt_logprobs")
-        return super().prompt_logprobs(prompt)
+        return super().prompt_logprobs(prompts, rounded=rounded)
 
-    def explain_stale(self, prompt: Prompt, engine: Sequence[float], previous: str) -> list[str]:
-        self._look("explain_stale")
-        return super().explain_stale(prompt, engine, previous)
+    def limit_first_update(self, mean_dlogp: float) -> None:
+        self._look("limit_first_update")
+        super().limit_first_update(mean_dlogp)
 
-    def explain_weights(self, *args: Any) -> list[str]:
+    def explain_weights(self, *args: Any) -> Finding:
         self._look("explain_weights")
         return super().explain_weights(*args)
 
-    def explain_responses(self, samples: Sequence[Sample], engine_prompts: Sequence[Sequence[int]]) -> str | None:
+    def explain_responses(self, samples: Sequence[Sample], engine_prompts: Sequence[Sequence[int]]) -> Finding:
         self._look("explain_responses")
         return super().explain_responses(samples, engine_prompts)
 
@@ -88,7 +91,7 @@ class Biased(LocalEngine):
 def test_checkpoints_and_the_probe_leave_the_event_loop_free(tiny_folder: Path, tmp_path: Path) -> None:
     run = WatchedRun(make_config(), tmp_path, tiny_folder)
     run.train()
-    assert run.turned() == {"prompt_logprobs": True, "save": True}
+    assert run.turned() == PROBE | {"save": True}
 
 
 def test_engines_that_share_the_gpu_are_woken_without_stopping_the_event_loop(
@@ -104,7 +107,7 @@ def test_explaining_a_publish_leaves_the_event_loop_free(tiny_folder: Path, tmp_
     run.pool.engine = Deaf(tiny_folder)
     with pytest.raises(WeightSyncError):
         run.train()
-    assert run.turned() == {"prompt_logprobs": True, "explain_stale": True, "explain_weights": True}
+    assert run.turned() == PROBE | {"explain_weights": True}
 
 
 def test_a_diagnosis_leaves_the_event_loop_free(tiny_folder: Path, tmp_path: Path) -> None:
@@ -112,4 +115,4 @@ def test_a_diagnosis_leaves_the_event_loop_free(tiny_folder: Path, tmp_path: Pat
     run.pool.engine = Biased(tiny_folder)
     with pytest.raises(MismatchError):
         run.train()
-    assert run.turned() == {"prompt_logprobs": True, "explain_responses": True, "save": True}
+    assert run.turned() == PROBE | {"explain_responses": True, "save": True}

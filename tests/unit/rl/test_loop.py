@@ -278,7 +278,7 @@ def test_an_engine_that_ignores_new_weights_stops_the_run(tiny_folder: Path, tmp
         pass
 
     run.pool.load_weights = ignore  # type: ignore[method-assign]
-    with pytest.raises(WeightSyncError, match="does not compute with version 1"):
+    with pytest.raises(WeightSyncError, match="does not compute what the learner does with version 1"):
         run.train()
     assert checkpoints.latest(tmp_path) is None  # nothing unproved was saved
 
