@@ -278,7 +278,7 @@ UPDATE_METRICS = (
         "sync/max_abs_dlogp",
         "Largest such difference.",
         "nats",
-        "in float32 at most `sync.probe_tolerance`; the run stops above it",
+        "in float32 at most 4 times what rounding does, or `sync.probe_tolerance`; the run stops above it",
         "the last update of an episode",
     ),
     Metric(

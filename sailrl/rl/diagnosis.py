@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from asyncio import to_thread
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from sailrl.config.schema import RlvrConfig
@@ -20,8 +21,8 @@ from sailrl.rl.session import Session
 from sailrl.sync.probe import Disagreement
 from sailrl.types import Group
 
-CASES = 16
-"""Responses that the tests look at."""
+CASES, TOKENS = 8, 64
+"""Responses that the tests look at, and tokens of each: their logits are held whole."""
 NAMED = 6
 """Causes that are listed one by one."""
 
@@ -71,7 +72,7 @@ async def _explained_responses(run: Session, groups: Sequence[Group]) -> str:
     """Why responses have other log-probabilities although engines and learner agree on the probe prompts."""
     _announce(run, "the engines agree with the learner on fixed prompts, not on responses")
     cases = [(group.prompt, rollout.completion) for group in groups for rollout in group.rollouts[:2]][:CASES]
-    samples = [Sample.of(prompt, completion, 0.0) for prompt, completion in cases]
+    samples = [_beginning(Sample.of(prompt, completion, 0.0)) for prompt, completion in cases]
     asked = [list(prompt.engine_ids) for prompt, _ in cases]
     found = await to_thread(run.learners.explain_responses, samples, asked)
     if found.causes:
@@ -81,6 +82,10 @@ async def _explained_responses(run: Session, groups: Sequence[Group]) -> str:
         f"{_ruled_out(found, 'of another temperature, top-p and top-k, and of prompts with other or fewer ids')} "
         "Left are precision and kernels of generation, and, with images, pixel limits and processors."
     )
+
+
+def _beginning(sample: Sample) -> Sample:
+    return replace(sample, response_ids=sample.response_ids[:TOKENS], engine_logp=sample.engine_logp[:TOKENS])
 
 
 def _announce(run: Session, what: str) -> None:

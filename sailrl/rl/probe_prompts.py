@@ -7,6 +7,7 @@ An engine that is asked for the log-probabilities of a prompt holds float32 logi
 from __future__ import annotations
 
 import io
+import itertools
 from collections.abc import Sequence
 
 from sailrl.data.processor import Processor
@@ -16,27 +17,25 @@ from sailrl.types import Problem, Prompt
 
 EACH = 96
 """Most tokens of a prompt without an image."""
-MOST = 8
-SHORTEST = 4
 PICTURE = (96, 64)
 """Width and height in pixels; the model's own limit may enlarge it."""
 
 
 def probe_prompts(prompts: Sequence[Prompt], template: Template, processor: Processor) -> list[Prompt]:
-    """Beginnings of the run's own texts, and a small picture where there are images: at most ``PROBE_TOKENS`` tokens
-    together, unless the picture alone has more.
+    """The run's first texts in pieces, and a small picture where there are images: at most ``PROBE_TOKENS`` tokens
+    together, unless the picture alone has more. No piece is longer than the longest prompt, so that engines take it.
 
     Args:
         template: with which the run's prompts were rendered.
     """
     chosen = [_with_picture(template)] if any(prompt.images for prompt in prompts) else []
     left = PROBE_TOKENS - sum(len(prompt.token_ids) for prompt in chosen)
-    for prompt in prompts:
-        text = _behind_images(prompt, processor.image_id)[: min(EACH, max(0, left))]
-        if len(text) >= SHORTEST and len(chosen) < MOST:
-            chosen.append(Prompt(prompt.problem, text, text))
-            left -= len(text)
-    return chosen
+    # One after another, since prompts of a few tokens are possible, and prompts that all begin alike.
+    texts = itertools.chain.from_iterable(_behind_images(prompt, processor.image_id) for prompt in prompts)
+    ids = list(itertools.islice(texts, max(0, left)))
+    size = max(2, min(EACH, max(len(prompt.token_ids) for prompt in prompts)))
+    pieces = [ids[first : first + size] for first in range(0, len(ids), size)]
+    return chosen + [Prompt(prompts[0].problem, piece, piece) for piece in pieces if len(piece) > 1]
 
 
 def _behind_images(prompt: Prompt, image_id: int | None) -> list[int]:

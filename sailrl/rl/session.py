@@ -37,7 +37,7 @@ class Learners(Protocol):
         """One optimizer step on the samples with the indices ``rows``; returns the update's metrics."""
 
     def prompt_logprobs(self, prompts: Sequence[Prompt], *, rounded: bool = False) -> list[list[float]]:
-        """Per prompt [P-1] log-probabilities in nats of its own tokens but the first; ``rounded`` in other places."""
+        """Per prompt [P-1] log-probabilities in nats of its own tokens but the first; ``rounded``: see Learner."""
 
     def limit_first_update(self, mean_dlogp: float) -> None:
         """Limits the mean difference of engine and learner in the next update, in nats."""

@@ -130,7 +130,6 @@ class Probe:
         self._learners, self._pool, self._prompts = learners, pool, prompts
         self._dtype, self._tolerance = dtype, tolerance
         self._limits: Limits | None = None
-        self._measured_at: int | None = None
         self._version: int | None = None
         self._mine: list[list[float]] = []  # what the learner said of the prompts at that version
 
@@ -144,17 +143,19 @@ class Probe:
             Disagreement: an engine is further apart than the limits.
             WeightSyncError: log-probabilities are not numbers, or an engine saw other tokens.
         """
+        self._version = None  # until there is something to compare a replacement with
         self._mine = await asyncio.to_thread(self._learners.prompt_logprobs, self._prompts)
-        self._version = version
-        if self._limits is None:
+        measured = self._limits is None
+        if measured:
             await self._measure()
             await asyncio.to_thread(self._learners.limit_first_update, self._limits_now().mean)
-        answers = [await self._pool.prompt_logprobs(prompt) for prompt in self._prompts]
+        self._version = version
         worst = Difference(0.0, 0.0, 0.0)
-        for worker, theirs in enumerate(zip(*answers, strict=False)):  # one may have died between two prompts
+        for worker, theirs in enumerate(await self._answers()):
             found = self._compared(version, worker, theirs)
-            if not self._limits_now().allow(found) and self._measured_at != version:
-                await self._measure()  # what a model has learned since may round otherwise
+            if not measured and not self._limits_now().allow(found):
+                await self._measure()  # the weights have changed since, and may round otherwise
+                measured = True
             if not self._limits_now().allow(found):
                 raise self._disagreement(version, worker, theirs, found)
             worst = worst.or_more(found)
@@ -190,7 +191,13 @@ class Probe:
         rounding = Difference.of(self._mine, rounded).or_more(FLOOR[self._dtype])
         before = rounding if self._limits is None else self._limits.rounding
         self._limits = Limits(self._dtype, rounding.or_more(before), self._tolerance)
-        self._measured_at = self._version
+
+    async def _answers(self) -> list[tuple[list[float], ...]]:
+        """Per engine, its log-probabilities of every prompt."""
+        while True:
+            answers = [await self._pool.prompt_logprobs(prompt) for prompt in self._prompts]
+            if len({len(engines) for engines in answers}) == 1:  # else one has died between two prompts
+                return list(zip(*answers, strict=True))
 
     def _limits_now(self) -> Limits:
         assert self._limits is not None  # every comparison begins with ``check``

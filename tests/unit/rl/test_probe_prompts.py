@@ -13,7 +13,7 @@ from sailrl.data.images import ImageStore
 from sailrl.data.processor import Processor
 from sailrl.data.template import Template
 from sailrl.plan.memory import PROBE_TOKENS
-from sailrl.rl.probe_prompts import EACH, MOST, probe_prompts
+from sailrl.rl.probe_prompts import EACH, probe_prompts
 from sailrl.types import Problem, Prompt
 
 
@@ -39,10 +39,30 @@ def test_long_texts_are_cut_and_together_they_are_a_few_hundred_tokens(
 ) -> None:
     chosen, _ = asked(tiny_folder, tmp_path, ["one two three " * words] * 40)
     lengths = [len(prompt.token_ids) for prompt in chosen]
-    assert 1 <= len(chosen) <= MOST
+    assert chosen
     assert max(lengths) <= EACH
     assert sum(lengths) <= PROBE_TOKENS
     assert all(prompt.token_ids == prompt.engine_ids and not prompt.images for prompt in chosen)
+
+
+def test_prompts_of_a_few_tokens_and_prompts_that_begin_alike_give_different_pieces(
+    tiny_folder: Path, tmp_path: Path
+) -> None:
+    short, _ = asked(tiny_folder, tmp_path / "short", [""] * 3)
+    assert short
+    assert all(len(prompt.token_ids) > 1 for prompt in short)
+    alike, _ = asked(tiny_folder, tmp_path / "alike", [f"{'the same ' * 20} {n}" for n in range(9)])
+    assert len({tuple(prompt.token_ids) for prompt in alike}) == len(alike) > 1
+
+
+def test_no_piece_is_longer_than_the_longest_prompt(tiny_folder: Path, tmp_path: Path) -> None:
+    """An engine takes no more tokens than its prompts and responses have."""
+    texts = ["1 + 2", "3 + 4 + 5"] * 20
+    chosen, processor = asked(tiny_folder, tmp_path, texts)
+    data = DataConfig(train=SourceConfig(path="unused"), instruction="")
+    template = Template(processor, ImageStore(tmp_path / "images"), data)
+    longest = max(len(template.render(Problem(prompt=text, id="x")).token_ids) for text in texts)
+    assert max(len(prompt.token_ids) for prompt in chosen) == longest < EACH
 
 
 def test_where_there_are_images_a_small_picture_goes_through_the_tower(vlm_folder: Path, tmp_path: Path) -> None:

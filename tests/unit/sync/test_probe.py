@@ -143,6 +143,25 @@ def test_the_first_update_is_held_to_the_probes_limit_once(dtype: str, limit: fl
     assert learner.first_limit == pytest.approx(limit)
 
 
+class DiesBetweenPrompts(SaidByEngines):
+    """The first of two engines answers one prompt and is gone."""
+
+    def __init__(self, *said: Sequence[float]) -> None:
+        super().__init__(*said)
+        self.asked = 0
+
+    async def prompt_logprobs(self, prompt: Prompt) -> list[list[float]]:
+        self.asked += 1
+        return self.said if self.asked == 1 else self.said[1:]
+
+
+def test_after_a_death_between_two_prompts_the_engines_that_are_left_are_asked_everything_again() -> None:
+    engines = DiesBetweenPrompts([-1.0, -2.5], [-1.0, -2.0])
+    probe = Probe(SaidByLearner([-1.0, -2.0]), engines, PROMPTS, dtype="float32", tolerance=1e-4)
+    assert asyncio.run(probe.check(7)).max == 0.0  # the dead engine's first answer counts for no other
+    assert engines.asked == 4  # two prompts, twice
+
+
 # --- what a refusal says -------------------------------------------------------------------------------------------
 
 
@@ -236,6 +255,25 @@ def test_a_worker_that_comes_late_is_proved_by_what_the_learner_said_at_the_publ
 def test_a_late_worker_whose_numbers_are_none_is_not_proved(value: float) -> None:
     with pytest.raises(WeightSyncError):
         prove(-1.0, value)
+
+
+def test_a_worker_that_comes_while_the_first_limits_are_measured_has_to_wait() -> None:
+    learner = SaidByLearner([-1.0, -2.0])
+    proved: list[bool] = []
+
+    async def ask(prompt: Prompt) -> list[float]:
+        return [-1.0, -2.0]
+
+    class Measures(SaidByLearner):
+        def prompt_logprobs(self, prompts: Sequence[Prompt], *, rounded: bool = False) -> list[list[float]]:
+            if rounded:
+                proved.append(asyncio.run(probe.prove(3, 7, ask)))
+            return learner.prompt_logprobs(prompts)
+
+    probe = probe_of(Measures([-1.0, -2.0]), [-1.0, -2.0])
+    asyncio.run(probe.check(7))
+    assert proved == [False]
+    assert asyncio.run(probe.prove(3, 7, ask))
 
 
 def test_a_version_the_learner_was_not_asked_about_proves_nothing() -> None:
