@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 
 class SailError(Exception):
     """Base of all errors with a message meant for the user; the CLI prints it without a traceback and exits with 2.
@@ -48,6 +50,19 @@ class LearnerDied(LearnerError):
 
 class CheckpointError(SailError):
     """A checkpoint cannot be written, read, or does not belong to this run."""
+
+
+def memory_kill(message: str) -> str:
+    """Ray's message that it ended a process because the machine's memory was full, as one sentence.
+
+    Args:
+        message: of ``ray.exceptions.OutOfMemoryError``; Ray 2.60 has the numbers in it.
+    """
+    machine = re.search(r"was ([\d.]+)GB used / ([\d.]+)GB", message)
+    process = re.search(r"actual memory used=([\d.]+)GB", message)
+    full = f": {machine[1]} of {machine[2]} GB were used" if machine else ""
+    own = f", {process[1]} GB of them by this process" if machine and process else ""
+    return f"Ray ended it because the machine's memory was full{full}{own}."
 
 
 class Fault(Exception):

@@ -20,7 +20,7 @@ from sailrl.config.filtering import DecontaminateConfig, FilterConfig
 from sailrl.config.fusing import FuseConfig
 from sailrl.config.model_files import INDEX, SINGLE, read_object, tensor_shapes, weight_files
 from sailrl.config.rewards import RewardsConfig
-from sailrl.config.schema import EngineConfig, ModelConfig, PromptConfig, RlvrConfig, SourceConfig
+from sailrl.config.schema import PLAIN, EngineConfig, ModelConfig, PromptConfig, RlvrConfig, SourceConfig
 from sailrl.config.sft import SftConfig
 from sailrl.config.yaml_text import Keys
 from sailrl.errors import ConfigError, DataError
@@ -30,12 +30,14 @@ _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9][\w.-]*)?")
 _FROM_HERE = "Relative paths start at the folder you run from."
 
 
-def _files_exist(key: str) -> Rule:
-    """The file, or each of the files, that a section names under ``key``."""
+def _files_exist(key: str, *, built_in: str | None = None) -> Rule:
+    """The file, or each of the files, that a section names under ``key``; ``built_in`` is no file."""
 
     def rule(section: Section) -> Iterator[Complaint]:
         given: str | tuple[str, ...] | None = getattr(section, key)
         names: dict[Keys, str] = {}
+        if given == built_in:
+            return
         if isinstance(given, str):
             names[key,] = given
         else:
@@ -219,7 +221,7 @@ def _engines_return_their_experts(config: RlvrConfig) -> Iterator[Complaint]:
 FILES: Rules = [
     (ModelConfig, model_is_whole),
     (SourceConfig, _files_exist("path")),
-    (PromptConfig, _files_exist("chat_template")),
+    (PromptConfig, _files_exist("chat_template", built_in=PLAIN)),
     (FilterConfig, _files_exist("scored")),
     (DecontaminateConfig, _files_exist("files")),
     (FuseConfig, _files_exist("cot")),

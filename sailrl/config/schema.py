@@ -100,6 +100,9 @@ class SourceConfig(Section):
             yield name, (given,) if isinstance(given, str) else given
 
 
+PLAIN = "plain"  # the chat template that needs no file
+
+
 class PromptConfig(Section):
     """How a problem becomes a prompt."""
 
@@ -108,7 +111,7 @@ class PromptConfig(Section):
     system_prompt: str | None = None
     """A system message put before the chat."""
     chat_template: str | None = None
-    """A file with a Jinja template in place of the model's own. The models that a run writes have it, too."""
+    """A Jinja file in place of the model's template, or `plain`: the messages' texts alone. Saved models have it."""
     template_args: dict[str, Any] = Field(default_factory=dict)
     """What the chat template gets besides the messages (`enable_thinking: false`, for one)."""
     max_prompt_tokens: int = Field(default=16384, ge=1)

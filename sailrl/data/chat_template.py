@@ -8,22 +8,29 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from sailrl.config.schema import PLAIN
 from sailrl.data.messages import plain_content
 from sailrl.errors import ConfigError, DataError
 from sailrl.types import Message, content_texts
 
 OURS = ("messages", "add_generation_prompt", "continue_final_message", "tokenize", "chat_template", "return_dict")
 """Arguments of a template that a configuration cannot set."""
+_PLAIN_TEXT = (
+    "{% for message in messages %}{{ message.content if message.content is string else "
+    "raise_exception('plain prompts have no images') }}{% endfor %}"
+)
 _PROBE = "What is it?"
 _SHOWN = 60
 
 
 def read_template(path: str) -> str:
-    """The text of a file with a chat template.
+    """The text of a file with a chat template, or of the one called ``plain``.
 
     Raises:
         ConfigError: it cannot be read.
     """
+    if path == PLAIN:
+        return _PLAIN_TEXT
     try:
         return Path(path).expanduser().read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -107,8 +114,8 @@ class ChatTemplate:
     def _check_there(self) -> None:
         if not self._owner.chat_template:
             raise ConfigError(
-                f"the model {self._name} has no chat template, so no prompt can be put to it. "
-                "Name a file with one: data.chat_template: FILE.jinja."
+                f"the model {self._name} has no chat template, so no prompt can be put to it. Name a file with one, "
+                "data.chat_template: FILE.jinja, or write data.chat_template: plain for prompts as they are."
             )
 
     def _check_args(self) -> None:

@@ -17,3 +17,12 @@ def packs(text: Any) -> bool:
     """
     windows = {"full_attention"} != set(getattr(text, "layer_types", None) or ["full_attention"])
     return text.model_type in PACKABLE and not windows
+
+
+def unpacked_note(text: Any) -> str:
+    """What it costs that a language model cannot be packed, in one line."""
+    return (
+        f"this {text.model_type} model cannot be packed: the learner takes one response at a time and computes its "
+        "prompt each time, so it learns more slowly. Packed are, where no layer attends to a window: "
+        f"{', '.join(PACKABLE)}"
+    )

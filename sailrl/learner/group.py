@@ -14,10 +14,10 @@ from sailrl.config.schema import RlvrConfig
 from sailrl.data.batch import Sample
 from sailrl.data.pack import deal_updates
 from sailrl.data.parcel import Parcel
-from sailrl.errors import LearnerDied, LearnerError, SailError
+from sailrl.errors import LearnerDied, LearnerError, SailError, memory_kill
 from sailrl.learner.actor import LearnerActor
 from sailrl.learner.learner import Learner
-from sailrl.learner.objective import UpdateScope
+from sailrl.learner.objective import UpdateScope, with_advantage
 from sailrl.learner.weights import CheckpointWeights
 
 _actor: Any = LearnerActor  # ray.remote adds methods that type checkers do not see
@@ -61,6 +61,7 @@ class LearnerGroup:
         actor_options: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
         self._timeout_s = config.learner.timeout_s
+        self._balances_experts = bool(config.learner.router_aux_coef)  # which takes the tokens of all rows
         self._actors: list[Any] = [
             _actor.options(num_cpus=0, **options).remote(config, model, images, state=state)
             for options in actor_options or [{}] * config.learner.ranks
@@ -78,7 +79,7 @@ class LearnerGroup:
             updates: for each update the indices of its samples; each is balanced by tokens and by image tokens.
         """
         self._samples = samples
-        self._shards = deal_updates(samples, updates, len(self._actors))
+        self._shards = deal_updates(samples, [self._learned_from(rows) for rows in updates], len(self._actors))
         self._wait(
             "set_episode",
             [
@@ -90,19 +91,24 @@ class LearnerGroup:
     def update(self, rows: Sequence[int], *, clip_low: float, clip_high: float) -> dict[str, float]:
         """One optimizer step on the samples with the indices ``rows``, over all ranks; see ``Learner.update``.
 
+        Samples without an advantage count in the mean that the loss is, and are not computed.
+
         Returns:
-            The update's metrics, and ``tokens``: its response tokens.
+            The update's metrics, and ``tokens``: the response tokens that it learned from.
         """
-        rows_of_update = set(rows)
-        tokens = sum(len(self._samples[row].response_ids) for row in rows)
-        image_tokens = sum(len(self._samples[row].response_ids) for row in rows if self._samples[row].images)
-        scope = UpdateScope(tokens, len(rows), clip_low, clip_high, image_tokens=image_tokens)
+        learned = self._learned_from(rows)
+        scope = UpdateScope.of(self._samples, learned, rows, clip_low=clip_low, clip_high=clip_high)
+        rows_of_update = set(learned)
         calls = [
             actor.call.remote("update", [local for local, row in enumerate(shard) if row in rows_of_update], scope)
             for actor, shard in zip(self._actors, self._shards, strict=True)
         ]
-        return self._wait("update", calls)[0] | {"tokens": float(tokens)}
+        return self._wait("update", calls)[0] | {"tokens": float(scope.tokens)}
 
+    def _learned_from(self, rows: Sequence[int]) -> list[int]:
+        return list(rows) if self._balances_experts else with_advantage(self._samples, rows)
+
+    note = _on_every_rank(Learner.note)
     compute_old_logprobs = _on_every_rank(Learner.compute_old_logprobs)
     prompt_logprobs = _on_every_rank(Learner.prompt_logprobs)
     limit_first_update = _on_every_rank(Learner.limit_first_update)
@@ -155,7 +161,7 @@ class LearnerGroup:
             failed |= _failures(calls, done)
         if failed:
             others, _ = ray.wait(late, num_returns=len(late), timeout=GRACE_S) if late else ([], [])
-            _raise_cause(method, failed | _failures(calls, others))
+            raise_cause(method, failed | _failures(calls, others))
         return ray.get(calls)
 
 
@@ -165,14 +171,19 @@ def _failures(calls: Sequence[Any], done: Sequence[Any]) -> dict[int, Exception]
     for call in done:
         try:
             ray.get(call)
-        except (ray.exceptions.RayTaskError, ray.exceptions.RayActorError) as error:
+        except ray.exceptions.RayError as error:
             failed[calls.index(call)] = error
     return failed
 
 
-def _raise_cause(method: str, failed: Mapping[int, Exception]) -> None:
+def raise_cause(method: str, failed: Mapping[int, Exception]) -> None:
     """Raises the most telling error: that a rank died, else an error of sailrl or the disk, else the first."""
     for rank, error in failed.items():
+        if isinstance(error, ray.exceptions.OutOfMemoryError):
+            raise LearnerDied(
+                f"learner rank {rank} is lost in {method}. {memory_kill(str(error))} Lower "
+                "learner.max_tokens_per_microbatch or rollout.engine.kv_cache_gib. Run the same command to resume."
+            ) from error
         if isinstance(error, ray.exceptions.RayActorError):
             raise LearnerDied(
                 f"learner rank {rank} died in {method} ({error}). "

@@ -53,6 +53,10 @@ class Learner:
                 "Write routing_replay: none."
             )
 
+    def note(self) -> str | None:
+        """What to tell about the model, in one line; None where all is as usual."""
+        return self.policy.note
+
     def set_episode(self, samples: Sequence[Sample]) -> None:
         """Sets this rank's samples of an episode; old log-probabilities of the episode before are dropped.
 

@@ -14,6 +14,7 @@ from sailrl.config.schema import LoraConfig
 from sailrl.data.batch import Batch, Sample, collate
 from sailrl.errors import LearnerError
 from sailrl.families import family_at
+from sailrl.families.packing import unpacked_note
 from sailrl.learner import lora, ranks
 from sailrl.learner.attention import layout, take, use_packed
 from sailrl.learner.inventory import refuse_gaps
@@ -62,7 +63,7 @@ class Policy(torch.nn.Module):
 
         self.trust_remote_code = trust_remote_code
         """Whether Python code in the model folder, and in folders it is exported to, may run."""
-        family = family_at(path)
+        self.family = family = family_at(path)
         config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
         auto = family.model_class()
         options: Any = {"dtype": torch.float32, "trust_remote_code": trust_remote_code}
@@ -83,6 +84,8 @@ class Policy(torch.nn.Module):
         """Whether a batch may hold several samples; otherwise the model keeps its own attention."""
         if self.packs:
             use_packed(self.model)
+        self.note = None if self.packs else unpacked_note(config.get_text_config())
+        """What to tell about the model, in one line; None where all is as usual."""
         self.routers = Routers(self.model, float32=router_float32)
         for name, parameter in self.model.named_parameters():
             if family.part(name) in frozen:

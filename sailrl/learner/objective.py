@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -15,7 +16,7 @@ from sailrl.algos.grpo import grpo_loss
 from sailrl.algos.gspo import gspo_loss, gspo_token_loss
 from sailrl.algos.sapo import sapo_loss
 from sailrl.config import losses
-from sailrl.data.batch import Batch
+from sailrl.data.batch import Batch, Sample
 from sailrl.errors import MismatchError
 from sailrl.learner import moe
 
@@ -31,15 +32,41 @@ class UpdateScope:
     """Numbers that all micro-batches and ranks of one update share."""
 
     tokens: int
-    """Response tokens of the whole update, over all ranks."""
+    """Response tokens that the whole update learns from, over all ranks; metrics are means over these."""
     sequences: int
-    """Responses of the whole update, over all ranks."""
+    """Their responses."""
     clip_low: float
     """Ratios are clipped below at 1 - clip_low."""
     clip_high: float
     """Ratios are clipped above at 1 + clip_high."""
     image_tokens: int = 0
     """Response tokens of prompts with images."""
+    token_share: float = 1.0
+    """``tokens`` over all response tokens of the update: the loss is a mean over those without an advantage, too."""
+    sequence_share: float = 1.0
+    """The same for responses."""
+
+    @classmethod
+    def of(
+        cls, samples: Sequence[Sample], rows: Sequence[int], among: Sequence[int], *, clip_low: float, clip_high: float
+    ) -> UpdateScope:
+        """Of an update that learns from ``rows``, ``among`` all rows that it has."""
+        tokens = sum(len(samples[row].response_ids) for row in rows)
+        return cls(
+            tokens,
+            len(rows),
+            clip_low,
+            clip_high,
+            image_tokens=sum(len(samples[row].response_ids) for row in rows if samples[row].images),
+            token_share=tokens / sum(len(samples[row].response_ids) for row in among),
+            sequence_share=len(rows) / len(among),
+        )
+
+
+def with_advantage(samples: Sequence[Sample], rows: Sequence[int]) -> list[int]:
+    """The rows that can change weights; the first one where none can, so that the update has its metrics. The gradient
+    of every loss is 0 where the advantage is."""
+    return [row for row in rows if samples[row].advantage] or list(rows[:1])
 
 
 class Objective:
@@ -94,6 +121,14 @@ class Objective:
         self.first_mean_dlogp = None
 
     def _loss(
+        self, logp: Tensor, old_logp: Tensor, batch: Batch, scope: UpdateScope, weight: Tensor | None
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The loss of the rows with an advantage, as a part of the mean over all rows."""
+        loss, metrics = self._unscaled_loss(logp, old_logp, batch, scope, weight)
+        by_tokens = isinstance(self._algorithm, losses.Dapo | losses.Cispo)
+        return loss * (scope.token_share if by_tokens else scope.sequence_share), metrics
+
+    def _unscaled_loss(
         self, logp: Tensor, old_logp: Tensor, batch: Batch, scope: UpdateScope, weight: Tensor | None
     ) -> tuple[Tensor, dict[str, Tensor]]:
         algorithm, parts = self._algorithm, (logp, old_logp, batch.advantage, batch.mask)

@@ -24,7 +24,7 @@ def read_evals(folder: Path) -> list[dict[str, Any]]:
 
 
 def print_evals(folder: Path, lines: Sequence[Mapping[str, Any]] | None = None, console: Console | None = None) -> None:
-    """The table: a row per model, accuracy and mean length for every way of asking.
+    """The table: a row per model; accuracy, mean length and share of cut responses for every way of asking.
 
     Args:
         lines: those to show; None shows each model and way as it was last tried.
@@ -38,16 +38,21 @@ def print_evals(folder: Path, lines: Sequence[Mapping[str, Any]] | None = None, 
     for way in asked:
         table.add_column(Text(safe(f"{way}: accuracy")), justify="right")
         table.add_column("tokens", justify="right")
+        table.add_column("cut off", justify="right")
     for name in dict.fromkeys(line["model"] for line in lines):
         cells = [Text(safe(name))]
         for way in asked:
             line = found.get((name, way))
-            numbers = ["–", "–"] if line is None else [_accuracy(line), f"{line['response_tokens']:.1f}"]
-            cells += map(Text, numbers)
+            cells += map(Text, ["–"] * 3 if line is None else _numbers(line))
         table.add_row(*cells)
     (console or Console(highlight=False)).print(table)
 
 
-def _accuracy(line: Mapping[str, Any]) -> str:
+def _numbers(line: Mapping[str, Any]) -> list[str]:
     error = line["standard_error"]
-    return percent(line["accuracy"]) + (f" ± {100 * error:.1f}" if error is not None else "")
+    accuracy = percent(line["accuracy"]) + (f" ± {100 * error:.1f}" if error is not None else "")
+    return [
+        accuracy,
+        f"{line['response_tokens']:.1f}",
+        percent(line["truncated"] / (line["problems"] * line["samples"])),
+    ]

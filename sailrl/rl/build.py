@@ -105,6 +105,8 @@ async def _open(
         actor_options=options.ranks,
     )
     ending.callback(learners.stop)
+    if note := learners.note():
+        progress.message(note)
     sync = build_sync(config, learners, pool)
     ending.callback(sync.close)
     await pool.start()

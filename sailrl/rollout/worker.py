@@ -15,7 +15,7 @@ from typing import Any
 import ray
 import ray.exceptions
 
-from sailrl.errors import SailError, WorkerDied
+from sailrl.errors import SailError, WorkerDied, memory_kill
 from sailrl.rollout.engine import DirectEngine, Engine, Request, Sampling, Stage
 from sailrl.rollout.supervisor import start_task
 from sailrl.types import Completion
@@ -203,6 +203,10 @@ def readable(error: BaseException, what: str) -> SailError:
         error = error.cause  # as_instanceof_cause() would put Ray's traceback in place of the message
     if isinstance(error, SailError):
         return error
+    if isinstance(error, ray.exceptions.OutOfMemoryError):
+        return WorkerDied(
+            f"{memory_kill(str(error))} Lower rollout.engine.kv_cache_gib or learner.max_tokens_per_microbatch"
+        )
     if isinstance(error, ray.exceptions.RayActorError):
         # For an error in the constructor Ray's message is the whole traceback; the error is its last line.
         lines = str(error).strip().splitlines()

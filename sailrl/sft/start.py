@@ -71,6 +71,8 @@ def start_sft(config: SftConfig, folder: Path, start: Start = UNTYPED) -> None:
         policy = supervised_policy(
             model, config.model, processor, store, activation_checkpointing=training.activation_checkpointing
         )
+        if policy.note:
+            progress.message(policy.note)
         run.begins(step=STEPS.number(last) if last else 0)
         train_sft(
             policy,

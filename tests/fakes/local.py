@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from sailrl.data.batch import Sample
 from sailrl.learner.diagnose import Finding
 from sailrl.learner.learner import Learner
-from sailrl.learner.objective import UpdateScope
+from sailrl.learner.objective import UpdateScope, with_advantage
 from sailrl.rollout.engine import Engine, Request, Sampling, Stage
 from sailrl.types import BANNED_LOGIT_BIAS, Completion, Prompt
 
@@ -143,10 +143,9 @@ class LocalLearners:
         self.learner.compute_old_logprobs()
 
     def update(self, rows: Sequence[int], *, clip_low: float, clip_high: float) -> dict[str, float]:
-        tokens = sum(len(self._samples[row].response_ids) for row in rows)
-        seeing = sum(len(self._samples[row].response_ids) for row in rows if self._samples[row].images)
-        scope = UpdateScope(tokens, len(rows), clip_low, clip_high, image_tokens=seeing)
-        return self.learner.update(rows, scope) | {"tokens": float(tokens)}
+        learned = with_advantage(self._samples, rows)
+        scope = UpdateScope.of(self._samples, learned, rows, clip_low=clip_low, clip_high=clip_high)
+        return self.learner.update(learned, scope) | {"tokens": float(scope.tokens)}
 
     def prompt_logprobs(self, prompts: Sequence[Prompt], *, rounded: bool = False) -> list[list[float]]:
         return self.learner.prompt_logprobs(prompts, rounded=rounded)

@@ -62,13 +62,14 @@ def _config(model: str | Path, **sections: Any) -> EvaluateConfig:
     )
 
 
-def test_the_table_has_a_row_per_model_and_two_columns_per_way(tmp_path: Path) -> None:
+def test_the_table_has_a_row_per_model_and_three_columns_per_way(tmp_path: Path) -> None:
     lines = [
         {"model": "a", "asked": "thinking", "accuracy": 0.5, "standard_error": 0.01, "response_tokens": 30.0},
         {"model": "a", "asked": "direct", "accuracy": None, "standard_error": None, "response_tokens": 5.25},
         {"model": "b", "asked": "thinking", "accuracy": 0.75, "standard_error": 0.01, "response_tokens": 29.0},
     ]
-    (tmp_path / EVALS).write_text("".join(json.dumps({**line, "problems": 512}) + "\n" for line in lines))
+    all_have = {"problems": 512, "samples": 2, "truncated": 256}
+    (tmp_path / EVALS).write_text("".join(json.dumps({**line, **all_have}) + "\n" for line in lines))
     output = io.StringIO()
     print_evals(tmp_path, console=Console(file=output, width=120))
     shown = output.getvalue()
@@ -76,7 +77,8 @@ def test_the_table_has_a_row_per_model_and_two_columns_per_way(tmp_path: Path) -
     rows = {line.split()[1]: line for line in shown.splitlines() if line.startswith("│")}
     assert "50.0% ± 1.0" in rows["a"]
     assert "30.0" in rows["a"]
-    assert rows["b"].count("–") == 2  # not tried yet
+    assert rows["a"].count("25.0%") == 2  # 256 of 2 x 512 responses were cut at the limit, in either way
+    assert rows["b"].count("–") == 3  # not tried yet
 
 
 PROBLEMS = [Problem(prompt="1+1=?", answer="2"), Problem(prompt="2+2=?", answer="4")]

@@ -55,6 +55,11 @@ WHOLE = (2).to_bytes(8, "little") + b"{}"
 """A safetensors file without tensors."""
 
 
+def test_a_chat_template_is_a_file_or_plain(base: Path) -> None:
+    fine(base, "data.chat_template=plain")
+    assert "data.chat_template is 'plane', but there is no file" in missing(base, "data.chat_template=plane")
+
+
 def model_folder(name: str, config: dict[str, Any] | None, *files: str) -> str:
     folder = Path(name)
     folder.mkdir()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 from transformers import AutoTokenizer
 
 from sailrl.config.schema import DataConfig, ModelConfig
@@ -96,7 +97,7 @@ def test_white_space_and_earlier_thoughts_may_be_left_out(
 @pytest.mark.parametrize(
     ("template", "options", "says"),
     [
-        (None, {}, "the model a-model has no chat template.*data.chat_template: FILE.jinja"),
+        (None, {}, "the model a-model has no chat template.*data.chat_template: FILE.jinja, or .*: plain"),
         ("{% for m in messages %}", {}, "the chat template of a-model cannot be rendered"),
         ("{{ raise_exception('no') }}", {}, "the chat template of a-model cannot be rendered: no"),
         (PLAIN.replace(OPEN, ""), {}, r"has no generation prompt: it writes '<\|im_start\|>assistant\\n' in front"),
@@ -150,6 +151,23 @@ def test_a_template_of_the_configuration_takes_the_place_of_the_models_own(tiny_
     template = prompts(tiny_folder, tmp_path, chat_template=str(file))
     assert template.text(problem) == "[INST] 1+1? [/INST]"
     assert prompts(tiny_folder, tmp_path).text(problem) == f"{START}user\n1+1?{END}\n{START}assistant\n"
+
+
+def test_plain_prompts_are_the_texts_and_nothing_else(tiny_folder: Path, vlm_folder: Path, tmp_path: Path) -> None:
+    template = prompts(tiny_folder, tmp_path, chat_template="plain")
+    assert template.text(Problem(prompt="The capital of France is", id="p")) == "The capital of France is"
+    shots = ask(("user", "1+1="), ("assistant", "2\n"), ("user", "1+2="))
+    assert template.text(Problem(prompt=shots, id="p")) == "1+1=2\n1+2="
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
+    with_image = Problem(prompt="<image>What is it?", images=(str(tmp_path / "a.png"),), id="p")
+    with pytest.raises(DataError, match="plain prompts have no images"):
+        prompts(vlm_folder, tmp_path, chat_template="plain").text(with_image)
+
+
+def test_a_plain_response_ends_where_the_models_own_files_end_it(tiny_folder: Path) -> None:
+    processor = Processor(tiny_folder, chat_template=read_template("plain"))
+    assert processor.end_id == processor.tokenizer.eos_token_id
+    assert processor.tokenizer.eos_token_id in processor.stop_ids
 
 
 def test_a_model_that_is_saved_has_the_template_that_it_was_trained_with(

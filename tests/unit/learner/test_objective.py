@@ -14,7 +14,7 @@ from sailrl.config import losses
 from sailrl.config.losses import MismatchConfig
 from sailrl.data.batch import Batch, Sample, collate
 from sailrl.errors import MismatchError
-from sailrl.learner.objective import HISTOGRAM, Objective, UpdateScope, summary
+from sailrl.learner.objective import HISTOGRAM, Objective, UpdateScope, summary, with_advantage
 
 L_MAX = 10
 LENGTHS = (3, 1)
@@ -203,3 +203,54 @@ def test_the_first_update_has_a_limit_of_its_own_that_later_ones_do_not_have() -
             one.check(sick)
     one.check(sick | {"mismatch/mean_abs_dlogp": 1e-4})
     one.check(sick)
+
+
+# --- rows without an advantage -------------------------------------------------------------------------------------
+
+EVERY = [
+    losses.Dapo(),
+    losses.Gspo(),
+    losses.GspoToken(),
+    losses.Grpo(),
+    losses.DrGrpo(),
+    losses.Cispo(),
+    losses.Sapo(),
+]
+
+
+def samples_with(*advantages: float) -> list[Sample]:
+    """Responses of 1, 2, 3 ... tokens."""
+    return [
+        Sample(np.zeros(2, np.int32), np.zeros(n, np.int32), np.zeros(n, np.float32), advantage)
+        for n, advantage in enumerate(advantages, start=1)
+    ]
+
+
+def slopes(one: Objective, samples: list[Sample], scope: UpdateScope) -> list[list[float]]:
+    """d loss / d logp of each sample's tokens, away from a ratio of 1."""
+    batch = collate(samples)
+    logp = torch.full(batch.mask.shape, -0.9, requires_grad=True)
+    loss, _ = one(logp, torch.full(batch.mask.shape, -1.0), batch, scope)
+    loss.backward()
+    assert logp.grad is not None
+    return [row[: len(s.response_ids)] for row, s in zip(logp.grad.tolist(), samples, strict=True)]
+
+
+@pytest.mark.parametrize("algorithm", EVERY, ids=lambda one: one.name)
+def test_a_row_without_an_advantage_changes_nothing_and_need_not_be_computed(algorithm: Any) -> None:
+    samples = samples_with(1.0, 0.0, -0.5, 0.0)
+    every, kept = range(4), with_advantage(samples, range(4))
+    assert kept == [0, 2]
+    whole = UpdateScope.of(samples, every, every, clip_low=0.2, clip_high=0.28)
+    part = UpdateScope.of(samples, kept, every, clip_low=0.2, clip_high=0.28)
+    assert (part.tokens, part.token_share, part.sequence_share) == (4, 4 / 10, 2 / 4)  # 1 + 3 of 1 + 2 + 3 + 4 tokens
+    first, second, third, fourth = slopes(objective(algorithm), samples, whole)
+    assert set(second + fourth) == {0.0}
+    assert slopes(objective(algorithm), [samples[0], samples[2]], part) == [pytest.approx(first), pytest.approx(third)]
+    # The negative control: a mean over the rows that are left makes each of them heavier.
+    alone = UpdateScope.of(samples, kept, kept, clip_low=0.2, clip_high=0.28)
+    assert slopes(objective(algorithm), [samples[0], samples[2]], alone)[0] != pytest.approx(first)
+
+
+def test_an_update_in_which_no_row_has_an_advantage_keeps_one_for_its_metrics() -> None:
+    assert with_advantage(samples_with(0.0, 0.0, 0.0), [2, 1]) == [2]

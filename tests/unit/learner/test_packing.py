@@ -157,6 +157,7 @@ def test_every_packable_architecture_keeps_samples_apart(config: Any, tmp_path: 
     """Those with images are among the tests of vision."""
     policy, samples = _policy(config, tmp_path), make_samples(5)
     assert policy.packs
+    assert policy.note is None
     assert policy.model.config.model_type in PACKABLE
     with torch.no_grad():
         packed = policy(collate(samples))[0]
@@ -173,6 +174,8 @@ WINDOW = MistralConfig(**TINY, sliding_window=4)
 def test_a_model_with_a_window_is_left_as_it_is_and_given_one_sample_at_a_time(tmp_path: Path) -> None:
     policy, samples = _policy(WINDOW, tmp_path), make_samples(4)
     assert not policy.packs
+    assert policy.note is not None
+    assert policy.note.startswith("this mistral model cannot be packed: the learner takes one response at a time")
     with torch.no_grad():
         for sample in samples:
             batch = collate([sample])

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from ray.exceptions import ActorDiedError, RayTaskError
+from ray.exceptions import ActorDiedError, OutOfMemoryError, RayTaskError
 
-from sailrl.errors import DataError, RolloutError, SailError, WorkerDied
+from sailrl.errors import DataError, LearnerDied, RolloutError, SailError, WorkerDied
+from sailrl.learner.group import raise_cause
 from sailrl.rollout.worker import readable
 
 TRACEBACK = "Traceback (most recent call last):\n  File ...\nRuntimeError: boom"
@@ -42,3 +43,25 @@ def test_an_error_while_a_worker_is_made_is_told_in_its_own_words() -> None:
     error = readable(ActorDiedError(cause), "start")
     assert isinstance(error, WorkerDied)
     assert str(error) == "it died during start (OSError: no such folder)"
+
+
+NO_MEMORY = """1 worker(s) were killed due to the node running low on memory.
+Memory on the node (IP: 10.0.0.7, ID: 4f2e) was 22.41GB used / 23.42GB limit (0.956912)
+OOM kill reason: usage above threshold
+Ray killed 1 worker(s) based on the killing policy
+Considered workers: [(LearnerActor: actor ID=7b, name=, pid=311, actual memory used=9.07GB, worker ID=11)]
+Refer to the documentation on how to address the out of memory issue: https://docs.ray.io/"""
+
+
+@pytest.mark.parametrize(
+    ("message", "numbers"),
+    [(NO_MEMORY, ": 22.41 of 23.42 GB were used, 9.07 GB of them by this process."), ("Task was killed", ".")],
+)
+def test_a_process_that_ray_ended_for_memory_is_named_with_what_to_lower(message: str, numbers: str) -> None:
+    worker = readable(OutOfMemoryError(message), "generate")
+    said = f"Ray ended it because the machine's memory was full{numbers}"
+    assert isinstance(worker, WorkerDied)  # it is replaced, or the run starts again
+    assert str(worker) == f"{said} Lower rollout.engine.kv_cache_gib or learner.max_tokens_per_microbatch"
+    with pytest.raises(LearnerDied) as learner:  # the run starts again
+        raise_cause("update", {0: OutOfMemoryError(message)})
+    assert str(learner.value).startswith(f"learner rank 0 is lost in update. {said} Lower learner.max_tokens_per_")
