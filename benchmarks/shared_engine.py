@@ -49,7 +49,7 @@ async def shared_engine(config: RlvrConfig, work: Path) -> AsyncIterator[SharedE
     with open_progress(work.name, 0) as progress:
         prepared = prepare(config, work, progress)
         stop = Stop(progress.message)
-        with cluster(), stop.listening():
+        with cluster(work), stop.listening():
             progress.stage("starting the engine")
             pool = open_pool(
                 engine_spec(config, prepared),

@@ -79,7 +79,7 @@ async def _try_all(
     with (
         closing(AppendOnlyFile.going_on(folder / EVALS)) as evals,
         closing(AppendOnlyFile.going_on(folder / RESPONSES)) as responses,
-        cluster(),
+        cluster(folder),
         Scorer(ScoringSpec.from_config(config.rewards), say=progress.message) as scorer,
     ):
         engines, part = _Engines(config, folder, progress), config.rewards.accuracy_part

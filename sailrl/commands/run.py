@@ -14,6 +14,7 @@ from sailrl.config.load import load, run_dir
 from sailrl.config.schema import JobConfig
 from sailrl.errors import ConfigError, Fault, SailError
 from sailrl.launch.failure import explained
+from sailrl.launch.head import set_environment
 from sailrl.launch.run_folder import claimed
 from sailrl.launch.starts import UNTYPED, Start, in_force, refuse_other_kind
 from sailrl.plugins import load as load_object
@@ -74,6 +75,7 @@ def run_stage(config: JobConfig, folder: Path, start: Start = UNTYPED) -> None:
     """
     if config.loads:
         print(f"loading {config.loads} ...", file=sys.stderr, flush=True)
+    set_environment()  # before the job imports Ray
     job: Callable[[Any, Path, Start], None] = load_object(config.runs)
     try:
         with claimed(folder):

@@ -67,7 +67,7 @@ async def fill_log(
         if not unsampled:
             return
         progress.stage(f"starting Ray and {starting(config.rollout)}")
-        with cluster():
+        with cluster(folder):
             spec = EngineSpec(
                 origin.model, data, config.rollout, weights=weights, images=str(store), seed=config.run.seed
             )

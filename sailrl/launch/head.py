@@ -1,5 +1,5 @@
-"""Deadlines for Ray's start and for Ray's head node. Ray itself waits for ever for an address that does not answer, and
-when its head is lost it ends this process after a minute without a useful message."""
+"""The environment of Ray, and deadlines for its start and its head node. Ray itself waits for ever for an address that
+does not answer, and when its head is lost it ends this process after a minute without a useful message."""
 
 from __future__ import annotations
 
@@ -10,8 +10,19 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 POLL_S, DEADLINE_S = 5.0, 45.0
+
+
+def set_environment() -> None:
+    """Sets the variables of Ray that we need and the user has not set. Ray reads some of them when it is imported."""
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    tokens = [os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")]
+    if os.environ.get("RAY_ADDRESS") and (any(tokens) or (Path.home() / ".ray" / "auth_token").is_file()):
+        # `ray start` asks for the token where there is one, and a process with an explicit address does not send it.
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 @contextmanager

@@ -7,11 +7,13 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from sailrl.config.schema import RlvrConfig, SamplingConfig
 from sailrl.errors import ConfigError, RolloutError
-from sailrl.launch.head import started, watched
+from sailrl.launch.head import set_environment, started, watched
+from sailrl.launch.shared_folder import answer, require_shared
 from sailrl.plan.layout import layout
 
 START_S = 90.0
@@ -21,14 +23,17 @@ RESERVE_S = 60
 
 
 @contextmanager
-def cluster() -> Iterator[None]:
+def cluster(folder: Path) -> Iterator[None]:
     """Connects to the Ray cluster in RAY_ADDRESS, or starts one on this machine, for the time of the block.
+
+    Args:
+        folder: the run folder.
 
     Raises:
         RolloutError: Ray does not start, or does not answer within ``START_S``.
+        ConfigError: a machine of the cluster does not see the run folder.
     """
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    set_environment()
     import ray
 
     named = os.environ.get("RAY_ADDRESS")
@@ -49,7 +54,36 @@ def cluster() -> Iterator[None]:
             raise RolloutError(f"Ray does not start: {error}. {advice}.") from error
         running.callback(ray.shutdown)
         running.enter_context(watched(ray.get_runtime_context().gcs_address))
+        if named:
+            require_shared(folder, _ask_machines)
         yield
+
+
+def _ask_machines(folder: str, name: str, reply: str) -> dict[str, bool]:
+    """Calls ``shared_folder.answer`` with these on each machine that has GPUs, or on every one where none has any.
+
+    Returns:
+        Its results by the machine's address. Empty where this machine is the only one.
+    """
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    alive = [node for node in ray.nodes() if node["Alive"]]
+    used = [node for node in alive if node["Resources"].get("GPU")] or alive
+    if len(used) == 1 and used[0]["NodeID"] == ray.get_runtime_context().get_node_id():
+        return {}
+    task = ray.remote(answer)
+    asked = {}
+    for node in used:
+        where = NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
+        address = f"{node['NodeManagerAddress']}-{node['NodeID'][:6]}"
+        asked[address] = task.options(num_cpus=0, scheduling_strategy=where).remote(folder, name, reply + address)
+    ray.wait(list(asked.values()), num_returns=len(asked), timeout=START_S)
+    answers = {}
+    for address, waiting in asked.items():
+        ready, _ = ray.wait([waiting], timeout=0)
+        answers[address] = bool(ready) and ray.get(waiting)
+    return answers
 
 
 @dataclass(frozen=True, slots=True)

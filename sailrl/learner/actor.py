@@ -21,6 +21,7 @@ from sailrl.learner.model import Policy
 from sailrl.learner.objective import Objective
 from sailrl.learner.shard import shard
 from sailrl.learner.vision import Vision
+from sailrl.paths import start_in
 
 MEETING = timedelta(minutes=5)
 """How long ranks wait for each other when they start."""
@@ -33,9 +34,11 @@ class LearnerActor:
     Args:
         images: folder of the image store.
         state: a checkpoint to continue from, or None.
+        start_folder: the folder that relative paths start from.
     """
 
-    def __init__(self, config: RlvrConfig, model: str, images: str, *, state: str | None) -> None:
+    def __init__(self, config: RlvrConfig, model: str, images: str, *, state: str | None, start_folder: str) -> None:
+        start_in(start_folder)
         self._config, self._model, self._images, self._state = config, model, images, state
 
     def meeting_point(self) -> tuple[str, int]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
@@ -63,7 +64,7 @@ class LearnerGroup:
         self._timeout_s = config.learner.timeout_s
         self._balances_experts = bool(config.learner.router_aux_coef)  # which takes the tokens of all rows
         self._actors: list[Any] = [
-            _actor.options(num_cpus=0, **options).remote(config, model, images, state=state)
+            _actor.options(num_cpus=0, **options).remote(config, model, images, state=state, start_folder=os.getcwd())
             for options in actor_options or [{}] * config.learner.ranks
         ]
         together = config.learner.ranks > 1 or config.learner.offload != "none"

@@ -12,6 +12,8 @@ from sailrl.algos.clip import ClipController
 from sailrl.data.batch import Sample
 from sailrl.data.processor import Processor
 from sailrl.learner.diagnose import Finding
+from sailrl.errors import CheckpointError
+from sailrl.learner.checkpoint import STATE as LEARNER_STATE
 from sailrl.report.metrics import MetricsLog
 from sailrl.report.traces import RolloutLog
 from sailrl.rl import checkpoints
@@ -135,6 +137,11 @@ class Session:
 
         def write(folder: Path) -> None:
             self.learners.save(str(folder))
+            if not (folder / LEARNER_STATE).is_file():
+                raise CheckpointError(
+                    f"the learner wrote its checkpoint to {folder.absolute()} on its machine, and this one does not "
+                    "see it there. Set run.dir to a folder on a disk that all machines share, and run again to resume."
+                )
             self.processor.save(folder / "model")
 
         def save() -> Path:

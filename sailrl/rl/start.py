@@ -51,7 +51,7 @@ def start_rlvr(config: RlvrConfig, folder: Path, start: Start = UNTYPED) -> None
             else:
                 run.begins(episode=0, step=0)  # there is nothing yet that other settings have trained
             progress.doing("starting Ray")
-            with cluster(), stop.listening():  # again, since Ray takes over SIGTERM whenever it starts
+            with cluster(folder), stop.listening():  # again, since Ray takes over SIGTERM whenever it starts
                 async with open_session(config, folder, prepared, progress, stop, identity=identity) as parts:
                     run.begins(episode=state.episode, step=state.step)
                     with stop.can_save():

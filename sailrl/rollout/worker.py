@@ -16,6 +16,7 @@ import ray
 import ray.exceptions
 
 from sailrl.errors import SailError, WorkerDied, memory_kill
+from sailrl.paths import start_in
 from sailrl.rollout.engine import DirectEngine, Engine, Request, Sampling, Stage
 from sailrl.rollout.supervisor import start_task
 from sailrl.types import Completion
@@ -31,9 +32,14 @@ Event = tuple[int, tuple[int, list[Completion]] | SailError | None]
 
 @ray.remote
 class RolloutWorker:
-    """One engine in its own process. ``build`` makes it there, since engines cannot be pickled."""
+    """One engine in its own process. ``build`` makes it there, since engines cannot be pickled.
 
-    def __init__(self, build: Any) -> None:
+    Args:
+        start_folder: the folder that relative paths start from.
+    """
+
+    def __init__(self, build: Any, start_folder: str) -> None:
+        start_in(start_folder)
         self._engine: DirectEngine = build()
         self._working: set[asyncio.Task[None]] = set()
         self._events: list[Event] = []
@@ -105,7 +111,7 @@ class RemoteWorker:
 
     def __init__(self, build: Callable[[], Engine], options: Mapping[str, Any]) -> None:
         actor: Any = RolloutWorker  # ray.remote adds methods that type checkers do not see
-        self.actor = actor.options(num_cpus=0, max_concurrency=CONCURRENT_CALLS, **options).remote(build)
+        self.actor = actor.options(num_cpus=0, max_concurrency=CONCURRENT_CALLS, **options).remote(build, os.getcwd())
         self._started = self.actor.start.remote()
         self._numbers = itertools.count()
         self._queues: dict[int, asyncio.Queue[Any]] = {}

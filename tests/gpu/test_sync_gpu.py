@@ -34,8 +34,8 @@ TOLERANCE = {"float32": 1e-3, "bfloat16": 0.1}
 
 
 @pytest.fixture(scope="module")
-def ray_cluster() -> Iterator[None]:
-    with cluster():
+def ray_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    with cluster(tmp_path_factory.mktemp("run")):
         yield
 
 

@@ -4,16 +4,18 @@ is no loss."""
 from __future__ import annotations
 
 import ctypes
+import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
-from sailrl.launch.head import started, watched
+from sailrl.launch.head import set_environment, started, watched
 
 
 def test_a_start_that_hangs_ends_at_its_deadline() -> None:
@@ -99,3 +101,25 @@ def test_an_address_that_never_answered_ends_no_run() -> None:
     with watched(f"127.0.0.1:{port}", said.append, poll_s=0.05, deadline_s=0.2):
         time.sleep(1.0)
     assert said == []
+
+
+@pytest.mark.parametrize(
+    ("given", "mode"),
+    [
+        ({}, None),
+        ({"RAY_ADDRESS": "10.0.0.1:6379"}, None),
+        ({"RAY_AUTH_TOKEN": "t"}, None),
+        ({"RAY_ADDRESS": "10.0.0.1:6379", "RAY_AUTH_TOKEN": "t"}, "token"),
+        ({"RAY_ADDRESS": "10.0.0.1:6379", "RAY_AUTH_TOKEN_PATH": "/t"}, "token"),
+        ({"RAY_ADDRESS": "10.0.0.1:6379", "RAY_AUTH_TOKEN": "t", "RAY_AUTH_MODE": "disabled"}, "disabled"),
+    ],
+)
+def test_the_token_is_sent_to_a_named_cluster_unless_the_user_says_otherwise(
+    given: dict[str, str], mode: str | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("RAY_ADDRESS", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_AUTH_MODE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in ({"HOME": str(tmp_path)} | given).items():
+        monkeypatch.setenv(name, value)
+    set_environment()
+    assert os.environ.get("RAY_AUTH_MODE") == mode

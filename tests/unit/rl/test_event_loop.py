@@ -116,3 +116,18 @@ def test_a_diagnosis_leaves_the_event_loop_free(tiny_folder: Path, tmp_path: Pat
     with pytest.raises(MismatchError):
         run.train()
     assert run.turned() == PROBE | {"explain_responses": True, "save": True}
+
+
+class Elsewhere(LocalLearners):
+    """Writes its checkpoints to a disk that the run does not see."""
+
+    def save(self, folder: str) -> None:
+        pass
+
+
+def test_a_checkpoint_without_the_learners_files_is_never_called_complete(tiny_folder: Path, tmp_path: Path) -> None:
+    run = LocalRun(make_config(), tmp_path, tiny_folder)
+    run.learners = run.session.learners = Elsewhere(run.learners.learner)
+    with pytest.raises(CheckpointError, match=r"wrote its checkpoint to .*, and this machine does not see it"):
+        run.train()
+    assert checkpoints.latest(tmp_path) is None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from functools import partial
 from types import SimpleNamespace
@@ -44,7 +45,7 @@ class Line:
     def __init__(self) -> None:
         self.engine, self.calls, self.cut = Engine(), list[str](), asyncio.Event()
         actor: Any = module.RolloutWorker
-        self._actor = actor.__ray_metadata__.modified_class(lambda: self.engine)
+        self._actor = actor.__ray_metadata__.modified_class(lambda: self.engine, os.getcwd())
 
     def __getattr__(self, name: str) -> Any:
         return _Method(partial(self._call, name))
@@ -74,7 +75,7 @@ class _Method:
 def run(what: Callable[[RemoteWorker, Line], Awaitable[T]], monkeypatch: pytest.MonkeyPatch) -> T:
     async def whole() -> T:
         line = Line()
-        options = SimpleNamespace(remote=lambda build: line)
+        options = SimpleNamespace(remote=lambda build, start_folder: line)
         monkeypatch.setattr(module, "RolloutWorker", SimpleNamespace(options=lambda **_: options))
         return await asyncio.wait_for(what(RemoteWorker(lambda: None, {}), line), timeout=10)  # type: ignore[arg-type, return-value]
 
