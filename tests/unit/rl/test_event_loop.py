@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from sailrl.data.batch import Sample
-from sailrl.errors import MismatchError, WeightSyncError
+from sailrl.errors import CheckpointError, MismatchError, WeightSyncError
 from sailrl.learner.diagnose import Finding
+from sailrl.rl import checkpoints
 from sailrl.types import Prompt
 from tests.fakes.local import LocalEngine, LocalLearners
 from tests.fakes.local_run import LocalRun, make_config
@@ -128,6 +129,6 @@ class Elsewhere(LocalLearners):
 def test_a_checkpoint_without_the_learners_files_is_never_called_complete(tiny_folder: Path, tmp_path: Path) -> None:
     run = LocalRun(make_config(), tmp_path, tiny_folder)
     run.learners = run.session.learners = Elsewhere(run.learners.learner)
-    with pytest.raises(CheckpointError, match=r"wrote its checkpoint to .*, and this machine does not see it"):
+    with pytest.raises(CheckpointError, match=r"wrote its checkpoint to .*, and this one does not see it"):
         run.train()
     assert checkpoints.latest(tmp_path) is None
