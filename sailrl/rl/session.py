@@ -11,9 +11,9 @@ from typing import Any, Protocol
 from sailrl.algos.clip import ClipController
 from sailrl.data.batch import Sample
 from sailrl.data.processor import Processor
-from sailrl.learner.diagnose import Finding
 from sailrl.errors import CheckpointError
 from sailrl.learner.checkpoint import STATE as LEARNER_STATE
+from sailrl.learner.diagnose import Finding
 from sailrl.report.metrics import MetricsLog
 from sailrl.report.traces import RolloutLog
 from sailrl.rl import checkpoints
