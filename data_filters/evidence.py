@@ -9,35 +9,12 @@ from typing import Any
 from data_filters.reading import Row, problem_key, score_value, text_key
 from sailrl.errors import DataError
 
-OF_THE_RESPONSE = frozenset(
-    (
-        "response",
-        "response_tokens",
-        "finish_reason",
-        "rollout_id",
-        "reward",
-        "scores",
-        "problem_id",
-        "n",
-        "c",
-        "samples",
-        # what an RL run and a filter write beside the response
-        "version",
-        "switches",
-        "mean_logprob",
-        "reward_reason",
-        "accuracy",
-        "episode",
-        "step",
-        "group",
-        "rollout",
-        "kept",
-        "dropped_reason",
-        "staleness",
-        "advantage",
-        "image_hashes",
-    )
-)
+_OF_THE_RESPONSE = """
+    response response_tokens finish_reason rollout_id reward scores problem_id n c samples
+    version switches mean_logprob reward_reason accuracy episode step group rollout kept dropped_reason staleness
+    advantage image_hashes
+"""
+OF_THE_RESPONSE = frozenset(_OF_THE_RESPONSE.split())
 """Fields of a scored row that do not belong to its problem."""
 
 
@@ -52,10 +29,6 @@ class Evidence:
     """One score per response, None where it was not scored."""
     responses: list[str] = field(default_factory=list)
     """Fingerprints of the responses, in the same order."""
-
-    def fields(self) -> dict[str, Any]:
-        """What is stored with the problem's row."""
-        return {"samples": self.samples, "responses": self.responses}
 
 
 def gather(rows: Iterable[Row], score: str = "boxed") -> dict[str, Evidence]:

@@ -44,8 +44,6 @@ class Fusion:
     """Added to the prompt of direct rows that lack it."""
     direct_template: str = "{answer}"
     """What a direct row without ``response`` answers; e.g. ``\\boxed{{answer}}`` puts ``{answer}`` into a box."""
-    compare_images: Literal["bytes", "path"] = "bytes"
-    """What makes two images equal when questions are compared; "path" reads no files."""
 
     def __post_init__(self) -> None:
         if not 0.0 <= self.cot_share <= 1.0:
@@ -117,12 +115,12 @@ class Fusion:
                 )
         thoughts = _Pool("cot", cot)
         if rejection is None:
-            thoughts.admit(guards, lambda row: text_key(question_key(row, self.compare_images) + row["response"]))
+            thoughts.admit(guards, lambda row: text_key(question_key(row) + row["response"]))
         else:
             selection = rejection.select(thoughts.watched(), guards)
             thoughts.indexes, thoughts.reasons = array("q", selection.indexes), selection.reasons
         answers = _Pool("direct", direct)
-        answers.admit(guards, lambda row: question_key(row, self.compare_images))
+        answers.admit(guards, question_key)
         try:
             take_cot, take_direct = self.counts(len(thoughts.indexes), len(answers.indexes))
         except DataError as error:
@@ -276,7 +274,7 @@ class Mix:
                     "It must not change in between."
                 ) from None
             fused = self.fusion.fuse_row(row, pool.kind, self.vision)
-            if kind and question_key(row, self.fusion.compare_images) in answered:
+            if kind and question_key(row) in answered:
                 self.in_both += 1
             completion = fused["completion"][0]["content"]
             self.lengths[pool.kind].add(count_units(completion[0]["text"] if self.vision else completion))

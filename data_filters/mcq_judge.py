@@ -6,11 +6,10 @@
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from data_filters.reading import Row
 from rewards.judge_api.client import Unanswered
-from rewards.judge_api.examiner import Examiner
+from rewards.judge_api.examiner import AsksJudge
 from rewards.judge_api.prompts import JudgePrompt
 from rewards.judge_api.verdict import Verdict
 from sailrl.errors import RewardError
@@ -48,16 +47,8 @@ Your task: answer QUESTION about the images, if there are any.
 _MARKS = re.compile(r"<(?:image|video)>\s*")
 
 
-class JudgeRewriter:
+class JudgeRewriter(AsksJudge):
     """Put it under ``mcq.rewrite``. The model that solves the new question sees neither options nor answer."""
-
-    def __init__(self, base_url: str, model: str, **settings: Any) -> None:
-        """Args:
-        base_url: root of an OpenAI-compatible API, e.g. ``http://127.0.0.1:8000/v1``.
-        model: name of the model, as the endpoint knows it.
-        **settings: the other fields of ``rewards.judge_api.settings.JudgeSettings``.
-        """
-        self.examiner = Examiner(base_url=base_url, model=model, **settings)
 
     async def rewrite(self, row: Row) -> dict[str, str] | None:
         """The question without its options; None where there is none.
@@ -81,10 +72,6 @@ class JudgeRewriter:
         """
         said = await self._ask(SOLVE, _problem(row), {})
         return "" if said is None else str(said["answer"])
-
-    async def aclose(self) -> None:
-        """Closes the connections of the running event loop."""
-        await self.examiner.client.aclose()
 
     async def _ask(self, prompt: JudgePrompt, problem: Problem, fields: dict[str, str]) -> Verdict | None:
         """None when the row itself is at fault: an image that cannot be shown."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Protocol, runtime_checkable
 
 from data_filters.reading import Conversion, Row
@@ -59,10 +59,6 @@ class Pipeline:
         meta = current.get("meta") or {}
         meta = {**meta, "filters": {**(meta.get("filters") or {}), **found}}
         return Conversion({**current, "meta": meta}, Verdict(True, "kept", found))
-
-    def run(self, rows: Iterable[Row]) -> Iterator[Row]:
-        """The rows that pass, as they come out of the last step."""
-        return (out for out in (self.convert(row).row for row in rows) if out is not None)
 
     def state_dict(self) -> dict[str, Any]:
         """What the steps remember, and the counts so far; plain JSON."""

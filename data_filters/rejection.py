@@ -14,20 +14,15 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias, get_args
 
-from data_filters.reading import Row, count_units, first_refusal, problem_key, score_value, text_key, units
+from data_filters.reading import Row, count_units, first_refusal, problem_key, score_value, text_key
+from rewards.repetition import Repetition
 from sailrl.errors import ConfigError, DataError
-from sailrl.types import Filter, Verdict, reaches
+from sailrl.types import Filter, Problem, Verdict, reaches
 
 Rank: TypeAlias = Literal["judge_score", "median_length", "least_repetition"]
 
 
-def repetition(text: str, n: int = 3) -> float:
-    """Share of word n-grams that were seen before in the text: 0 when all differ, near 1 when it goes in circles."""
-    words = units(text)
-    total = len(words) - n + 1
-    if total <= 0:
-        return 0.0
-    return 1.0 - len(set(zip(*(words[i:] for i in range(n)), strict=False))) / total
+_repetition = Repetition()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +33,6 @@ class Selection:
     """Positions of the chosen rows in the input, ascending."""
     reasons: Counter[str]
     """How many rows ended with each reason; they sum to the rows seen."""
-    problems: int
-    """Problems among the rows."""
-    problems_kept: int
-    """Problems with at least one chosen row."""
 
 
 @dataclass(slots=True)
@@ -125,13 +116,11 @@ class Rejection:
         too.
         """
         reasons: Counter[str] = Counter()
-        problems: set[str] = set()
         admitted: dict[str, list[_Candidate]] = {}
         counted_in: set[str] = set()
         for index, row in enumerate(rows):
             verdict = self(row)
             problem = problem_key(row)
-            problems.add(problem)
             refusal = verdict if not verdict.keep else first_refusal(guards, row)
             if refusal is not None:
                 reasons[refusal.reason] += 1
@@ -151,7 +140,7 @@ class Rejection:
             reasons["duplicate"] += len(candidates) - len(distinct)
             reasons["outranked"] += len(distinct) - len(best)
         reasons["chosen"] = len(chosen)
-        return Selection(sorted(chosen), +reasons, len(problems), len(admitted))
+        return Selection(sorted(chosen), +reasons)
 
     def _candidate(self, index: int, row: Row, problem: str, verdict: Verdict) -> _Candidate:
         response = row["response"]
@@ -162,7 +151,7 @@ class Rejection:
             content=content,
             length=float(count_units(response) if tokens is None else tokens),
             judge=verdict.evidence[self.sound] if self.sound is not None else 0.0,
-            repetition=repetition(response) if "least_repetition" in self.rank else 0.0,
+            repetition=-(_repetition(response, Problem()).value or 0.0) if "least_repetition" in self.rank else 0.0,
             tie=hashlib.blake2b(f"{self.seed}|{problem}|{content}".encode(), digest_size=8).digest(),
         )
 

@@ -20,22 +20,10 @@ from sailrl.types import Problem, Verdict, content_parts
 OPEN, CLOSE = "<think>", "</think>"
 
 _THOUGHT_TAGS = {
-    OPEN: (
-        "<thinking>",
-        "<thought>",
-        "<thoughts>",
-        "<reasoning>",
-        "<reason>",
-        "<|begin_of_thought|>",
-        "[think]",
-        "◁think▷",
-    ),
-    CLOSE: (
-        *("</thinking>", "</thought>", "</thoughts>", "</reasoning>", "</reason>"),
-        *("<|end_of_thought|>", "[/think]", "◁/think▷"),
-    ),
+    OPEN: "<thinking> <thought> <thoughts> <reasoning> <reason> <|begin_of_thought|> [think] ◁think▷",
+    CLOSE: "</thinking> </thought> </thoughts> </reasoning> </reason> <|end_of_thought|> [/think] ◁/think▷",
 }
-_SPELLINGS = {spelling: tag for tag, spellings in _THOUGHT_TAGS.items() for spelling in (tag, *spellings)}
+_SPELLINGS = {spelling: tag for tag, spellings in _THOUGHT_TAGS.items() for spelling in (tag, *spellings.split())}
 _ANY_TAG = re.compile("|".join(map(re.escape, _SPELLINGS)), re.IGNORECASE)
 _ANSWER_TAG = re.compile(r"</?answer>", re.IGNORECASE)
 _WRAPPERS = re.compile(r"</?(?:conclusion|solution|output)>|<\|(?:begin|end)_of_solution\|>", re.IGNORECASE)

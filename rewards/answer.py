@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -12,7 +11,7 @@ from rewards.judge import Judge
 from sailrl.types import Problem, Score
 
 
-class RuleOrJudge:
+class RuleOrJudge(Judge):
     """``BoxedAnswer`` for rows that it can verify, ``Judge`` for all others, so that a mixed data set has one accuracy.
 
     A row goes to the judge when its ``task`` is one of ``judged_tasks``, or when its reference answer is missing or
@@ -35,9 +34,9 @@ class RuleOrJudge:
         rule: arguments of ``rewards.boxed.BoxedAnswer``.
         **settings: the other fields of ``rewards.judge_api.settings.JudgeSettings``.
         """
+        super().__init__(base_url, model, **settings)
         self.judged_tasks = frozenset(judged_tasks)
         self.rule = BoxedAnswer(**(rule or {}))
-        self.judge = Judge(base_url, model, **settings)
         self.tasks = self.rule.tasks | self.judged_tasks
 
     async def __call__(self, response: str, problem: Problem) -> Score:
@@ -47,17 +46,4 @@ class RuleOrJudge:
                 score = await asyncio.to_thread(self.rule, response, problem)
             if score.status != "unscorable":
                 return score
-        return await self.judge(response, problem)
-
-    @property
-    def deadline_s(self) -> float:
-        """None from outside: rule and judge bound their own work, and a long queue is not the response's fault."""
-        return math.inf
-
-    def metrics(self) -> dict[str, float]:
-        """Calls, retries, cache hits, tokens and latencies of the endpoint, shared with all rewards that ask it."""
-        return self.judge.metrics()
-
-    async def aclose(self) -> None:
-        """Closes the connections of the running event loop."""
-        await self.judge.aclose()
+        return await super().__call__(response, problem)

@@ -6,13 +6,13 @@ import json
 from typing import Any
 
 from rewards.judge_api.client import Unanswered
-from rewards.judge_api.examiner import JudgedReward
+from rewards.judge_api.examiner import AsksJudge
 from rewards.judge_api.prompts import ANSWER
 from rewards.judge_api.text import split_response
 from sailrl.types import Problem, Score
 
 
-class Judge(JudgedReward):
+class Judge(AsksJudge):
     """1 when the final answer agrees with the reference answer, else 0; unscored when the judge gives no verdict.
 
     The judge sees the images, the question, the choices, the reference answer, and of the response only what follows

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rewards.judge_api.client import Unanswered
-from rewards.judge_api.examiner import JudgedReward
+from rewards.judge_api.examiner import AsksJudge
 from rewards.judge_api.prompts import JUDGMENT
 from rewards.judge_api.text import split_response
 from sailrl.types import Problem, Score
@@ -14,7 +14,7 @@ _THOUGHT = "This question requires thinking."
 _DID_NOT = "This question does not require thinking."
 
 
-class Judging(JudgedReward):
+class Judging(AsksJudge):
     """1 when the decision to think or not equals what the question calls for, else 0.
 
     The decision is what the model did: its thinking is empty or it is not. What the question calls for is the boolean

@@ -6,7 +6,7 @@ import asyncio
 from typing import Any
 
 from rewards.judge_api.client import Unanswered
-from rewards.judge_api.examiner import JudgedReward
+from rewards.judge_api.examiner import AsksJudge
 from rewards.judge_api.prompts import CONSISTENCY, FACTS, LOGIC
 from rewards.judge_api.text import split_response
 from rewards.judge_api.verdict import Verdict
@@ -14,7 +14,7 @@ from sailrl.errors import ConfigError
 from sailrl.types import Problem, Score
 
 
-class Thinking(JudgedReward):
+class Thinking(AsksJudge):
     """The mean of three judgments of 0 or 1, so 0, 1/3, 2/3 or 1:
 
     * logical coherence: is the chain of thought sound, whatever it starts from?
@@ -32,7 +32,7 @@ class Thinking(JudgedReward):
             have: then it is 0. The papers are silent. In SAIL-RL's product it must be 1, or a direct answer could
             never be rewarded, and ``judging`` punishes the wrong ones. In a weighted sum without ``judging`` use 0,
             or not thinking is the easiest way to the points.
-        base_url, model, **settings: see ``JudgedReward``.
+        base_url, model, **settings: see ``AsksJudge``.
         """
         if not 0.0 <= empty_value <= 1.0:
             raise ConfigError(f"thinking: empty_value is {empty_value}, but a score of reasoning lies in [0, 1].")

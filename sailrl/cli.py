@@ -181,9 +181,9 @@ def report(
     out: Annotated[Path | None, typer.Option(help="The file to write.", show_default="RUN_DIR/report.html")] = None,
 ) -> None:
     """Write a web page about a run: curves, samples, rewards, what was dropped. Prints its path."""
-    from sailrl.commands.report import report_job
+    from sailrl.report.html import write_report
 
-    report_job(run_dir, out)
+    print(write_report(run_dir, out))
 
 
 @app.command()

@@ -66,11 +66,6 @@ class _Meter(threading.local):
 _meter = _Meter()
 
 
-def work_done() -> int:
-    """Characters gone over by the last metered call of this thread (for tests)."""
-    return _meter.work
-
-
 def metered(size: Callable[..., int]) -> Callable[[Callable[P, T]], Callable[P, T]]:
     """For functions that read parts of their own text. The outermost call and all calls inside it share one account
     of ``MAX_WORK`` characters, of which each takes ``size(*args)``; beyond it, or ``MAX_LEVELS`` deep, a call raises

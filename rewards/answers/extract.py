@@ -22,20 +22,11 @@ from rewards.answers.parts import LABEL
 ExtractStatus = Literal["ok", "no_box", "unclosed", "empty", "unclosed_think"]
 
 OPEN, CLOSE = "<think>", "</think>"
-END_OF_TURN = (
-    "<|im_end|>",
-    "<|endoftext|>",
-    "<|end_of_text|>",
-    "<|eot_id|>",
-    "<|eom_id|>",
-    "<|end|>",
-    "<|return|>",
-    "<|eos|>",
-    "<end_of_turn>",
-    "<eos>",
-    "<｜end▁of▁sentence｜>",
-    "</s>",
-)
+_TURNS = """
+    <|im_end|> <|endoftext|> <|end_of_text|> <|eot_id|> <|eom_id|> <|end|> <|return|> <|eos|> <end_of_turn> <eos>
+    <｜end▁of▁sentence｜> </s>
+"""
+END_OF_TURN = tuple(_TURNS.split())
 _END = re.compile("|".join(map(re.escape, END_OF_TURN)))
 
 # One token of the brace scan. A backslash takes the next character with it, so "\{" and "\}" never count as braces

@@ -49,8 +49,8 @@ class Examiner:
         return await asyncio.to_thread(lambda: tuple(load_image(source, limit) for source in problem.images))
 
 
-class JudgedReward:
-    """A reward that asks one judge; what it asks is said by the class that inherits."""
+class AsksJudge:
+    """What asks one judge; subclasses say what."""
 
     def __init__(self, base_url: str, model: str, **settings: Any) -> None:
         """Args:

@@ -77,7 +77,8 @@ def start_fuse(config: FuseConfig, folder: Path, start: Start = UNTYPED) -> None
         instruction = cot_instruction(config)
         added = shown(instruction) if instruction else "no instruction"
         progress.message(f"the prompts of chains of thought get {added}")
-        mix = _fusion(config, instruction).plan(cot, direct, rejection=_rejection(config), guards=guards)
+        rejection = Rejection(**config.select.model_dump(), seed=config.run.seed)
+        mix = _fusion(config, instruction).plan(cot, direct, rejection=rejection, guards=guards)
         unusable = {"cot": dict(cot.refused), "direct": dict(Counter(bad.field or bad.rule for bad in direct.bad_rows))}
         for note in direct.all_notes():
             progress.message(note)
@@ -102,20 +103,6 @@ def _needed_scores(config: FuseConfig) -> list[str]:
     return [name for name in (select.correct, select.well_formed, select.sound) if name is not None]
 
 
-def _rejection(config: FuseConfig) -> Rejection:
-    select = config.select
-    return Rejection(
-        correct=select.correct,
-        correct_from=select.correct_from,
-        well_formed=select.well_formed,
-        sound=select.sound,
-        sound_from=select.sound_from,
-        rank=select.rank,
-        at_most=select.at_most,
-        seed=config.run.seed,
-    )
-
-
 def cot_instruction(config: FuseConfig) -> str:
     """What is added to the prompts of chains of thought: as configured, or what they were generated with.
 
@@ -136,15 +123,8 @@ def cot_instruction(config: FuseConfig) -> str:
 
 
 def _fusion(config: FuseConfig, instruction: str) -> Fusion:
-    return Fusion(
-        cot_share=config.cot_share,
-        total=config.total,
-        allow_smaller=config.allow_smaller,
-        seed=config.run.seed,
-        cot_instruction=instruction,
-        direct_instruction=config.direct_instruction,
-        direct_template=config.direct_template,
-    )
+    same = {"cot_share", "total", "allow_smaller", "direct_instruction", "direct_template"}
+    return Fusion(**config.model_dump(include=same), cot_instruction=instruction, seed=config.run.seed)
 
 
 def print_report(report: dict[str, Any], out: Path, console: Console | None = None) -> None:

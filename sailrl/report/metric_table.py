@@ -6,9 +6,7 @@ compares it with what runs log. ``<name>`` in a key stands for any text without 
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass, replace
-from functools import lru_cache
 
 
 @dataclass(frozen=True, slots=True)
@@ -398,14 +396,3 @@ SFT_METRICS = (
 def fixed_keys(metrics: tuple[Metric, ...]) -> tuple[str, ...]:
     """The keys that every line has and that scripts rely on."""
     return tuple(metric.key for metric in metrics if metric.fixed)
-
-
-@lru_cache
-def _pattern(key: str) -> re.Pattern[str]:
-    return re.compile(re.sub("<[^>]+>", "[^/]+", key))
-
-
-def described_by(key: str, metrics: tuple[Metric, ...]) -> Metric | None:
-    """What describes a logged key: the entry of that name, else one whose form it has; None for an unknown key."""
-    by_form = (metric for metric in metrics if _pattern(metric.key).fullmatch(key))
-    return next((metric for metric in metrics if metric.key == key), next(by_form, None))

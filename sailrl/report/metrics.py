@@ -33,8 +33,6 @@ class MetricsLog:
     def __init__(
         self, run_dir: Path, *, resume_at: Mapping[str, Any] | None = None, required: Sequence[str] = RLVR_KEYS
     ) -> None:
-        self.nonfinite_values = 0
-        """How many numbers were not finite, since this object was made."""
         self._required = required
         self._step = int(resume_at["step"]) if resume_at else -1
         self._file = AppendOnlyFile(run_dir / METRICS_FILE, resume_at=int(resume_at["bytes"]) if resume_at else None)
@@ -82,7 +80,6 @@ class MetricsLog:
                 # Also turns numpy scalars, which JSON does not know, into Python's.
                 line[key] = value if isinstance(value, int) else float(value)
                 measured[key] = float(value)
-        self.nonfinite_values += len(nonfinite)
         if nonfinite:
             line["nonfinite"] = nonfinite
         self._file.append(line)

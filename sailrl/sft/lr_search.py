@@ -35,10 +35,7 @@ class SearchRate(TrainerCallback):
             window=given.window_steps,
             first=int(given.first_share * state.max_steps),
             last=int(given.last_share * state.max_steps),
-            margin=given.margin,
-            up=given.up,
-            down=given.down,
-            decay=given.decay,
+            **given.model_dump(include={"margin", "up", "down", "decay"}),
         )
         if self._last is not None:
             self.search = AdaLrs(**json.loads((self._last / SEARCH).read_text(encoding="utf-8")))

@@ -24,7 +24,7 @@ def test_scored_rows_in_any_order_become_samples_per_problem():
         "b": (1, [0.0, 0.0]),
     }
     # two scored samples each: a has accuracy 1/2, b 0
-    assert [PassAtK(k=2)(e.fields()).reason for e in found.values()] == ["kept", "impossible"]
+    assert [PassAtK(k=2)({"samples": e.samples}).reason for e in found.values()] == ["kept", "impossible"]
 
 
 def test_the_same_answer_twice_is_two_samples():

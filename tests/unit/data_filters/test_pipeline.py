@@ -23,7 +23,7 @@ ROWS = [row("1 + 3?", 2), row("1 + 3?", 2), row("Which one?", 2), row("2 + 2?", 
 
 def test_rows_go_through_the_steps_in_order_and_every_step_accounts_for_those_that_reached_it():
     pipeline = Pipeline(steps())
-    kept = list(pipeline.run(ROWS))
+    kept = [out for row in ROWS if (out := pipeline.convert(row).row) is not None]
     assert [(r["prompt"], r["answer"]) for r in kept] == [("1 + 3?", "4"), ("5 - 1?", "4")]
     # 5 rows, one duplicate; 4 reach mcq, one needs its options; 3 reach the filter, one is too easy
     assert pipeline.counts == {
@@ -45,12 +45,12 @@ def test_a_kept_row_carries_its_evidence_and_a_dropped_one_names_the_step():
 
 def test_a_resumed_pipeline_knows_the_rows_of_the_first_run():
     first = Pipeline(steps())
-    list(first.run(ROWS[:1]))
+    first(ROWS[0])
     again = Pipeline(steps())
     again.load_state_dict(json.loads(json.dumps(first.state_dict())))
     uninterrupted = Pipeline(steps())
-    whole = list(uninterrupted.run(ROWS))
-    assert list(again.run(ROWS[1:])) == whole[1:]
+    whole = [uninterrupted.convert(row) for row in ROWS]
+    assert [again.convert(row) for row in ROWS[1:]] == whole[1:]
     assert again.counts == uninterrupted.counts
     with pytest.raises(DataError, match="dedup"):
         Pipeline({"mcq": McqToFree()}).load_state_dict(first.state_dict())

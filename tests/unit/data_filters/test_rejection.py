@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from data_filters.rejection import Rejection, repetition
+from data_filters.rejection import Rejection
 from sailrl.errors import ConfigError, DataError
 from sailrl.types import Score
 
@@ -76,27 +76,19 @@ def test_ranks_apply_in_order():
     assert Rejection(sound="judge", sound_from=0.5, rank=("judge_score",), at_most=2).select(rows).indexes == [1, 2]
 
 
-def test_repetition_is_the_share_of_trigrams_seen_before():
-    # a b c a b c a b c: 7 trigrams, 3 different: 1 - 3/7
-    assert repetition("a b c a b c a b c") == pytest.approx(4 / 7)
-    assert repetition("a b") == 0.0
-    assert repetition("我我我我我") == pytest.approx(2 / 3)  # 3 trigrams of characters, 1 different
-
-
 def test_each_problem_has_its_own_quota_and_every_row_is_accounted_for():
     rows = [rollout(words(5, f"{p}{i}"), problem=p) for p in "ab" for i in range(3)]
     rows += [rollout(problem="c", boxed=0.0), rollout(words(5, "a0"), problem="a")]
     selection = Rejection(at_most=2).select(rows)
     assert selection.reasons == {"chosen": 4, "outranked": 2, "wrong": 1, "duplicate": 1}
     assert sum(selection.reasons.values()) == len(rows)
-    assert (selection.problems, selection.problems_kept) == (3, 2)
 
 
 def test_rows_without_an_id_are_grouped_by_their_question():
     rows = [
         {**rollout(words(4, t), problem=None), "prompt": p} for p, t in (("1 + 1?", "a"), ("1 + 1? ", "b"), ("3?", "c"))
     ]
-    assert Rejection().select(rows).problems == 2
+    assert len(Rejection(at_most=1).select(rows).indexes) == 2  # one of each question
 
 
 @given(st.lists(st.tuples(st.sampled_from("abc"), st.integers(1, 12), st.booleans()), max_size=25), st.integers(0, 9))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
@@ -17,7 +18,7 @@ from sailrl.data.batch import collate
 from sailrl.demo import tiny_text
 from sailrl.launch.engines import score_rollout
 from sailrl.learner.objective import UpdateScope, measure, summary
-from sailrl.report.metric_table import EVAL_METRICS, SFT_METRICS, UPDATE_METRICS, Metric, described_by, fixed_keys
+from sailrl.report.metric_table import EVAL_METRICS, SFT_METRICS, UPDATE_METRICS, Metric, fixed_keys
 from sailrl.scoring.scorer import Scorer
 from sailrl.scoring.spec import PartSpec, ScoringSpec
 from sailrl.sft.start import start_sft
@@ -74,12 +75,18 @@ def _rewards(url: str) -> ScoringSpec:
     return ScoringSpec({"even": even, "judge": PartSpec("rewards.judge:Judge", judge)})
 
 
+def _described_by(key: str, metrics: tuple[Metric, ...]) -> Metric | None:
+    """The entry of that name, else one whose form it has; None for an unknown key."""
+    by_form = (metric for metric in metrics if re.fullmatch(re.sub("<[^>]+>", "[^/]+", metric.key), key))
+    return next((metric for metric in metrics if metric.key == key), next(by_form, None))
+
+
 def _unknown(keys: Iterable[str], metrics: tuple[Metric, ...]) -> list[str]:
-    return sorted(key for key in keys if described_by(key, metrics) is None)
+    return sorted(key for key in keys if _described_by(key, metrics) is None)
 
 
 def _unused(keys: Iterable[str], metrics: tuple[Metric, ...]) -> list[str]:
-    used = {described_by(key, metrics) for key in keys}
+    used = {_described_by(key, metrics) for key in keys}
     return [metric.key for metric in metrics if metric not in used]
 
 
