@@ -19,9 +19,11 @@ from sailrl.config.fusing import FuseConfig
 from sailrl.config.needs import model_config, models
 from sailrl.config.schema import PromptConfig, RlvrConfig, SourceConfig
 from sailrl.config.sft import SftConfig
+from sailrl.config.sources import is_here, origin
 from sailrl.data.problems import ProblemReader, list_bad_rows
 from sailrl.data.responses import READS, imitated
-from sailrl.data.rows import OnBadRow, Row, count_rows
+from sailrl.data.rows import OnBadRow, Row
+from sailrl.data.sources import count_source
 from sailrl.data.videos import evenly
 from sailrl.errors import ConfigError, DataError, RewardError, SailError
 from sailrl.families import family_of
@@ -96,8 +98,11 @@ def check_sources(config: Section, console: Console, prompts: PromptCheck | None
     complaints: list[str] = []
     pictures = Pictures()
     for name, source, on_bad_row in _sources(config):
-        if source.path is not None and not Path(source.path).expanduser().is_file():
+        if source.path is not None and not is_here(source.path):
             continue  # preflight has said so
+        if source.path is not None and origin(source.path) == "hub" and prompts is None:
+            say(console, f"{name}: {source.path} is a dataset on the hub; `--data` loads and checks it")
+            continue
         try:
             complaints += _check_source(config, name, source, on_bad_row, pictures, console, prompts)
         except SailError as error:
@@ -120,7 +125,7 @@ def _check_source(
     console: Console,
     prompts: PromptCheck | None,
 ) -> list[str]:
-    total = count_rows(Path(source.path).expanduser()) if source.path else None
+    total = count_source(source)
     data = getattr(config, "data", None)
     asked = data if isinstance(data, PromptConfig) else None
     reader = _reader(config, name, source)

@@ -16,7 +16,7 @@ from sailrl.config.recipe import RecipeConfig
 from sailrl.config.references import resolved
 from sailrl.config.schema import JobConfig
 from sailrl.errors import ConfigError, DataError
-from sailrl.launch.fingerprint import named_contents
+from sailrl.launch.fingerprint import named_contents, source_digest
 from sailrl.launch.run_folder import write_file
 from sailrl.launch.starts import UNTYPED, Start
 from sailrl.report.evals import EVALS, print_evals
@@ -105,7 +105,7 @@ def _is_done(written: dict[str, Any], folder: Path) -> bool:
 def _content(name: str) -> str | None:
     """The present fingerprint of what a finished stage used; None for what is gone, which nothing needs any more."""
     try:
-        return named_contents({"use": name} if ":" in name else name).get(name)
+        return named_contents({"use": name} if ":" in name else name).get(name) or source_digest(name)
     except ConfigError:  # the code of a plug-in
         return None
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from sailrl.commands.score_compare import words_beforehand
 from sailrl.commands.score_print import print_comparison, print_explanation, print_summary, say
-from sailrl.data.rows import BadRow, Row, RowWriter, count_rows, file_format, good_rows, read_rows
+from sailrl.data.rows import BadRow, Row, RowWriter, count_rows, file_format, good_rows, read_rows, written_format
 from sailrl.errors import ConfigError, DataError
 from sailrl.report.progress import open_progress
 from sailrl.scoring.answers import task_notes
@@ -64,7 +64,7 @@ def score_job(options: ScoreOptions) -> None:
         raise ConfigError("score needs a place for its result: --out OUT.jsonl (or .parquet), or --explain ID.")
     if options.out.exists() and options.out.samefile(options.source):
         raise ConfigError(f"--out is the input itself, {options.source}; choose another name.")
-    file_format(options.out)
+    written_format(options.out)
     words = words_beforehand(options.compare, options.source, accuracy) if options.compare is not None else None
     with ExitStack() as ending:
         other = None

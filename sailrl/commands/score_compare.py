@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from sailrl.commands.score_print import say
-from sailrl.data.rows import FORMATS, BadRow, Row, read_rows
+from sailrl.config.sources import row_format
+from sailrl.data.rows import BadRow, Row, read_rows
 from sailrl.errors import DataError
 from sailrl.scoring.compare import by_id, verdict
 
@@ -25,7 +26,7 @@ def words_beforehand(other: str, source: Path, part: str) -> list[bool | None] |
     """
     if other.startswith(COLUMN):
         return _column(other.removeprefix(COLUMN), source)
-    if Path(other).suffix.lower() in FORMATS:
+    if row_format(Path(other)) is not None:
         return _file(Path(other), source, part)
     return None
 

@@ -50,12 +50,30 @@ def _regex_has_a_group(source: SourceConfig) -> Iterator[Complaint]:
         )
 
 
+def _rows_are_drawn_for_a_limit(source: SourceConfig) -> Iterator[Complaint]:
+    if source.shuffle is not None and source.limit is None:
+        yield Complaint(
+            ("shuffle",),
+            "is set, but limit is not: it says which rows a limit takes, and training draws all problems at random "
+            "anyway. Remove it, or write limit.",
+        )
+
+
+def _held_out_once(config: RlvrConfig) -> Iterator[Complaint]:
+    if config.data.held_out is not None and config.data.eval is not None:
+        yield Complaint(
+            ("data", "held_out"),
+            f"is {config.data.held_out:g}, but data.eval has the problems to evaluate on. Remove one of the two.",
+        )
+
+
 def _eval_has_problems(config: RlvrConfig) -> Iterator[Complaint]:
-    if config.data.eval is None and config.eval != EvalConfig():
+    if config.data.eval is None and config.data.held_out is None and config.eval != EvalConfig():
         yield Complaint(
             ("eval",),
             "is set, but data.eval is not, so there are no held-out problems to evaluate on. "
-            "Write for example `eval: {path: data/held_out.jsonl}` under data, or remove the section eval.",
+            "Write for example `eval: {path: data/held_out.jsonl}` or `held_out: 0.02` under data, or remove the "
+            "section eval.",
         )
 
 
@@ -138,6 +156,8 @@ BATCH_RULES: Rules = [
     (ModelConfig, _adapters_come_alone),
     (SourceConfig, _one_origin("problems have one origin", "generate", "data/problems.jsonl")),
     (SourceConfig, _regex_has_a_group),
+    (SourceConfig, _rows_are_drawn_for_a_limit),
+    (RlvrConfig, _held_out_once),
     (RlvrConfig, _eval_has_problems),
     (RewardsConfig, _accuracy_is_no_penalty),
     (RlvrConfig, _same_response_limit),

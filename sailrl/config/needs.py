@@ -20,8 +20,9 @@ from sailrl.config.filtering import DecontaminateConfig, FilterConfig
 from sailrl.config.fusing import FuseConfig
 from sailrl.config.model_files import INDEX, SINGLE, read_object, tensor_shapes, weight_files
 from sailrl.config.rewards import RewardsConfig
-from sailrl.config.schema import PLAIN, EngineConfig, ModelConfig, PromptConfig, RlvrConfig, SourceConfig
+from sailrl.config.schema import PLAIN, EngineConfig, ModelConfig, PromptConfig, RlvrConfig
 from sailrl.config.sft import SftConfig
+from sailrl.config.sources import DATASET_KEYS, SourceConfig, is_here, origin
 from sailrl.config.yaml_text import Keys
 from sailrl.errors import ConfigError, DataError
 from sailrl.families import EXAMPLE, family_of, refusal
@@ -50,6 +51,18 @@ def _files_exist(key: str, *, built_in: str | None = None) -> Rule:
                 yield Complaint(keys, f"is {name!r}, which is a folder. Name one file in it.")
 
     return rule
+
+
+def _source_is_there(source: SourceConfig) -> Iterator[Complaint]:
+    """A file or folder is on this machine; what a name on the hub stands for is only known once it is loaded."""
+    kind, of = (None, "generate") if source.path is None else (origin(source.path), source.path)
+    if source.path is not None and not is_here(source.path):
+        path = Path(source.path).expanduser().absolute()
+        what = f"no file matches {path}" if kind == "pattern" else f"there is no file {path}"
+        yield Complaint(("path",), f"is {source.path!r}, but {what}. {_FROM_HERE}")
+    for key in DATASET_KEYS[kind]:
+        if getattr(source, key) != SourceConfig.model_fields[key].default:
+            yield Complaint((key,), f"is set, but has no meaning for {of}, which is no dataset on the hub. Remove it.")
 
 
 def local_model(model: ModelConfig) -> Path | None:
@@ -220,7 +233,7 @@ def _engines_return_their_experts(config: RlvrConfig) -> Iterator[Complaint]:
 
 FILES: Rules = [
     (ModelConfig, model_is_whole),
-    (SourceConfig, _files_exist("path")),
+    (SourceConfig, _source_is_there),
     (PromptConfig, _files_exist("chat_template", built_in=PLAIN)),
     (FilterConfig, _files_exist("scored")),
     (DecontaminateConfig, _files_exist("files")),

@@ -4,14 +4,14 @@ other values has its rule there, too; ``RlvrConfig`` applies them all."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Annotated, Any, ClassVar, Literal, Self, TypeAlias
+from typing import Any, ClassVar, Literal, Self
 
 from pydantic import ConfigDict, Field, ModelWrapValidatorHandler, model_validator
 
 from sailrl.config.base import Plugin, Section
 from sailrl.config.losses import Algorithm, Dapo, IcePop, MismatchConfig, ScheduleClip, SequenceAlgorithm
 from sailrl.config.rewards import RewardsConfig
+from sailrl.config.sources import SourceConfig
 
 SAIL_INSTRUCTION = (
     "You FIRST think about the reasoning process as an internal monologue and then provide the final answer. "
@@ -67,39 +67,6 @@ class ModelConfig(Section):
     """Run Python code that comes with the model. Say true only for a model you trust."""
 
 
-Fields: TypeAlias = str | Annotated[tuple[str, ...], Field(strict=False, min_length=1)]
-"""One field of a row, or several."""
-
-
-class SourceConfig(Section):
-    """Where problems come from: exactly one of `path` and `generate`."""
-
-    path: str | None = None
-    """A JSONL or Parquet file with one problem per row."""
-    generate: Plugin | None = None
-    """Code that returns rows (the tiny demos)."""
-    prompt_field: str = "prompt"
-    """The row's field that holds the question. A field inside an object is written with a dot."""
-    answer_field: str = "answer"
-    """The row's field that holds the reference answer (verl: `reward_model.ground_truth`)."""
-    answer_regex: str | None = None
-    """The answer is the first group of the last match in the answer field (GSM8K: `####\\s*(.+)`)."""
-    images_field: Fields = "images"
-    """The row's field that holds the images, a list or one image; or several fields, `[image_1, image_2]`."""
-    choices_field: Fields = "choices"
-    """The row's field that holds the options of a multiple-choice question; or one field per option, `[A, B, C, D]`."""
-    ignore: tuple[str, ...] = Field(default=(), strict=False)
-    """Fields that are left out before anything is read, for example a `task` or `meta` of another meaning."""
-    limit: int | None = Field(default=None, ge=1)
-    """Use the first so many problems only."""
-
-    def fields(self) -> Iterator[tuple[str, tuple[str, ...]]]:
-        """The names of a problem's fields that can be mapped, each with the row's fields that it is read from."""
-        for name in ("prompt", "answer", "images", "choices"):
-            given: str | tuple[str, ...] = getattr(self, f"{name}_field")
-            yield name, (given,) if isinstance(given, str) else given
-
-
 PLAIN = "plain"  # the chat template that needs no file
 
 
@@ -141,7 +108,10 @@ class DataConfig(PromptConfig):
     more: tuple[SourceConfig, ...] = Field(default=(), strict=False)
     """Further problems to learn from, for example general ones besides hard STEM problems in mixed-reward RL."""
     eval: SourceConfig | None = None
-    """Held-out problems; null evaluates nothing."""
+    """Held-out problems; null evaluates nothing, or what `held_out` says."""
+    held_out: float | None = Field(default=None, gt=0, lt=1)
+    """Share of the problems in `train` that are evaluated on and not learned from, where there is no `eval`. Problems
+    with the same question stay together, and the same ones are chosen every time."""
 
 
 class BatchConfig(Section):

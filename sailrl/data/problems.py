@@ -1,4 +1,4 @@
-"""Reads the problems of a source: a JSONL or Parquet file, or a generator. Everything is checked before a run starts.
+"""Reads the problems of a source: files, datasets or a generator. Everything is checked before a run starts.
 
 A row that breaks a rule is reported with file, line, field and rule; ``on_bad_row`` says whether that stops the run.
 """
@@ -11,15 +11,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from sailrl import plugins
 from sailrl.config.schema import SourceConfig
 from sailrl.data.contract import parse_problem, problem_from_row
 from sailrl.data.fields import BrokenRow, kind_of
 from sailrl.data.images import ImageStore
 from sailrl.data.rows import BadRow as UnreadableRow
-from sailrl.data.rows import OnBadRow, Row, read_rows
+from sailrl.data.rows import OnBadRow, Row
+from sailrl.data.sources import open_source
 from sailrl.data.unread import Columns
-from sailrl.errors import ConfigError, DataError, SailError
+from sailrl.errors import DataError
 from sailrl.types import Frame, Problem
 
 __all__ = ["BadRow", "LoadedProblems", "ProblemReader", "list_bad_rows", "load_problems", "problem_from_row"]
@@ -33,7 +33,7 @@ class BadRow:
 
     file: str
     line: int
-    """Counted from 1: the line of a JSONL file, the row of a Parquet file or of a generator."""
+    """Counted from 1: the line of a JSONL file or table, else the row's number."""
     field: str
     """The field that breaks a rule; empty when the row as a whole does."""
     rule: str
@@ -101,16 +101,16 @@ class ProblemReader:
             ConfigError: the generator cannot be loaded.
         """
         self.bad_rows, self.columns = [], self._no_columns()
-        name, folder, rows = _open(self.source, self._base_dir)
         lines_of_ids: dict[str, int] = {}
-        for line, row in rows:
+        for at in open_source(self.source, self._base_dir):
+            name, line, row = at.file, at.line, at.row
             if self.source.limit is not None and len(lines_of_ids) == self.source.limit:
                 break
             try:
                 if isinstance(row, UnreadableRow):
                     raise BrokenRow("", row.detail)
                 mapped = self._mapped(row)
-                problem = self._kept(parse_problem(mapped, where=f"{name}:{line}", need_prompt=True, folder=folder))
+                problem = self._kept(parse_problem(mapped, where=f"{name}:{line}", need_prompt=True, folder=at.folder))
                 mapped |= _whole(problem)
                 self._rule(mapped)
                 if problem.id in lines_of_ids:
@@ -219,26 +219,6 @@ def list_bad_rows(bad_rows: Sequence[BadRow]) -> str:
     if len(bad_rows) > _SHOWN:
         lines.append(f"  ... and {len(bad_rows) - _SHOWN} more")
     return "\n".join(lines)
-
-
-def _open(source: SourceConfig, base_dir: Path | None) -> tuple[str, Path, Iterable[tuple[int, Any]]]:
-    """The source's name in reports and ids, the folder its images are relative to, and its rows."""
-    if source.path is not None:
-        path = (base_dir or Path()) / Path(source.path).expanduser()
-        return path.name, path.parent, read_rows(path)
-    if source.generate is None:
-        raise ConfigError("a data source needs a path or generate. Write for example `path: data/problems.jsonl`.")
-    return source.generate.use, base_dir or Path(), _generated(source.generate.use, source.generate.args)
-
-
-def _generated(use: str, args: dict[str, Any]) -> Iterator[tuple[int, Any]]:
-    generate = plugins.load(use)
-    try:
-        yield from enumerate(generate(**args), start=1)
-    except SailError:
-        raise
-    except Exception as error:
-        raise DataError(f"the generator {use!r} failed: {type(error).__name__}: {error}") from error
 
 
 def _found(row: Mapping[str, Any], columns: Sequence[str]) -> Any:

@@ -1,4 +1,4 @@
-"""Rows in files: JSONL and Parquet, streamed both ways, with line numbers and with bad rows as values.
+"""Rows in files, streamed, with line numbers and with bad rows as values. JSONL and Parquet are written, too.
 
 Reading never loads a file as a whole, so memory does not grow with the number of rows.
 """
@@ -6,18 +6,24 @@ Reading never loads a file as a whole, so memory does not grow with the number o
 from __future__ import annotations
 
 import os
+import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Literal, TypeAlias
 
+from sailrl.config.sources import ROW_FILES, row_format
 from sailrl.data.jsonl import count_lines, dump_line, last_line_end, parse_line
-from sailrl.data.kinds import refuse_other_kinds
+from sailrl.data.kinds import is_packed, open_unpacked, refuse_other_kinds
+from sailrl.data.tables import is_json_list, json_list_rows, table_rows
 from sailrl.errors import DataError
 
 Row: TypeAlias = dict[str, Any]
 OnBadRow: TypeAlias = Literal["error", "skip"]
-FORMATS = (".jsonl", ".ndjson", ".parquet")
+WRITTEN = (".jsonl", ".ndjson", ".parquet")
+"""Ends of the names of files that are written."""
+_DELIMITERS = {".csv": ",", ".tsv": "\t"}
+_ENDS = f"{', '.join(ROW_FILES)}, all but the last also with .gz"
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,19 +33,17 @@ class BadRow:
     path: Path
     line: int
     rule: str
-    """What was broken, in a few fixed words: ``not_utf8``, ``not_json``, ``not_an_object``."""
+    """What was broken, in a few fixed words: ``not_utf8``, ``not_json``, ``not_an_object``, ``not_as_header``."""
     detail: str
 
     def error(self) -> DataError:
-        return DataError(
-            f"{self.path}, line {self.line}: {self.detail}. Each line holds one JSON object. Fix or drop it."
-        )
+        return DataError(f"{self.path}, line {self.line}: {self.detail}. Each row is one object. Fix or drop it.")
 
 
 def read_rows(path: str | Path) -> Iterator[tuple[int, Row | BadRow]]:
-    """Yields ``(line, row)`` for each row of a JSONL or Parquet file.
+    """Yields ``(line, row)`` for each row of a file: JSONL, JSON, CSV, TSV, each also with ``.gz``, or Parquet.
 
-    Lines count from 1; blank ones are no rows. In Parquet the line is the row's number.
+    Lines count from 1; blank ones are no rows. In Parquet and JSON the line is the row's number.
 
     Raises:
         DataError: the file cannot be read or is of another kind. Raised by the call, not by the first row.
@@ -53,11 +57,14 @@ def read_rows(path: str | Path) -> Iterator[tuple[int, Row | BadRow]]:
         from sailrl.data.parquet import open_parquet
 
         return _read_parquet(path, open_parquet(path))
-    try:
-        file = path.open("rb")
-    except OSError as error:
-        raise DataError(f"cannot read {path}: {error.strerror}.") from error
-    return _read_jsonl(path, file)
+    file = open_unpacked(path)
+    if kind in _DELIMITERS:
+        rows = _read_table(path, file, _DELIMITERS[kind])
+    elif kind == ".json" and is_json_list(file):
+        rows = _read_json(path, file)
+    else:
+        rows = _read_jsonl(path, file)
+    return _unpacked(path, rows) if is_packed(path) else rows
 
 
 def good_rows(path: str | Path, *, on_bad_row: OnBadRow = "error") -> Iterator[tuple[int, Row]]:
@@ -70,19 +77,32 @@ def good_rows(path: str | Path, *, on_bad_row: OnBadRow = "error") -> Iterator[t
 
 
 def file_format(path: Path) -> str:
-    """``.jsonl`` or ``.parquet``, by the name's end."""
-    if path.suffix.lower() not in FORMATS:
-        raise DataError(f"{path} is neither JSONL nor Parquet by its name; it must end in {', '.join(FORMATS)}.")
-    return ".parquet" if path.suffix.lower() == ".parquet" else ".jsonl"
+    """``.jsonl``, ``.json``, ``.csv``, ``.tsv`` or ``.parquet``, by the name's end."""
+    kind = row_format(path)
+    if kind is None:
+        raise DataError(f"{path} does not say by its name how rows are written in it; it must end in {_ENDS}.")
+    if kind == ".parquet" and is_packed(path):
+        raise DataError(f"{path} is compressed, and so is Parquet within. Unpack it with gzip -d.")
+    return kind
+
+
+def written_format(path: Path) -> str:
+    """``.jsonl`` or ``.parquet``, for a file that is to be written."""
+    if path.suffix.lower() not in WRITTEN:
+        raise DataError(f"{path} is neither JSONL nor Parquet by its name; it must end in {', '.join(WRITTEN)}.")
+    return file_format(path)
 
 
 def count_rows(path: Path) -> int:
-    """Rows of a file without parsing them (for progress bars; blank lines in JSONL count)."""
-    if file_format(path) == ".parquet":
+    """Rows of a file, for progress bars: of JSONL and tables its lines, blank ones too."""
+    kind = file_format(path)
+    if kind == ".parquet":
         from sailrl.data.parquet import open_parquet
 
         return int(open_parquet(path).metadata.num_rows)
-    return count_lines(path)
+    if kind == ".json" or is_packed(path):
+        return sum(1 for _ in read_rows(path))
+    return max(0, count_lines(path) - (kind in _DELIMITERS))
 
 
 class RowWriter:
@@ -101,7 +121,7 @@ class RowWriter:
     ) -> None:
         self.path = Path(path)
         self._finish = finish or _find_types
-        self._parquet = file_format(self.path) == ".parquet"
+        self._parquet = written_format(self.path) == ".parquet"
         self.lines = self.path.with_name(self.path.name + ".partial.jsonl") if self._parquet else self.path
         """Where the rows are while they come in."""
         self.rows_kept = 0
@@ -139,6 +159,26 @@ def _read_jsonl(path: Path, file: IO[bytes]) -> Iterator[tuple[int, Row | BadRow
                 continue
             row, rule, detail = parse_line(text)
             yield line, row if row is not None else BadRow(path, line, rule, detail)
+
+
+def _read_table(path: Path, file: IO[bytes], delimiter: str) -> Iterator[tuple[int, Row | BadRow]]:
+    with file:
+        for line, row in table_rows(path, file, delimiter):
+            yield line, row if isinstance(row, dict) else BadRow(path, line, "not_as_header", row)
+
+
+def _read_json(path: Path, file: IO[bytes]) -> Iterator[tuple[int, Row | BadRow]]:
+    with file:
+        for number, row in json_list_rows(path, file):
+            good = isinstance(row, dict)
+            yield number, row if good else BadRow(path, number, "not_an_object", f"a JSON {type(row).__name__}")
+
+
+def _unpacked(path: Path, rows: Iterator[tuple[int, Row | BadRow]]) -> Iterator[tuple[int, Row | BadRow]]:
+    try:
+        yield from rows
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"cannot unpack {path}: {error}. Copy or download it again.") from error
 
 
 def _read_parquet(path: Path, file: Any) -> Iterator[tuple[int, Row | BadRow]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import json
 import os
@@ -13,6 +14,7 @@ from typing import Any, TypeAlias
 from sailrl import plugins
 from sailrl.config.model_files import read_object
 from sailrl.config.schema import PromptConfig
+from sailrl.config.sources import origin
 from sailrl.data.chat_template import read_template
 from sailrl.launch.run_folder import write_file
 
@@ -65,10 +67,30 @@ def _stamp(path: Path) -> str:
     return f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
 
 
+def source_digest(path: str) -> str | None:
+    """Fingerprint of everything that a source's path names: the content of files; of a dataset on the hub, the commit
+    that is in the cache, None before it is there."""
+    kind, local = origin(path), Path(path).expanduser()
+    if kind == "hub":
+        from huggingface_hub import try_to_load_from_cache
+
+        found = try_to_load_from_cache(path, "README.md", repo_type="dataset")
+        return f"{path}@{Path(found).parent.name}" if isinstance(found, str) else None
+    if kind == "file":
+        return file_digest(local) if local.is_file() else None
+    named = glob.glob(str(local), recursive=True) if kind == "pattern" else map(str, local.rglob("*"))
+    files = [Path(name) for name in named if os.path.isfile(name)]
+    return digest(list(_hashes(files).values()))
+
+
 def named_contents(settings: Any) -> dict[str, str]:
     """Fingerprints of what the texts in some settings name, by what is written there: the content of files and of model
     folders, and the code of plug-ins."""
     if isinstance(settings, Mapping):
+        path = settings.get("path")
+        if "answer_field" in settings and isinstance(path, str):  # a source of problems
+            found = source_digest(path)
+            return {} if found is None else {path: found}
         code = {settings["use"]: plugins.code_digest(settings["use"])} if isinstance(settings.get("use"), str) else {}
         return code | {name: found for value in settings.values() for name, found in named_contents(value).items()}
     if isinstance(settings, str):

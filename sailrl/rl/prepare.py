@@ -10,11 +10,12 @@ from typing import Any
 from sailrl import plugins
 from sailrl.config.schema import RlvrConfig, SourceConfig
 from sailrl.config.sft import SftData, SftTraining
+from sailrl.data.held_out import hold_out
 from sailrl.data.images import FOLDER, ImageStore
 from sailrl.data.problems import load_problems
 from sailrl.data.processor import Processor, load_processor
 from sailrl.data.template import Template
-from sailrl.launch.fingerprint import DIGESTS, file_digest, model_digest, prompt_settings
+from sailrl.launch.fingerprint import DIGESTS, model_digest, prompt_settings, source_digest
 from sailrl.launch.model_folder import made_once, model_folder
 from sailrl.launch.run_folder import list_left_out
 from sailrl.report.progress import Progress
@@ -75,9 +76,12 @@ def prepare(config: RlvrConfig, run_dir: Path, progress: Progress, *, resumed: b
 
     progress.stage("reading the problems")
     train = problems(data.train, "data.train")
+    held_out = problems(data.eval, "data.eval") if data.eval else []
+    if data.held_out is not None:
+        train, held_out = hold_out(train, data.held_out)
+        progress.message(f"{len(held_out):,} of {len(train) + len(held_out):,} problems are held out (data.held_out)")
     for number, source in enumerate(data.more):
         train += problems(source, f"data.more.{number}")
-    held_out = problems(data.eval, "data.eval") if data.eval else []
     model = model_folder(config.model, run_dir, progress, resumed=resumed)
     processor = load_processor(config.model, data, model, trained=True)
     if processor.note:
@@ -112,7 +116,7 @@ def _warm_start_by(config: RlvrConfig, model: str, run_dir: Path) -> dict[str, A
     path, generate = config.warm_start.data.path, config.warm_start.data.generate
     return {
         **config.warm_start.model_dump(mode="json"),
-        "data_content": path and file_digest(Path(path).expanduser()),
+        "data_content": path and source_digest(path),
         "data_code": generate and plugins.code_digest(generate.use),
         "model": model_digest(model, config.model.trust_remote_code, memory=run_dir / DIGESTS),
         "dtype": _warm_start_dtype(config),

@@ -84,8 +84,15 @@ def test_a_missing_data_file_is_named_in_full(base: Path) -> None:
     )
 
 
-def test_a_folder_is_no_data_file(base: Path) -> None:
-    assert "data.eval.path is '.', which is a folder." in missing(base, "data.eval.path=.")
+def test_a_pattern_matches_a_file_and_a_name_on_the_hub_needs_none(base: Path) -> None:
+    assert "data.eval.path is './*.parquet', but no file matches" in missing(base, "data.eval.path=./*.parquet")
+    fine(base, "data.eval.path=./*.jsonl")
+    fine(base, "data.eval.path=hiyouga/geometry3k", "data.eval.split=test")
+
+
+def test_what_only_a_dataset_has_is_refused_for_a_file(base: Path) -> None:
+    said = missing(base, "data.train.split=train")
+    assert "data.train.split is set, but has no meaning for train.jsonl, which is no dataset on the hub." in said
 
 
 def test_every_file_of_a_list_is_looked_for(base: Path) -> None:

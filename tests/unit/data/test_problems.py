@@ -119,7 +119,7 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
-    assert "is neither JSONL nor Parquet" in refused(write(tmp_path / "p.csv", "a,b\n"))
+    assert "does not say by its name how rows are written in it" in refused(write(tmp_path / "p.txt", "a,b\n"))
 
 
 def test_a_source_without_an_origin_is_refused() -> None:
