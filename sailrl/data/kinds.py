@@ -79,9 +79,9 @@ def _other_kind(head: bytes, named: str) -> tuple[str, str] | None:
     if _UTF16.match(head):
         return "not UTF-8 but UTF-16", "Convert it: iconv -f UTF-16 -t UTF-8 FILE > NEW.jsonl"
     if named in (".csv", ".tsv"):
-        first = head.partition(b"\n")[0]
+        names = head.partition(b"\n")[0]
         has, lacks, other = (b"\t", b",", ".tsv") if named == ".csv" else (b",", b"\t", ".csv")
-        if has in first and lacks not in first:
+        if has in names and lacks not in names:
             return f"a table as {other} files are, by its first line", f"Give it a name that ends in {other}"
         return None
     if named == ".json" and head.lstrip().startswith(b"["):
