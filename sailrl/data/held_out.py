@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from data_filters.rows import question_key
-
+from data_filters.reading import question_key
 from sailrl.errors import DataError
 from sailrl.types import Problem
 
