@@ -13,12 +13,10 @@ from PIL import Image
 from sailrl.config.base import Plugin
 from sailrl.config.schema import SourceConfig
 from sailrl.config.sources import origin
-from sailrl.data.held_out import hold_out
 from sailrl.data.problems import ProblemReader, load_problems
 from sailrl.data.sources import count_source, open_source
 from sailrl.errors import DataError
 from sailrl.launch.fingerprint import named_contents, source_digest
-from sailrl.types import Problem
 
 datasets = pytest.importorskip("datasets")
 
@@ -126,18 +124,6 @@ def numbers(count: int) -> list[dict[str, Any]]:
 def test_a_generator_is_drawn_from_too() -> None:
     source = SourceConfig(generate=Plugin(use=f"{__file__}:numbers", args={"count": 50}), limit=4, shuffle=0)
     assert len(list(open_source(source))) == 4
-
-
-def test_held_out_problems_keep_one_question_together_in_any_order() -> None:
-    problems = [Problem(f"{number // 2} + 1", id=str(number)) for number in range(40)]  # 20 questions, twice each
-    learned, held = hold_out(problems, 0.1)
-    assert len(held) == 4  # 2 of 20 questions
-    assert not {problem.prompt for problem in learned} & {problem.prompt for problem in held}
-    assert {problem.id for problem in hold_out(problems[::-1], 0.1)[1]} == {problem.id for problem in held}
-    assert len(hold_out(problems[:4], 0.001)[1]) == 2  # at least one question
-    assert len(hold_out(problems[:4], 0.999)[0]) == 2
-    with pytest.raises(DataError, match="they are 1 question"):
-        hold_out(problems[:2], 0.5)
 
 
 # --- the datasets library --------------------------------------------------------------------------------------------
