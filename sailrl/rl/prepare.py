@@ -10,6 +10,7 @@ from typing import Any
 from sailrl import plugins
 from sailrl.config.schema import RlvrConfig, SourceConfig
 from sailrl.config.sft import SftData, SftTraining
+from sailrl.curate.held_out import hold_out
 from sailrl.data.images import FOLDER, ImageStore
 from sailrl.data.problems import load_problems
 from sailrl.data.processor import Processor, load_processor
@@ -18,7 +19,6 @@ from sailrl.launch.fingerprint import DIGESTS, model_digest, prompt_settings, so
 from sailrl.launch.model_folder import made_once, model_folder
 from sailrl.launch.run_folder import list_left_out
 from sailrl.report.progress import Progress
-from sailrl.rl.held_out import hold_out
 from sailrl.scoring.answers import check_answers, evenly_spread, task_notes
 from sailrl.scoring.spec import ScoringSpec
 from sailrl.sft.data import imitation_sample, load_imitations

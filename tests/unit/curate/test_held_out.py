@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from sailrl.curate.held_out import hold_out
 from sailrl.errors import DataError
-from sailrl.rl.held_out import hold_out
 from sailrl.types import Problem
 
 
