@@ -244,7 +244,7 @@ class LearnerConfig(Section):
     """CPU threads of a rank; null divides all cores among the ranks. With `rollout.max_staleness` on a machine without
     a GPU, leave some cores to the engines, which use all but one."""
     timeout_s: float = Field(default=1800.0, gt=0)
-    """Deadline for one update."""
+    """Deadline for one update, and for loading the model."""
 
 
 class SyncConfig(Section):

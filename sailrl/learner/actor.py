@@ -57,9 +57,11 @@ class LearnerActor:
         torch.manual_seed(config.run.seed + rank)
         if meeting_point is not None:
             store = self._store if rank == 0 else dist.TCPStore(*meeting_point, is_master=False, timeout=MEETING)
+            # Loading is one collective after another, while rank 0 reads the whole model; NCCL gives up after 10 min.
+            deadline = timedelta(seconds=config.learner.timeout_s)
             # GPU tensors go through NCCL; Python objects, which ranks also exchange, through gloo on the CPU.
             backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
-            dist.init_process_group(backend, store=store, rank=rank, world_size=config.learner.ranks)
+            dist.init_process_group(backend, store=store, rank=rank, world_size=config.learner.ranks, timeout=deadline)
         processor = load_processor(config.model, config.data, model)
         vision = Vision(processor, ImageStore(Path(self._images))) if processor.image_id is not None else None
         build = partial(

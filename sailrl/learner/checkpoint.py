@@ -1,8 +1,9 @@
 """A learner's state on disk: safetensors and JSON only, so that nothing read back can run code.
 
 For that reason not torch's own distributed checkpoint: ``torch.distributed.checkpoint`` describes its files in a pickle
-(``.metadata``), and reading a pickle can run code. Here the ranks gather one tensor at a time, rank 0 writes whole
-tensors, layer by layer, and every rank reads its own rows: a checkpoint can be resumed with another number of ranks.
+(``.metadata``), and reading a pickle can run code. Here every rank writes its own rows of the optimizer's state, layer
+by layer, all ranks at the same time, and rank 0 writes where each row is. Any number of ranks can go on from that: each
+reads its own rows only.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import errno
 import itertools
 import json
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +30,13 @@ from sailrl.learner.model import Policy
 from sailrl.learner.weights import block_of
 
 STATE = "learner.json"
-RNG = "rng_state"
+GENERATORS, RNG = "generators.safetensors", "rng_state"
 ADAPTER = "adapter"
+
+Piece = tuple[str, int, int]
+"""A file, and the rows of a tensor that are in it: the first, and one past the last."""
+Found = tuple[Any, int, int]
+"""A slice of safetensors, not yet read, and its rows."""
 
 
 def save(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer, scale: LossScale, updates: int) -> None:
@@ -39,10 +46,10 @@ def save(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer, scale: 
     With an adapter, ``folder/model`` has it merged, to be used as a model, and ``folder/adapter`` has it in peft's
     format: a resumed run loads it on top of the base model that the run started from.
 
-    A collective; only rank 0 touches the folder, and holds one layer's moments at a time.
+    A collective. Every rank holds its own moments of one layer at a time in host memory, rank 0 the whole model.
 
     Raises:
-        OSError: on rank 0, after all collectives are done, so that the ranks stay in step.
+        OSError: after all collectives are done, so that the ranks stay in step.
     """
     failures: list[Exception] = []
 
@@ -55,28 +62,33 @@ def save(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer, scale: 
     attempt(policy.save, folder / "model")
     if policy.has_adapter:
         attempt(policy.save_adapter, folder / ADAPTER)
-    tensors = {RNG: _generators()}
-    files = 0
+    own: list[tuple[str, Piece]] = []
     by_block = itertools.groupby(policy.named_parameters(), key=lambda pair: block_of(pair[0]))
-    for _, parameters in by_block:
+    for number, (_, parameters) in enumerate(by_block):
+        file, tensors = _file(number), dict[str, torch.Tensor]()
         for name, parameter in parameters:
             for key, value in optimizer.state.get(parameter, {}).items():
-                whole = ranks.gathered(value.detach()).cpu()
-                if ranks.first():
-                    tensors[f"{key}/{name}"] = whole.contiguous()
-        if ranks.first() and tensors:
-            attempt(save_file, tensors, folder / _file(files))
-            files += 1
-        tensors = {}
+                rows = ranks.rows_to_write(value)
+                if rows is not None:
+                    tensors[f"{key}/{name}"] = ranks.local(value.detach()).cpu().contiguous()
+                    own.append((f"{key}/{name}", (file, *rows)))
+        if tensors:
+            folder.mkdir(parents=True, exist_ok=True)
+            attempt(save_file, tensors, folder / file)
+    generators, pieces = _generators(), ranks.from_all(own)
+    if ranks.first():
+        attempt(save_file, {RNG: generators}, folder / GENERATORS)
+        where: dict[str, list[Piece]] = {}
+        for key, piece in itertools.chain.from_iterable(pieces):
+            where.setdefault(key, []).append(piece)
+        state = {"updates": updates, "pieces": where} | scale.state_dict()
+        attempt((folder / STATE).write_text, json.dumps(state), "utf-8")
     if failures:
         raise failures[0]
-    if ranks.first():
-        state = {"updates": updates, "files": files} | scale.state_dict()
-        (folder / STATE).write_text(json.dumps(state), encoding="utf-8")
 
 
 def restore(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer, scale: LossScale) -> int:
-    """Restores optimizer, generator and loss scale; returns the number of updates made. Every rank reads the files.
+    """Restores optimizer, generator and loss scale; returns the number of updates made. Every rank reads its rows.
 
     Raises:
         CheckpointError: a file is missing or damaged, or holds the state of another model.
@@ -87,23 +99,23 @@ def restore(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer, scal
     if policy.has_adapter:
         policy.load_adapter(folder / ADAPTER)
     parameters = dict(policy.named_parameters())
-    generators = None
     try:
         state = json.loads((folder / STATE).read_text(encoding="utf-8"))
-        updates, files = int(state["updates"]), int(state["files"])
+        updates, pieces = int(state["updates"]), state["pieces"]
         scale.load_state_dict(state)
-        for number in range(files):
-            with safe_open(folder / _file(number), "pt") as file:
-                for key in file.keys():  # noqa: SIM118 - not a dict
-                    if key == RNG:
-                        generators = file.get_tensor(key)
-                        continue
-                    kind, _, name = key.partition("/")
-                    parameter = _known(folder, name, tuple(file.get_slice(key).get_shape()), parameters.get(name))
-                    optimizer.state[parameter][kind] = _own(file.get_tensor(key), parameter)
-        if generators is None:
-            raise KeyError(RNG)
-    except (OSError, ValueError, KeyError, TypeError, SafetensorError) as error:
+        with ExitStack() as open_files:
+
+            @cache
+            def opened(file: str) -> Any:
+                return open_files.enter_context(safe_open(folder / file, "pt"))
+
+            for key, parts in pieces.items():
+                kind, _, name = key.partition("/")
+                found = [(opened(file).get_slice(key), start, stop) for file, start, stop in parts]
+                parameter = _known(folder, name, found, parameters.get(name))
+                optimizer.state[parameter][kind] = _own(found, parameter)
+            generators = opened(GENERATORS).get_tensor(RNG)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, SafetensorError) as error:
         raise CheckpointError(
             f"{folder} cannot be resumed: {type(error).__name__}: {error}. Remove it to fall back on an older one."
         ) from error
@@ -111,6 +123,16 @@ def restore(folder: Path, policy: Policy, optimizer: torch.optim.Optimizer, scal
     if rank < len(generators):  # with more ranks than before, the new ones start from their seeds
         torch.set_rng_state(generators[rank].clone())  # clone: torch reads from the start of the storage
     return updates
+
+
+def missing(folder: Path) -> list[str]:
+    """The files of the learner that this machine does not see in a folder that ``save`` has just written."""
+    try:
+        pieces = json.loads((folder / STATE).read_text(encoding="utf-8"))["pieces"]
+    except FileNotFoundError:
+        return [STATE]
+    files = {file for parts in pieces.values() for file, _, _ in parts} | {GENERATORS}
+    return sorted(file for file in files if not (folder / file).is_file())
 
 
 @contextmanager
@@ -127,7 +149,7 @@ def writing(folder: str | Path) -> Iterator[None]:
 
 
 def _file(number: int) -> str:
-    return f"learner-{number:05}.safetensors"
+    return f"learner-{ranks.rank():03}-{number:05}.safetensors"
 
 
 def _generators() -> torch.Tensor:
@@ -140,11 +162,13 @@ def _generators() -> torch.Tensor:
     return torch.stack(all_ranks)
 
 
-def _known(folder: Path, name: str, shape: tuple[int, ...], parameter: torch.Tensor | None) -> torch.Tensor:
+def _known(folder: Path, name: str, found: Sequence[Found], parameter: torch.Tensor | None) -> torch.Tensor:
     """The parameter. Raises CheckpointError when it is None, or the state has another shape."""
     if parameter is None:
         raise CheckpointError(f"{folder} holds the optimizer state of {name!r}, which this model does not have")
-    if shape and shape != parameter.shape:
+    first = tuple(found[0][0].get_shape())
+    shape = (sum(stop - start for _, start, stop in found), *first[1:])
+    if first and shape != parameter.shape:
         raise CheckpointError(
             f"{folder} holds the optimizer state of {name!r} in shape {shape}, "
             f"this model has it in shape {tuple(parameter.shape)}"
@@ -152,6 +176,14 @@ def _known(folder: Path, name: str, shape: tuple[int, ...], parameter: torch.Ten
     return parameter
 
 
-def _own(whole: torch.Tensor, parameter: torch.Tensor) -> torch.Tensor:
-    """This rank's shard. AdamW's step count, a scalar, stays on the CPU."""
-    return ranks.placed(whole, parameter) if whole.dim() else whole
+def _own(found: Sequence[Found], parameter: torch.Tensor) -> torch.Tensor:
+    """This rank's rows. AdamW's step count, a scalar, stays on the CPU."""
+    if not found[0][0].get_shape():
+        return found[0][0][...]
+    first, last = ranks.own_rows(parameter)
+    whole = torch.empty_like(parameter)
+    for piece, start, stop in found:
+        begin, end = max(first, start), min(last, stop)
+        if begin < end:
+            ranks.local(whole)[begin - first : end - first] = piece[begin - start : end - start]
+    return whole

@@ -28,8 +28,7 @@ def passes(micro_batches: Sequence[list[int]], has_images: Callable[[list[int]],
     if not dist.is_initialized():
         return [(rows, has_images(rows)) for rows in micro_batches]
     own = sorted(micro_batches, key=has_images, reverse=True)
-    all_ranks: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(all_ranks, [has_images(rows) for rows in own])
+    all_ranks = from_all([has_images(rows) for rows in own])
     run_vision = [any(of_pass) for of_pass in itertools.zip_longest(*all_ranks, fillvalue=False)]
     return list(zip(own + [[]] * (len(run_vision) - len(own)), run_vision, strict=True))
 
@@ -38,8 +37,7 @@ def sum_metrics(metrics: dict[str, torch.Tensor], device: torch.device) -> dict[
     """Metrics added up over all ranks (a collective). A rank without rows, or without images, may lack some names."""
     if not dist.is_initialized():
         return metrics
-    shapes: list[Any] = [None] * dist.get_world_size()
-    dist.all_gather_object(shapes, {name: (value.shape, value.dtype) for name, value in metrics.items()})
+    shapes = from_all({name: (value.shape, value.dtype) for name, value in metrics.items()})
     for name, (shape, dtype) in sorted({name: like for of in shapes for name, like in of.items()}.items()):
         value = metrics.setdefault(name, torch.zeros(shape, dtype=dtype, device=device))
         dist.all_reduce(value, dist.ReduceOp.MAX if is_max_metric(name) else dist.ReduceOp.SUM)
@@ -57,6 +55,48 @@ def placed(whole: torch.Tensor, like: torch.Tensor) -> torch.Tensor:
         return whole.to(like.device)
     mine = distribute_tensor(whole, like.device_mesh, like.placements, src_data_rank=None)
     return torch.empty_like(like).copy_(mine)
+
+
+def local(tensor: torch.Tensor) -> torch.Tensor:
+    """This rank's rows of a sharded tensor, in the same memory; any other tensor itself."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def own_rows(tensor: torch.Tensor) -> tuple[int, int]:
+    """The first of this rank's rows of a tensor, and one past the last. FSDP2 shards rows in equal chunks."""
+    rows = tensor.shape[0]
+    if not isinstance(tensor, DTensor):
+        return 0, rows
+    coordinate = tensor.device_mesh.get_coordinate()
+    assert coordinate is not None
+    for dim, placement in enumerate(tensor.placements):
+        if placement.is_shard():
+            chunk = -(-rows // tensor.device_mesh.size(dim))
+            return min(rows, coordinate[dim] * chunk), min(rows, (coordinate[dim] + 1) * chunk)
+    return 0, rows
+
+
+def rows_to_write(tensor: torch.Tensor) -> tuple[int, int] | None:
+    """The rows of a tensor that this rank writes to a checkpoint; None where another rank has the same ones.
+
+    Every row is written once: by the first copy, and of what is not sharded by rank 0. A scalar counts as one row.
+    """
+    if not isinstance(tensor, DTensor):
+        return (0, tensor.shape[0] if tensor.dim() else 1) if first() else None
+    coordinate = tensor.device_mesh.get_coordinate()
+    assert coordinate is not None
+    if any(coordinate[dim] for dim, placement in enumerate(tensor.placements) if not placement.is_shard()):
+        return None
+    return own_rows(tensor)
+
+
+def from_all(value: Any) -> list[Any]:
+    """The values of all ranks, on every rank (a collective)."""
+    if not dist.is_initialized():
+        return [value]
+    values: list[Any] = [None] * dist.get_world_size()
+    dist.all_gather_object(values, value)
+    return values
 
 
 def rank() -> int:

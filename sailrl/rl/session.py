@@ -12,7 +12,7 @@ from sailrl.algos.clip import ClipController
 from sailrl.data.batch import Sample
 from sailrl.data.processor import Processor
 from sailrl.errors import CheckpointError
-from sailrl.learner.checkpoint import STATE as LEARNER_STATE
+from sailrl.learner.checkpoint import missing
 from sailrl.learner.diagnose import Finding
 from sailrl.report.metrics import MetricsLog
 from sailrl.report.traces import RolloutLog
@@ -137,10 +137,10 @@ class Session:
 
         def write(folder: Path) -> None:
             self.learners.save(str(folder))
-            if not (folder / LEARNER_STATE).is_file():
+            if unseen := missing(folder):
                 raise CheckpointError(
-                    f"the learner wrote its checkpoint to {folder.absolute()} on its machine, and this one does not "
-                    "see it there. Set run.dir to a folder on a disk that all machines share, and run again to resume."
+                    f"the learner wrote {unseen[0]} to {folder.absolute()} on its machine, and this one does not see "
+                    "it there. Set run.dir to a folder on a disk that all machines share, and run again to resume."
                 )
             self.processor.save(folder / "model")
 

@@ -84,7 +84,7 @@ def test_the_end_names_the_folder_and_the_climb(tiny_run: Finished) -> None:
 
 
 def test_a_finished_run_that_is_started_again_says_so_and_changes_nothing(tiny_run: Finished) -> None:
-    kept = ("metrics.jsonl", "rollouts.jsonl", "checkpoints/episode-000004/learner-00001.safetensors")
+    kept = ("metrics.jsonl", "rollouts.jsonl", "checkpoints/episode-000004/learner-000-00001.safetensors")
     before = [(tiny_run.folder / name).read_bytes() for name in kept]
     again = run(tiny_run.folder, *SHORT)
     assert again.code == 0, again.output

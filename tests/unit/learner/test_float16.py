@@ -136,7 +136,7 @@ def test_other_precisions_have_no_scale(tiny_folder: Path, tmp_path: Path) -> No
         learner = _learner(tiny_folder, dtype=dtype)
         assert not {"loss_scale", "skipped"} & _update(learner).keys()
         learner.save(tmp_path)
-        assert json.loads((tmp_path / "learner.json").read_text()).keys() == {"updates", "files"}
+        assert json.loads((tmp_path / "learner.json").read_text()).keys() == {"updates", "pieces"}
 
 
 def test_a_restored_learner_goes_on_with_its_scale_bit_for_bit(tiny_folder: Path, tmp_path: Path) -> None:

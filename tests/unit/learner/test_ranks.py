@@ -6,6 +6,8 @@ In float64, so that only the order of additions is left to differ.
 from __future__ import annotations
 
 import functools
+import itertools
+import json
 import socket
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -84,6 +86,7 @@ SCENARIOS = {
     "float32": Scenario("vision", dtype=torch.float32),
     "bfloat16": Scenario("vision", dtype=torch.float32, policy={"dtype": "bfloat16"}),
     "float16": Scenario("vision", dtype=torch.float32, policy={"dtype": "float16"}),
+    "copies in float32": Scenario(dtype=torch.float32, shard_ranks=1),
     "averaged": Scenario("vision", divide_by=2.0),
 }
 
@@ -235,6 +238,7 @@ def _rank(rank: int, root: Path, port: int) -> None:
     results["saved by two"] = _saved_and_resumed(stage, root / "two")
     results["bit for bit"] = _saved_and_resumed(stage, root / "again", "float32")
     results["half"] = _saved_and_resumed(stage, root / "half", "float16")
+    results["copies"] = _saved_and_resumed(stage, root / "copies", "copies in float32")
     results["overflow"] = {name: _overflow_on_rank_1(stage, name) for name in OVERFLOWS}
     results["from one"] = _resumed(stage, root / "one")
     results["exported"] = {model: _exported(stage, model, root / "exported") for model in ("text", "tied", "experts")}
@@ -352,11 +356,25 @@ def test_each_rank_holds_half_unless_it_holds_a_copy(pair: list[Any], alone: Cal
 
 def test_two_ranks_resume_bit_for_bit(pair: list[Any]) -> None:
     """In the float32 that checkpoints have, and with a loss scale."""
-    for saved in (result[name] for result in pair for name in ("bit for bit", "half")):
+    for saved in (result[name] for result in pair for name in ("bit for bit", "half", "copies")):
         assert saved["on"] == saved["again"]
         assert _close(saved["weights"], saved["resumed"], 0.0)
         assert saved["noise"]
         assert saved["updates"] == len(UPDATES)
+
+
+@pytest.mark.usefixtures("pair")
+@pytest.mark.parametrize(("name", "writers"), [("two", [0, 1]), ("copies", [0])])
+def test_every_row_of_a_moment_is_written_once_by_a_rank_that_has_it(root: Path, name: str, writers: list[int]) -> None:
+    pieces = json.loads((root / name / "learner.json").read_text())["pieces"]
+    moments = {key: parts for key, parts in pieces.items() if not key.startswith("step/")}
+    for key, parts in moments.items():
+        ordered = sorted(parts, key=lambda part: part[1])
+        assert ordered[0][1] == 0, key
+        assert all(one[2] == next_one[1] for one, next_one in itertools.pairwise(ordered)), key
+    assert sorted({int(file.split("-")[1]) for parts in moments.values() for file, _, _ in parts}) == writers
+    sizes = [sum(f.stat().st_size for f in (root / name).glob(f"learner-{rank:03}-*")) for rank in writers]
+    assert max(sizes) < 1.2 * min(sizes)
 
 
 def test_one_rank_resumes_what_two_saved(pair: list[Any], stage: Stage, root: Path) -> None:

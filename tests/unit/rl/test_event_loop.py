@@ -129,6 +129,6 @@ class Elsewhere(LocalLearners):
 def test_a_checkpoint_without_the_learners_files_is_never_called_complete(tiny_folder: Path, tmp_path: Path) -> None:
     run = LocalRun(make_config(), tmp_path, tiny_folder)
     run.learners = run.session.learners = Elsewhere(run.learners.learner)
-    with pytest.raises(CheckpointError, match=r"wrote its checkpoint to .*, and this one does not see it"):
+    with pytest.raises(CheckpointError, match=r"wrote learner.json to .*, and this one does not see it"):
         run.train()
     assert checkpoints.latest(tmp_path) is None
