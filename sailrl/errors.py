@@ -59,7 +59,7 @@ def memory_kill(message: str) -> str:
         message: of ``ray.exceptions.OutOfMemoryError``; Ray 2.60 has the numbers in it.
     """
     machine = re.search(r"was ([\d.]+)GB used / ([\d.]+)GB", message)
-    process = re.search(r"actual memory used=([\d.]+)GB", message)
+    process = re.search(r"Selected to kill.*?actual memory used=([\d.]+)GB", message)
     full = f": {machine[1]} of {machine[2]} GB were used" if machine else ""
     own = f", {process[1]} GB of them by this process" if machine and process else ""
     return f"Ray ended it because the machine's memory was full{full}{own}."

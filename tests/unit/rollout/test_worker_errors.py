@@ -45,17 +45,20 @@ def test_an_error_while_a_worker_is_made_is_told_in_its_own_words() -> None:
     assert str(error) == "it died during start (OSError: no such folder)"
 
 
-NO_MEMORY = """1 worker(s) were killed due to the node running low on memory.
-Memory on the node (IP: 10.0.0.7, ID: 4f2e) was 22.41GB used / 23.42GB limit (0.956912)
-OOM kill reason: usage above threshold
+NO_MEMORY = """1 worker(s) were killed due to the node running low on memory. Memory on the node (IP: 192.0.2.2, ID: d\
+d57) was 22.41GB used / 23.54GB limit (0.951997)
+OOM kill reason: Memory usage 24062658150B exceeded threshold of 24012684697B (95.0% of 25276510208B limit)
 Ray killed 1 worker(s) based on the killing policy
-Considered workers: [(LearnerActor: actor ID=7b, name=, pid=311, actual memory used=9.07GB, worker ID=11)]
+Considered workers: [
+Selected to kill: (Actor(8277): job ID=01, task name=LearnerActor.__init__, pid=21556, actual memory used=9.07GB)
+Not selected: (Actor(8278): job ID=01, task name=RolloutWorker.__init__, pid=21557, actual memory used=4.20GB)
+]
 Refer to the documentation on how to address the out of memory issue: https://docs.ray.io/"""
 
 
 @pytest.mark.parametrize(
     ("message", "numbers"),
-    [(NO_MEMORY, ": 22.41 of 23.42 GB were used, 9.07 GB of them by this process."), ("Task was killed", ".")],
+    [(NO_MEMORY, ": 22.41 of 23.54 GB were used, 9.07 GB of them by this process."), ("Task was killed", ".")],
 )
 def test_a_process_that_ray_ended_for_memory_is_named_with_what_to_lower(message: str, numbers: str) -> None:
     worker = readable(OutOfMemoryError(message), "generate")
