@@ -47,8 +47,8 @@ def cached() -> Path:
 
 
 def rows(count: int, seed: int, split: Literal["train", "eval"] = "train") -> Iterator[dict[str, Any]]:
-    """Yields ``count`` sums of two numbers from 1 to 12, asked in words after one worked example, with a worked response
-    under ``meta.response``.
+    """Yields ``count`` sums of two numbers from 1 to 12, asked in words after one worked example, and a worked response
+    to each under ``meta.response``.
 
     A fifth of the 144 pairs is held out for ``eval``; the two splits have no pair in common.
     """

@@ -189,7 +189,7 @@ def compare_weights(mine: dict[str, Tensor], theirs: dict[str, Tensor]) -> list[
         group = parameter_group(name)
         if other is None or other.shape != own.shape:
             found[group] = f"{group} is missing or has another shape"
-        elif not torch.equal(own.to(other), other):  # in the precision of the file
+        elif not torch.equal(own.to(other), other):
             order = _order(own.to(other), other) if ".experts." in name else None
             words = f"{group} differs" if order is None else f"experts permuted in {group} (order {order})"
             found.setdefault(group, words)

@@ -246,7 +246,7 @@ class Learner:
             previous: folder of the weights published before; None where there is none.
         """
         if published is not None:
-            own = lora.merged(self.policy.model, self.policy.whole_state(everywhere=True))
+            own = self.policy.plain_state(self.policy.dtype, everywhere=True)  # rounded as what was published
             if wrong := diagnose.compare_weights(own, self._load(published)):
                 return Finding(tuple(f"{what} in the published folder" for what in wrong))
         budget, causes, complete = Budget(self.policy.device), list[str](), True
@@ -278,9 +278,10 @@ class Learner:
         return Policy(folder, trust_remote_code=self.policy.trust_remote_code).model.state_dict()
 
     def export(self, folder: str | Path) -> None:
-        """Writes the weights for the engines in transformers' format, all ranks together. Raises OSError."""
+        """Writes the weights for the engines in transformers' format and the precision of the forward pass, all ranks
+        together. Raises OSError."""
         with writing(folder):
-            self.policy.save(folder)
+            self.policy.save(folder, dtype=self.policy.dtype)
 
     def open_sender(self, build: Callable[[CheckpointWeights, int], Any]) -> None:
         """Connects this rank to the engines for ``sync.method`` nccl and ipc: keeps ``build(weights, rank)``."""

@@ -7,9 +7,10 @@ memory does not change, so rounding errors do not add up over publishes.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from safetensors import SafetensorError
@@ -21,6 +22,7 @@ from sailrl.errors import CheckpointError, LearnerError
 from sailrl.learner.ranks import gathered
 
 WEIGHTS = "adapter_model.safetensors"
+Addition: TypeAlias = Callable[[], Tensor]
 _ADAPTER = "default"
 _PREFIX = "base_model.model."
 """What peft puts before the names of a transformers model."""
@@ -49,37 +51,39 @@ def add_adapter(model: Any, config: LoraConfig) -> None:
         inject_adapter_in_model(PeftConfig(r=config.rank, lora_alpha=config.alpha, target_modules=names), model)
 
 
-def merged(model: Any, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The plain model's weights under its own names, from the whole tensors of ``model``'s state dict. Those that
-    have no adapter are the very same tensors; of a model without one all are."""
-    plain = {name: tensor for name, tensor in state.items() if not _is_adapter(name)}
-    for name, addition in _additions(model, state):
-        weight = plain.pop(f"{name}.base_layer.weight")
-        plain[f"{name}.weight"] = weight + addition.to(weight)
-        if f"{name}.base_layer.bias" in plain:
-            plain[f"{name}.bias"] = plain.pop(f"{name}.base_layer.bias")
-    return plain
+def plain(model: Any) -> Iterator[tuple[str, Tensor, Addition | None]]:
+    """``(name, tensor, addition)`` of everything that the plain model has, under its own names: ``model``'s tensors,
+    which may be shards, and what computes the whole addition to one (a collective); None where there is no adapter."""
+    additions = dict(_additions(model))
+    for name, tensor in model.state_dict(keep_vars=True).items():
+        if not _is_adapter(name):
+            module, base, kind = name.rpartition(".base_layer.")
+            addition = additions[module] if base and kind == "weight" else None
+            yield f"{module}.{kind}" if base else name, tensor, addition
 
 
 def unmerged(model: Any, plain: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The opposite: base weights, under the names of ``model``, with which its present adapter would make ``plain``."""
     state = dict(plain)
-    adapter = {name: gathered(tensor) for name, tensor in model.state_dict().items() if _is_adapter(name)}
-    for name, addition in _additions(model, adapter):
+    for name, addition in _additions(model):
         weight = state.pop(f"{name}.weight")
-        state[f"{name}.base_layer.weight"] = weight - addition.to(weight)
+        state[f"{name}.base_layer.weight"] = weight - addition().to(weight)
         if f"{name}.bias" in state:
             state[f"{name}.base_layer.bias"] = state.pop(f"{name}.bias")
     return state
 
 
-def save(model: Any, state: Mapping[str, Tensor], folder: Path) -> None:
-    """Writes the adapter as peft does, with the name of its base: ``PeftModel.from_pretrained(base, folder)``."""
+def adapter(model: Any) -> dict[str, Tensor]:
+    """The adapter's whole tensors in host memory, under their names in ``model`` (a collective)."""
+    return {name: gathered(tensor).cpu() for name, tensor in model.state_dict().items() if _is_adapter(name)}
+
+
+def save(model: Any, tensors: Mapping[str, Tensor], folder: Path) -> None:
+    """Writes an adapter as peft does, with the name of its base: ``PeftModel.from_pretrained(base, folder)``."""
     folder.mkdir(parents=True, exist_ok=True)
     config = model.peft_config[_ADAPTER]
     config.base_model_name_or_path = model.config.name_or_path
     config.save_pretrained(str(folder))
-    tensors = {name: tensor for name, tensor in state.items() if _is_adapter(name)}
     save_file({_in_file(name): tensor.contiguous() for name, tensor in tensors.items()}, folder / WEIGHTS)
 
 
@@ -105,16 +109,21 @@ def load(model: Any, folder: Path) -> dict[str, Tensor]:
     return {name: found[_in_file(name)] for name in mine}
 
 
-def _additions(model: Any, state: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """``(module name, addition to its weight)`` of every adapted module, from whole tensors."""
+def _additions(model: Any) -> Iterator[tuple[str, Addition]]:
+    """``(module name, what computes the addition to its weight)`` of every adapted module."""
     if not hasattr(model, "peft_config"):
         return
     from peft.tuners.lora import LoraLayer
 
     for name, module in model.named_modules():
         if isinstance(module, LoraLayer):
-            down, up = (state[f"{name}.lora_{side}.{_ADAPTER}.weight"].float() for side in "AB")
-            yield name, module.scaling[_ADAPTER] * (up @ down)
+            yield name, partial(_addition, module)
+
+
+def _addition(module: Any) -> Tensor:
+    down, up = (gathered(side[_ADAPTER].weight.detach()).float() for side in (module.lora_A, module.lora_B))
+    addition: Tensor = module.scaling[_ADAPTER] * (up @ down)
+    return addition
 
 
 def _is_adapter(name: str) -> bool:

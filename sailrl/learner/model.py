@@ -138,16 +138,16 @@ class Policy(torch.nn.Module):
         logp, _ = token_logprobs(hidden, weight, torch.from_numpy(ids[1:]).long().to(hidden.device))
         return ranks.agreed(logp).tolist()
 
-    def save(self, folder: str | Path) -> None:
+    def save(self, folder: str | Path, *, dtype: torch.dtype = torch.float32) -> None:
         """Writes config and safetensors weights that transformers and vLLM load as they are; an adapter is merged.
-        All ranks together; rank 0 writes."""
-        state = self.whole_state()
+        All ranks together; rank 0 writes, and holds all weights in ``dtype`` meanwhile, never in float32 besides."""
+        state = self.plain_state(dtype)
         if ranks.first():
-            self.model.save_pretrained(folder, state_dict=lora.merged(self.model, state))
+            self.model.save_pretrained(folder, state_dict=state)
 
     def save_adapter(self, folder: Path) -> None:
         """Writes the adapter in peft's format, as ``save`` does."""
-        state = self.whole_state()
+        state = lora.adapter(self.model)
         if ranks.first():
             lora.save(self.model, state, folder)
 
@@ -158,17 +158,23 @@ class Policy(torch.nn.Module):
         for name, tensor in lora.load(self.model, folder).items():
             parameters[name].copy_(ranks.placed(tensor, parameters[name]))
 
-    def whole_state(self, *, everywhere: bool = False) -> dict[str, torch.Tensor]:
-        """The model's state dict with whole tensors in host memory (a collective); empty on all ranks but rank 0
-        unless ``everywhere``."""
+    @torch.no_grad()
+    def plain_state(self, dtype: torch.dtype = torch.float32, *, everywhere: bool = False) -> dict[str, torch.Tensor]:
+        """The weights in ``dtype``, an adapter merged: whole tensors in host memory, cast one by one (a collective).
+        Empty on all ranks but rank 0 unless ``everywhere``."""
         wanted = everywhere or ranks.first()
         once: dict[int, Any] = {}  # tied weights stay one tensor: so transformers recognises them
-        state = self.model.state_dict(keep_vars=True)
-        for tensor in state.values():
+        state: dict[str, torch.Tensor] = {}
+        for name, tensor, addition in lora.plain(self.model):
             if id(tensor) not in once:
                 value = ranks.gathered(tensor.detach())
-                once[id(tensor)] = value.cpu() if wanted else None
-        return {name: once[id(tensor)] for name, tensor in state.items()} if wanted else {}
+                if addition is not None:
+                    value = value + addition().to(value)
+                once[id(tensor)] = value.to("cpu", dtype if value.is_floating_point() else value.dtype)
+                once[id(tensor)] = once[id(tensor)] if wanted else None
+            if wanted:
+                state[name] = once[id(tensor)]
+        return state
 
     def _head(self, dtype: torch.dtype) -> torch.Tensor:
         return self.model.get_output_embeddings().weight.to(dtype)

@@ -41,7 +41,8 @@ def explain(
     """
     groups: dict[str, list[str]] = {}
     for name, parameter in policy.model.named_parameters():
-        if name in old and not torch.equal(old[name].to(policy.device), gathered(parameter).to(policy.device)):
+        now = gathered(parameter.detach()).to(policy.dtype)  # rounded as what was published
+        if name in old and not torch.equal(old[name].to(now), now):
             groups.setdefault(parameter_group(name), []).append(name)
     head_name = _tied_head(policy)
 

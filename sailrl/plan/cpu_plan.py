@@ -14,6 +14,7 @@ from sailrl.config.schema import RlvrConfig
 from sailrl.plan import memory as m
 from sailrl.plan.memory import GIB, ModelShape
 from sailrl.plan.memory_plan import gib, learner_parts, with_values
+from sailrl.sync.disk import VERSIONS
 
 PHASES = ("learning", "publishing", "generating")
 COMMAND, RAY, RANK, ENGINE, REWARD = (int(size * GIB) for size in (0.43, 0.35, 0.38, 0.5, 0.06))
@@ -65,13 +66,14 @@ def cpu_plan(config: RlvrConfig, shape: ModelShape) -> CpuPlan:
     rank = RANK + max(sum(sizes) for sizes in phases)
     cache = int(config.rollout.engine.kv_cache_gib * GIB)
     engine = ENGINE + 2 * m.engine_weights(shape, config) + cache + m.engine_work(shape, config, "cpu")
-    version = 4 * shape.parameters  # the folders are written in float32
+    version = m.published(shape, config)
+    copied = 0 if config.model.dtype == "float32" and ranks == 1 else version  # that rank 0 writes
     return CpuPlan(
         parts={
             "the command, Ray, rewards": (COMMAND + RAY + config.rewards.workers * REWARD,) * 3,
             f"learner ({ranks})": (ranks * rank,) * 3,
             f"engine ({engines})": (engines * engine,) * 3,
-            "weights in shared memory": (2 * version, 3 * version, 2 * version),
+            "weights in shared memory": (VERSIONS * version, VERSIONS * version + copied, VERSIONS * version),
         },
         kv_tokens=cache // m.cache_per_token(shape, config),
         longest=config.longest,

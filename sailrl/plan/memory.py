@@ -224,6 +224,11 @@ def sync_buffers(shape: ModelShape, config: RlvrConfig) -> int:
     return 4 * shape.largest_layer + (0 if config.sync.method == "disk" else 2 * max(GIB, largest))
 
 
+def published(shape: ModelShape, config: RlvrConfig) -> int:
+    """One version of the weights on its way to the engines: c P."""
+    return BYTES[config.model.dtype] * shape.parameters
+
+
 def checkpoint_disk(shape: ModelShape, config: RlvrConfig) -> int:
     """``keep`` checkpoints and the one being written: float32 weights and moments, 4 P and 8 P of what is trained."""
     one = 4 * shape.parameters + 8 * shape.trainable(config.model)

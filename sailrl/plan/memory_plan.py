@@ -11,6 +11,7 @@ from sailrl.errors import ConfigError
 from sailrl.plan import memory as m
 from sailrl.plan.layout import NodeLayout, gpus_needed, layout
 from sailrl.plan.memory import GIB, RUNTIME, ModelShape
+from sailrl.sync.disk import VERSIONS
 
 PHASES = ("loss", "backward", "step", "sync", "rollout")
 """Moments of an update at which memory peaks (the head at work; a layer's backward pass; the optimizer), weights on
@@ -240,7 +241,8 @@ def _host(config: RlvrConfig, shape: ModelShape, where: NodeLayout | None) -> di
     if config.placement == "colocated":
         parts["weights of sleeping engines"] = m.engine_weights(shape, config) * engines
     if config.sync.method == "disk":
-        parts["versions in shared memory"] = 3 * 4 * shape.parameters  # the last two, and the one being written
+        parts["versions in shared memory"] = VERSIONS * m.published(shape, config)
+        parts["the version that rank 0 writes"] = m.published(shape, config)
     return parts
 
 

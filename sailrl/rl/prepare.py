@@ -18,10 +18,13 @@ from sailrl.data.template import Template
 from sailrl.launch.fingerprint import DIGESTS, model_digest, prompt_settings, source_digest
 from sailrl.launch.model_folder import made_once, model_folder
 from sailrl.launch.run_folder import list_left_out
+from sailrl.learner.shape import model_shape
+from sailrl.plan.memory import published
 from sailrl.report.progress import Progress
 from sailrl.scoring.answers import check_answers, evenly_spread, task_notes
 from sailrl.scoring.spec import ScoringSpec
 from sailrl.sft.data import imitation_sample, load_imitations
+from sailrl.sync.disk import VERSIONS, refuse_too_little_room
 from sailrl.types import Problem, Prompt
 
 
@@ -49,6 +52,7 @@ def prepare(config: RlvrConfig, run_dir: Path, progress: Progress, *, resumed: b
     Raises:
         DataError: rows, images or prompts break a rule.
         CheckpointError: what was built is damaged.
+        WeightSyncError: the folder that weights go through has too little room.
     """
     bad: list[str] = []
     data, store = config.data, ImageStore(run_dir / FOLDER)
@@ -107,6 +111,9 @@ def prepare(config: RlvrConfig, run_dir: Path, progress: Progress, *, resumed: b
             resumed=resumed,
         )
         model = str(warm)
+    if config.sync.method == "disk":
+        shape = model_shape(model, trust_remote_code=config.model.trust_remote_code)
+        refuse_too_little_room(config.sync.folder, VERSIONS * published(shape, config))
     return Prepared(model, processor, run_dir / FOLDER, train_prompts, eval_prompts)
 
 

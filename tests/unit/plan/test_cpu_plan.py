@@ -19,8 +19,11 @@ def test_the_processes_of_a_run_are_counted() -> None:
     # Weights twice (vLLM packs them), 2 GiB of cache, and the work of a step of 8,192 tokens.
     work = 8192 * 4 * (4 * SHAPE.inner + 4 * SHAPE.hidden) + 2 * 4 * 512 * 25
     assert plan.parts["engine (1)"] == (ENGINE + 2 * 4 * 2000 + 2 * GIB + work,) * 3
-    # Two versions of 4 x 2,000 bytes, and the one being written.
-    assert plan.parts["weights in shared memory"] == (16_000, 24_000, 16_000)
+    # Two versions of 4 x 2,000 bytes; rank 0 writes its own tensors.
+    assert plan.parts["weights in shared memory"] == (16_000, 16_000, 16_000)
+    # In half precision a version has 2 x 2,000 bytes, and rank 0 makes a copy to write.
+    half = cpu_plan(make(model={**FLOAT, "dtype": "bfloat16"}, learner={"ranks": 1}), SHAPE)
+    assert half.parts["weights in shared memory"] == (8_000, 12_000, 8_000)
     assert plan.kv_tokens == 2 * GIB // 320  # 2 x 10 layers x 2 heads x 2 x 4 bytes
     assert plan.peak == sum(sizes[1] for sizes in plan.parts.values())
 

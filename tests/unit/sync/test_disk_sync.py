@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from sailrl.errors import WeightSyncError
-from sailrl.sync.disk import DiskSync
+from sailrl.sync.disk import DiskSync, refuse_too_little_room
 
 
 class Writer:
@@ -65,6 +66,29 @@ def test_only_the_current_and_the_previous_version_are_kept() -> None:
     ]
     assert (sync.previous.name, sync.current.name) == ("version-3", "version-4")
     sync.close()
+
+
+def test_there_are_never_more_than_two_versions() -> None:
+    """The room that is asked for before the start is that of two."""
+    seen: list[int] = []
+
+    class Counting(Writer):
+        def export(self, folder: str) -> None:
+            super().export(folder)
+            seen.append(len(list(Path(folder).parent.glob("version-*"))))
+
+    sync, _ = _published(4, Counting())
+    assert seen == [1, 2, 2, 2]
+    sync.close()
+
+
+def test_too_little_room_is_refused_with_both_numbers(tmp_path: Path) -> None:
+    free = shutil.disk_usage(tmp_path).free
+    refuse_too_little_room(str(tmp_path / "new"), free // 2)
+    with pytest.raises(
+        WeightSyncError, match=rf"new has [\d.]+ GiB free, and 2 versions .* take {2 * free / 2**30:.2f} GiB"
+    ):
+        refuse_too_little_room(str(tmp_path / "new"), 2 * free)
 
 
 def test_closing_leaves_nothing_in_shared_memory() -> None:
