@@ -205,6 +205,8 @@ def _sources(config: Section) -> Iterator[tuple[str, SourceConfig, OnBadRow]]:
 def _summary(name: str, seen: _Seen, reader: ProblemReader) -> str:
     parts = ", ".join(f"{task} {count:,}" for task, count in seen.tasks.most_common())
     text = f"{name}: {seen.rows:,} problems ({parts})"
+    if read := reader.columns.read():
+        text += f"; {read}"
     if reader.bad_rows:
         text += f", {len(reader.bad_rows):,} bad rows left out:\n{list_bad_rows(reader.bad_rows)}"
     return text

@@ -56,7 +56,12 @@ def _is_picture(value: Any) -> bool:
     """By the value alone: the bytes of an image file, as such or as the datasets library stores them."""
     if isinstance(value, Mapping):
         return set(value) == {"bytes", "path"} and any(value.values())
-    return isinstance(value, bytes | bytearray) and bytes(value[:12]).startswith((*_MAGIC, b"RIFF"))
+    return isinstance(value, bytes | bytearray) and is_image_file(value)
+
+
+def is_image_file(content: bytes | bytearray) -> bool:
+    """Whether bytes begin as the file of an image does."""
+    return bytes(content[:12]).startswith(_MAGIC)
 
 
 def _may_be_picture(value: Any) -> bool:

@@ -9,8 +9,9 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from sailrl.data.fields import BrokenRow, kind_of, refuse_half_characters
+from sailrl.data.fields import BrokenRow, kind_of, list_in_text, refuse_half_characters
 from sailrl.data.messages import check_has_question, parse_prompt, with_marks
+from sailrl.data.pictures import image_source
 from sailrl.data.videos import parse_video
 from sailrl.errors import DataError
 from sailrl.types import ImageSource, Message, Problem, Video
@@ -131,6 +132,11 @@ def _one_answer(value: Any, rule: str) -> str | int | float | bool:
 
 def _choices(fields: Mapping[str, Any]) -> tuple[str, ...]:
     value = fields.get("choices", ())
+    if isinstance(value, str):
+        value = list_in_text(value) or value
+    if isinstance(value, Mapping):  # by letter, or as ARC has them: texts and their letters
+        by_letter = [value[letter] for letter in sorted(value) if value[letter] is not None]
+        value = value.get("text", by_letter)
     if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
         wrong = value if not isinstance(value, list | tuple) else next(i for i in value if not isinstance(i, str))
         raise BrokenRow("choices", f"must be a list of text, this is or holds {kind_of(wrong)}")
@@ -141,6 +147,8 @@ def _precision(fields: Mapping[str, Any]) -> int | None:
     value = fields.get("precision")
     if isinstance(value, float) and value.is_integer():
         value = int(value)  # tables with gaps hold whole numbers as floats
+    if isinstance(value, str) and value.isascii() and value.isdigit():
+        value = int(value)  # and others all values as text
     if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
         raise BrokenRow("precision", f"must be a whole number of decimals, this is {kind_of(value)}")
     if value is not None and value < 0:
@@ -161,24 +169,7 @@ def _meta(fields: Mapping[str, Any]) -> Mapping[str, Any]:
 def _images(value: Any, folder: Path | None, must_exist: bool) -> tuple[ImageSource, ...]:
     if not isinstance(value, list | tuple):
         raise BrokenRow("images", f"must be a list of paths or bytes, this is {kind_of(value)}")
-    return tuple(_image(image, f"images[{i}]", folder, must_exist) for i, image in enumerate(value))
-
-
-def _image(image: Any, place: str, folder: Path | None, must_exist: bool) -> ImageSource:
-    if isinstance(image, Mapping):  # how the datasets library stores an image in Parquet
-        image = image.get("bytes") or image.get("path")
-    if isinstance(image, bytes) and image:
-        return image
-    if not isinstance(image, str) or not image:
-        raise BrokenRow(place, f"must be a path or the bytes of an image file, this is {_emptiness(image)}")
-    if image.lstrip().startswith(("[", "{")):
-        raise BrokenRow(place, f"{image[:40]!r} is a list or an object that was written as text. Write it as such")
-    if "://" in image:
-        raise BrokenRow(place, f"{image!r} is an address; images are files, nothing is downloaded")
-    path = (folder or Path()).absolute() / image
-    if must_exist and not path.is_file():
-        raise BrokenRow(place, f"there is no file {path}; paths are relative to the file of the row")
-    return str(path)
+    return tuple(image_source(image, f"images[{i}]", folder, must_exist) for i, image in enumerate(value))
 
 
 def _videos(fields: Mapping[str, Any], folder: Path | None, must_exist: bool) -> tuple[Video, ...]:
@@ -190,14 +181,10 @@ def _videos(fields: Mapping[str, Any], folder: Path | None, must_exist: bool) ->
         place = f"videos[{number}]"
 
         def read(image: Any, frame: str, place: str = place) -> ImageSource:
-            return _image(image, f"{place} {frame}", folder, must_exist)
+            return image_source(image, f"{place} {frame}", folder, must_exist)
 
         try:
             videos.append(parse_video(video, read))
         except ValueError as error:
             raise BrokenRow(place, str(error)) from None
     return tuple(videos)
-
-
-def _emptiness(value: Any) -> str:
-    return "empty" if value in ("", b"") else kind_of(value)

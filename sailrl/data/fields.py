@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -28,6 +30,25 @@ def kind_of(value: Any) -> str:
         if isinstance(value, kind):
             return name
     return "a list" if isinstance(value, Sequence) else f"a {type(value).__name__}"
+
+
+def read_text(text: str) -> Any:
+    """The value in a text that went through a table: JSON, or Python's own way of writing; None where it is neither."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        try:
+            return ast.literal_eval(text.strip())
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
+            return None
+
+
+def list_in_text(text: str) -> list[Any] | None:
+    """The list in a text that is one; None for any other text."""
+    if not (text.lstrip().startswith("[") and text.rstrip().endswith("]")):
+        return None
+    found = read_text(text)
+    return found if isinstance(found, list) else None
 
 
 def refuse_half_characters(value: Any, field: str) -> None:

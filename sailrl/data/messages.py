@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import ast
-import json
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from sailrl.data.columns import looks_like_pictures
-from sailrl.data.fields import BrokenRow, kind_of
+from sailrl.data.fields import BrokenRow, kind_of, read_text
+from sailrl.data.pictures import PICTURE_KEYS
 from sailrl.types import Message, Part, Problem, content_parts, content_texts
 
 ChatPrompt: TypeAlias = str | Sequence[Message]
@@ -25,6 +24,8 @@ _OTHER_MARKS = re.compile(
 _MARK_LIKE = re.compile(rf"{_OTHER_MARKS.pattern}|<img>|\[(?:image|img|picture|video)[ _-]?\d*\]", re.IGNORECASE)
 """Those, and what may also be words where a row has no pictures."""
 _ROLES = ("system", "user", "assistant", "tool")
+_SENDERS = {"human": "user", "gpt": "assistant", "observation": "tool"}
+"""ShareGPT's names of roles that are not ours."""
 _CHAT_AS_TEXT = re.compile(r"""\[?\s*\{\s*['"].*\}\s*\]?""", re.DOTALL)
 _CHAT_KEYS = tuple(
     re.compile(rf"""['"]{one}['"]\s*:.*['"]{two}['"]\s*:""", re.DOTALL)
@@ -57,18 +58,35 @@ def is_chat_as_text(text: str) -> bool:
 
 
 def _chat_from_text(text: str) -> list[Any]:
-    """The chat in a text that files have which went through CSV: JSON, or Python's own way of writing."""
-    chat: Any = None
-    try:
-        chat = json.loads(text)
-    except (ValueError, RecursionError):
-        try:
-            chat = ast.literal_eval(text.strip())
-        except (ValueError, SyntaxError, MemoryError, RecursionError):
-            raise BrokenRow(
-                "prompt", "begins like a chat that was written as text, but is neither JSON nor Python. Write the list"
-            ) from None
+    """The chat in a text that files have which went through a table."""
+    chat = read_text(text)
+    if chat is None:
+        raise BrokenRow(
+            "prompt", "begins like a chat that was written as text, but is neither JSON nor Python. Write the list"
+        )
     return list(chat) if isinstance(chat, list | tuple) else [chat]
+
+
+def without_response(prompt: Any) -> tuple[Any, str | None]:
+    """A chat that ends with the assistant's message without it, and the text of that message; anything else as it is.
+
+    Raises:
+        BrokenRow: the chat was written as text, and cannot be read.
+    """
+    chat = _chat_from_text(prompt) if isinstance(prompt, str) and is_chat_as_text(prompt) else prompt
+    last = chat[-1] if isinstance(chat, list | tuple) and chat else None
+    if not isinstance(last, Mapping) or _named_as_ours(last).get("role") != "assistant":
+        return prompt, None
+    return list(chat[:-1]), "".join(content_texts(_named_as_ours(last).get("content")))
+
+
+def _named_as_ours(message: Mapping[str, Any]) -> dict[str, Any]:
+    """A message without nulls; ShareGPT's ``from`` and ``value`` as ``role`` and ``content``."""
+    given = {name: value for name, value in message.items() if value is not None}
+    if "role" not in given and "from" in given and "content" not in given:
+        sender = given.pop("from")
+        given = {"role": _SENDERS.get(sender, sender), "content": given.pop("value", None), **given}
+    return given
 
 
 def check_has_question(prompt: ChatPrompt) -> None:
@@ -90,7 +108,7 @@ def check_has_question(prompt: ChatPrompt) -> None:
 def _message(message: Any, place: str, pictures: list[Any]) -> Message:
     if not isinstance(message, Mapping):
         raise BrokenRow(place, f"must be an object with role and content, this is {kind_of(message)}")
-    message = {name: value for name, value in message.items() if value is not None}
+    message = _named_as_ours(message)
     if message.get("role") not in _ROLES:
         raise BrokenRow(f"{place}.role", f"must be one of {', '.join(_ROLES)}, this is {message.get('role')!r}")
     content = message.get("content")
@@ -111,17 +129,17 @@ def _part(part: Any, place: str, pictures: list[Any]) -> Part:
         if not isinstance(part.get("text"), str):
             raise BrokenRow(f"{place}.text", f"must be text, this is {kind_of(part.get('text'))}")
         _refuse_pictures(part, place)
-    elif kind not in ("image", "video"):
+        return part
+    if kind not in ("image", "image_url", "video"):
         raise BrokenRow(f"{place}.type", f"must be text, image or video, this is {kind!r}")
-    elif kind == "image" and set(part) == {"type", "image"}:
-        pictures.append(part["image"])
+    given = set(part) - {"type"}
+    if not given and kind != "image_url":
+        return part
+    if kind != "video" and len(given) == 1 and given <= set(PICTURE_KEYS):
+        pictures.append(part[given.pop()])
         return {"type": "image"}
-    elif set(part) != {"type"}:
-        extra = ", ".join(sorted(set(part) - {"type"}))
-        raise BrokenRow(
-            place, f"a part of type {kind} is just a mark, but it has {extra}; the {kind} goes into `{kind}s`"
-        )
-    return part
+    extra = ", ".join(sorted(given)) or "nothing else"
+    raise BrokenRow(place, f"a part of type {kind} has {extra}; it is a mark alone, or has its picture as `image`")
 
 
 def _refuse_pictures(item: Mapping[str, Any], place: str) -> None:

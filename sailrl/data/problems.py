@@ -14,7 +14,9 @@ from typing import Any
 from sailrl.config.schema import SourceConfig
 from sailrl.data.contract import parse_problem, problem_from_row
 from sailrl.data.fields import BrokenRow, kind_of
+from sailrl.data.forms import split_response, understood
 from sailrl.data.images import ImageStore
+from sailrl.data.pictures import as_list
 from sailrl.data.rows import BadRow as UnreadableRow
 from sailrl.data.rows import OnBadRow, Row
 from sailrl.data.sources import open_source
@@ -84,6 +86,7 @@ class ProblemReader:
         self._base_dir, self._store, self._rule = base_dir, store, rule
         self._about = (frozenset(also_read), needs_answer)
         self._renamed = [(name, given) for name, given in source.fields() if given != (name,)]
+        self._free = {name for name, given in source.fields() if given == (name,)}
         self.bad_rows: list[BadRow] = []
         """Rows of the last pass that break a rule."""
         self.columns = self._no_columns()
@@ -109,7 +112,7 @@ class ProblemReader:
             try:
                 if isinstance(row, UnreadableRow):
                     raise BrokenRow("", row.detail)
-                mapped = self._mapped(row)
+                mapped, taken = self._mapped(row)
                 problem = self._kept(parse_problem(mapped, where=f"{name}:{line}", need_prompt=True, folder=at.folder))
                 mapped |= _whole(problem)
                 self._rule(mapped)
@@ -124,7 +127,7 @@ class ProblemReader:
                 self.bad_rows.append(BadRow(name, line, "", "it is nested too deeply"))
             else:
                 lines_of_ids[problem.id] = line
-                self.columns.add(row, problem)
+                self.columns.add(row, problem, taken)
                 yield mapped, problem
 
     def check(self, on_bad_row: OnBadRow) -> None:
@@ -162,23 +165,28 @@ class ProblemReader:
         also_read, needs_answer = self._about
         return Columns(self.source, self.section, also_read, needs_answer)
 
-    def _mapped(self, row: Any) -> Row:
-        """Renames the configured fields to the contract's and cuts the answer out of a worked solution."""
+    def _mapped(self, row: Any) -> tuple[Row, dict[str, str]]:
+        """The row with the contract's names, the answer cut out of a worked solution; and what was found without being
+        configured, see ``understood``."""
         if not isinstance(row, Mapping):
             raise BrokenRow("", f"a row is an object with named fields, this is {kind_of(row)}")
         source = self.source
-        mapped = {name: value for name, value in row.items() if name not in source.ignore}
+        kept = {name: value for name, value in row.items() if name not in source.ignore}
+        mapped, taken = understood(kept, self._free)
         for name, given in self._renamed:
             if name in ("prompt", "answer") and given[0].split(".")[0] not in mapped:
                 key = f"{self.section or 'data.*'}.{name}_field"
                 raise BrokenRow(given[0], f"is missing ({key} names it); the row has {', '.join(map(str, row))}")
-        mapped |= {name: _found(mapped, given) for name, given in self._renamed}
-        images = mapped.get("images")
-        if isinstance(images, str | bytes | Mapping):
-            mapped["images"] = [images]
+            mapped[name] = _found(mapped, given)
+            if name == "prompt":
+                taken |= split_response(mapped, given[0])
+            if name == "images":  # written out, the row would have the same pictures twice
+                mapped = {key: value for key, value in mapped.items() if key not in given}
+        if mapped.get("images") is not None:
+            mapped["images"] = as_list(mapped["images"])
         if source.answer_regex is not None:
             mapped["answer"] = _cut_out(source.answer_regex, source.answer_field, mapped.get("answer"))
-        return mapped
+        return mapped, taken
 
     def _kept(self, problem: Problem) -> Problem:
         """The problem with images that came as bytes put into the store."""

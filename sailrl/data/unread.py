@@ -40,6 +40,8 @@ class Columns:
     missing: set[str] = field(default_factory=set)
     """Columns that the configuration names and no row has."""
     unread: Counter[str] = field(default_factory=Counter)
+    taken: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Fields of the contract with the columns that they were read from without being configured."""
     pictures: Counter[str] = field(default_factory=Counter)
     """Unread ones."""
     answers: Counter[str] = field(default_factory=Counter)
@@ -58,22 +60,25 @@ class Columns:
         self._read = {name for name in CONTRACT if name not in ("prompt", "answer", "images", "choices")}
         self._read |= mapped | {name.split(".")[0] for name in mapped} | self.also_read
 
-    def add(self, row: Mapping[str, Any], problem: Problem) -> None:
-        """Takes note of the columns of a row, and of the problem that was read from it."""
+    def add(self, row: Mapping[str, Any], problem: Problem, taken: Mapping[str, str]) -> None:
+        """Takes note of the columns of a row, of the problem that was read from it, and of the columns that were
+        ``taken`` without being configured."""
         self.rows += 1
+        self.taken.update(taken.items())
+        self.missing -= taken.keys()
         if self.missing:
             self.missing = {name for name in self.missing if row.get(name, row.get(name.split(".")[0])) is None}
         seeing = bool(problem.images or problem.videos)
         self.with_pictures += seeing
         self.unseen_choices += choices_are_unseen(problem)
-        unread = self._unread(row)
+        unread = [name for name in self._unread(row) if not _is_taken(name, taken)]
         if not unread:
             return
         self.unread.update(unread)
         found = picture_columns(row, unread, any_name=not seeing)
         self.pictures.update(found.keys())
         self._held |= {name for name, held in found.items() if held}
-        answered = problem.answer is not None or row.get("response") is not None
+        answered = problem.answer is not None or row.get("response") is not None or "response" in taken
         if self.needs_answer and not answered and (name := answer_column(row, unread)):
             self.answers[name] += 1
         if not problem.choices:
@@ -94,6 +99,17 @@ class Columns:
             for name, value in row.items()
             if value is not None and name not in self._read and name not in self.source.ignore
         ]
+
+    def read(self) -> str:
+        """Which fields are read from columns of other names, in one line; empty where none is."""
+        named = [
+            (name, " and ".join(f"`{column}`" for column in given), self.rows)
+            for name, given in self.source.fields()
+            if given != (name,)
+        ]
+        named += [(name, f"`{column}`", count) for (name, column), count in self.taken.items()]
+        rows = {count: "" if count == self.rows else f" in {count:,} of {self.rows:,} rows" for *_, count in named}
+        return ", ".join(f"`{name}` is {columns}{rows[count]}" for name, columns, count in named)
 
     def fault(self) -> str | None:
         """Why nothing may be done with this source as it stands; None when every column that matters is read."""
@@ -160,6 +176,10 @@ class Columns:
     def _ignore(self, names: Iterable[str]) -> str:
         columns = dict.fromkeys((*self.source.ignore, *(name.split(".")[0] for name in names)))
         return f"{self._key('ignore')}: [{', '.join(columns)}]"
+
+
+def _is_taken(name: str, taken: Mapping[str, str]) -> bool:
+    return any(name in (column, *column.split(" ")) for column in taken.values())
 
 
 def _listed(names: Iterable[str]) -> str:

@@ -143,8 +143,8 @@ def test_choices_stay_beside_a_prompt_that_lacks_them(tmp_path: Path) -> None:
 
 
 def test_pictures_in_a_column_that_nothing_reads_stop_a_fusion(tmp_path: Path) -> None:
-    write(tmp_path / "direct.jsonl", [{"prompt": "?", "answer": "1", "image": "a.png"}])
+    write(tmp_path / "direct.jsonl", [{"prompt": "?", "answer": "1", "img": "a.png"}])
     write(tmp_path / "rollouts.jsonl", [rollout(1, 1.0)])
     sections = {"cot": [str(tmp_path / "rollouts.jsonl")], "direct": [{"path": str(tmp_path / "direct.jsonl")}]}
-    with pytest.raises(DataError, match=r"Write direct\.0\.images_field: image"):
+    with pytest.raises(DataError, match=r"Write direct\.0\.images_field: img"):
         start_fuse(FuseConfig.model_validate({"kind": "fuse", **sections}), tmp_path)

@@ -170,8 +170,8 @@ def user(content: Any) -> dict[str, Any]:
         (user([{"type": "text"}]), "prompt[0].content[0].text: must be text, this is null"),
         (user([{"type": "audio"}]), "prompt[0].content[0].type: must be text, image or video, this is 'audio'"),
         (
-            user([{"type": "image", "url": "a.png"}]),
-            "prompt[0].content[0]: a part of type image is just a mark, but it has url; the image goes into `images`",
+            user([{"type": "image", "file": "a.png"}]),
+            "prompt[0].content[0]: a part of type image has file; it is a mark alone, or has its picture as `image`",
         ),
     ],
 )
@@ -251,7 +251,7 @@ def test_scoring_needs_neither_prompt_nor_image_files() -> None:
 
 
 def test_scoring_still_refuses_fields_it_would_misread() -> None:
-    assert broken({"precision": "2"}, need_prompt=False).startswith("precision: ")
+    assert broken({"precision": "two"}, need_prompt=False).startswith("precision: ")
 
 
 json_values = st.recursive(

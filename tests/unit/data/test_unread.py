@@ -90,13 +90,13 @@ def test_a_column_about_pictures_is_not_one(name: str, value: Any) -> None:
 
 
 def test_pictures_that_nothing_reads_are_refused_with_the_line_to_write(tmp_path: Path) -> None:
-    rows = [{"prompt": "?", "answer": "1", "image": "a.png"}, {"prompt": "!", "answer": "2"}]
+    rows = [{"prompt": "?", "answer": "1", "img": "a.png"}, {"prompt": "!", "answer": "2"}]
     said = refused(tmp_path, *rows)
-    assert "1 of 2 rows have pictures in `image`, which nothing reads" in said
-    assert "Write data.train.images_field: image, or leave them out: data.train.ignore: [image]." in said
+    assert "1 of 2 rows have pictures in `img`, which nothing reads" in said
+    assert "Write data.train.images_field: img, or leave them out: data.train.ignore: [img]." in said
     (tmp_path / "a.png").write_bytes(PNG)
-    assert loaded(tmp_path, *rows, images_field="image").problems[0].images == (str(tmp_path / "a.png"),)
-    assert loaded(tmp_path, *rows, ignore=["image"]).problems[0].images == ()
+    assert loaded(tmp_path, *rows, images_field="img").problems[0].images == (str(tmp_path / "a.png"),)
+    assert loaded(tmp_path, *rows, ignore=["img"]).problems[0].images == ()
 
 
 def test_several_columns_of_pictures_are_one_list_in_their_order(tmp_path: Path) -> None:
@@ -135,9 +135,12 @@ def test_beside_pictures_their_names_are_to_be_left_out(tmp_path: Path) -> None:
     assert load_problems(written, "data.train", on_bad_row="error").problems[0].images == (PNG,)
 
 
-def test_a_list_that_was_written_as_text_is_no_path(tmp_path: Path) -> None:
-    said = refused(tmp_path, {"prompt": "?", "answer": "1", "images": '["a.png"]'})
-    assert "images[0]: '[\"a.png\"]' is a list or an object that was written as text" in said
+def test_a_list_that_was_written_as_text_is_the_list(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(PNG)
+    found = loaded(tmp_path, *({"prompt": "?", "answer": "1", "images": text} for text in ('["a.png"]', "['a.png']")))
+    assert [problem.images for problem in found.problems] == [(str(tmp_path / "a.png"),)] * 2
+    said = refused(tmp_path, {"prompt": "?", "answer": "1", "images": '["a.png"'})
+    assert "images[0]: '[\"a.png\"' is a list or an object that was written as text" in said
 
 
 def test_a_row_that_is_nested_too_deeply_is_a_bad_row(tmp_path: Path) -> None:
@@ -153,16 +156,14 @@ def test_videos_that_nothing_reads_say_how_videos_are_read(tmp_path: Path) -> No
 
 
 def test_marks_without_images_name_the_column_that_has_them(tmp_path: Path) -> None:
-    said = refused(tmp_path, {"prompt": "<image>?", "answer": "1", "image": "a.png"})
-    assert "the row has 0 images. Write data.train.images_field: image" in said
+    said = refused(tmp_path, {"prompt": "<image>?", "answer": "1", "img": "a.png"})
+    assert "the row has 0 images. Write data.train.images_field: img" in said
 
 
 def test_an_image_column_of_parquet_is_read_as_the_datasets_library_stores_it(tmp_path: Path) -> None:
     path = tmp_path / "x.parquet"
     pq.write_table(pa.Table.from_pylist([{"prompt": "?", "answer": "1", "image": STRUCT}]), path)
-    with pytest.raises(DataError, match="images_field: image"):
-        load_problems(SourceConfig(path=str(path)), "data.train", on_bad_row="error")
-    (problem,) = load_problems(SourceConfig(path=str(path), images_field="image"), on_bad_row="error").problems
+    (problem,) = load_problems(SourceConfig(path=str(path)), on_bad_row="error").problems
     assert problem.images == (PNG,)
 
 
@@ -222,7 +223,7 @@ def test_a_column_with_a_dot_in_its_name_comes_before_a_field_of_an_object(tmp_p
 # --- questions and choices --------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["question", "Question", "problem", "query", "messages", "conversations", "input"])
+@pytest.mark.parametrize("name", ["instruction", "text", "Content", "input"])
 def test_a_missing_prompt_names_the_column_that_most_likely_has_it(tmp_path: Path, name: str) -> None:
     said = refused(tmp_path, {"id": "1", name: "2+2?", "answer": "4"})
     assert f"prompt: is missing; the row has id, {name}, answer. Write data.train.prompt_field: {name}" in said

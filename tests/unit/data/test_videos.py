@@ -93,7 +93,7 @@ def test_marks_and_videos_must_be_as_many() -> None:
         parsed([], "Is <video> red?")
     chat = parsed([video], [{"role": "user", "content": "Is it red?"}])  # without marks it stands in front
     assert chat.prompt == [{"role": "user", "content": [{"type": "video"}, {"type": "text", "text": "Is it red?"}]}]
-    with pytest.raises(BrokenRow, match="a part of type video is just a mark, but it has url"):
+    with pytest.raises(BrokenRow, match="a part of type video has url; it is a mark alone"):
         parsed([video], [{"role": "user", "content": [{"type": "video", "url": "x"}]}])
 
 
