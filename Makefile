@@ -3,7 +3,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test test-long unit lint docs setup clean
+.PHONY: run test test-long gpu unit lint docs setup clean
 
 run: setup
 	$(BIN)/sailrl run configs/rlvr_tiny.yaml
@@ -14,6 +14,9 @@ test: setup lint
 
 test-long: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -m long
+
+gpu:
+	$(BIN)/python -m benchmarks.gpu_hour
 
 unit: setup
 	$(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder tests/unit

@@ -196,7 +196,7 @@ def measure(name: str, options: argparse.Namespace, device: torch.device) -> flo
 
     patches = (side * config.vision_config.spatial_merge_size) ** 2
     needed = operations(policy, samples, len({s.images for s in samples}), patches)
-    peak = options.peak_tflops or next((v for k, v in PEAK_TFLOPS.items() if k in _device_name(device)), None)
+    peak = options.peak_tflops or next((v for k, v in PEAK_TFLOPS.items() if k in device_name(device)), None)
     mfu = needed / seconds / (peak * 1e12) if peak else None
     memory = f"{torch.cuda.max_memory_allocated() / 2**30:.1f} GiB" if device.type == "cuda" else "not measured"
     size = sum(p.numel() for p in policy.parameters())
@@ -212,8 +212,9 @@ def measure(name: str, options: argparse.Namespace, device: torch.device) -> flo
     return mfu
 
 
-def _device_name(device: torch.device) -> str:
-    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
+def device_name(device: torch.device) -> str:
+    """Of the GPU, or CPU."""
+    return torch.cuda.getdevice_name(device) if device.type == "cuda" else "CPU"
 
 
 def main() -> int:
@@ -230,7 +231,7 @@ def main() -> int:
         print("There is no GPU here. With --tiny the same code runs on a CPU.", file=sys.stderr)
         return 2
     torch.set_float32_matmul_precision("high")
-    print(f"{_device_name(device)}, torch {torch.__version__}")
+    print(f"{device_name(device)}, torch {torch.__version__}")
     mfu = None
     for name in ("2b", "a3b") if options.model == "both" else (options.model,):
         mfu = measure(name, options, device)

@@ -13,6 +13,7 @@ are float32 even for float64, so no gradient check can pass), because the room i
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import torch
@@ -182,6 +183,17 @@ def _tensor_cores(a: Tensor) -> bool:
     return a.is_cuda and a.dtype in (torch.float16, torch.bfloat16)
 
 
+@cache
+def _adds_in_float32(device: torch.device, dtype: torch.dtype) -> bool:
+    """Whether this build of torch adds a half-precision product to a float32 matrix in one kernel; some refuse it."""
+    total, factor = torch.zeros(16, 16, device=device), torch.zeros(16, 16, device=device, dtype=dtype)
+    try:
+        torch.addmm(total, factor, factor, out_dtype=total.dtype, out=total)
+    except RuntimeError:
+        return False
+    return True
+
+
 def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None, scale: float, out: Tensor) -> None:
     """Writes ``(hidden @ weight.T + bias) * scale``, never rounded to half precision, to ``out``."""
     with torch.autocast(out.device.type, enabled=False):
@@ -201,6 +213,10 @@ def _add_product(total: Tensor, tile: Tensor, factor: Tensor) -> None:
     """``total += tile @ factor``; the sum stays in ``total``'s precision, so that many tiles do not round it away."""
     with torch.autocast(total.device.type, enabled=False):
         if _tensor_cores(factor):
-            torch.addmm(total, tile.to(factor.dtype), factor, out_dtype=total.dtype, out=total)
+            narrow = tile.to(factor.dtype)
+            if _adds_in_float32(factor.device, factor.dtype):
+                torch.addmm(total, narrow, factor, out_dtype=total.dtype, out=total)
+            else:
+                total.add_(torch.mm(narrow, factor, out_dtype=total.dtype))
         else:
             total.addmm_(tile, factor.to(total.dtype))
