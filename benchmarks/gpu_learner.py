@@ -67,7 +67,10 @@ class Pictures:
     def image(self, name: str) -> int:
         return int(name)
 
-    def pixels(self, seeds: list[int]) -> list[tuple[torch.Tensor, torch.Tensor]]:
+    def crowding(self, pictures: int) -> dict[str, Any]:
+        return {}
+
+    def pixels(self, seeds: list[int], *, of: int = 1) -> list[tuple[torch.Tensor, torch.Tensor]]:
         edge = self.side * self._merge
         draws = (torch.Generator().manual_seed(seed) for seed in seeds)
         return [(torch.randn(edge * edge, self._width, generator=g), torch.tensor([1, edge, edge])) for g in draws]

@@ -238,8 +238,8 @@ def _viewers(
         return viewers
     from sailrl.rollout.vllm_prompts import VllmPrompts
 
-    options = {"dtype": model.dtype, "trust_remote_code": trust, **image_options(data, engine, processor)}
-    prompts = VllmPrompts(path, options)
+    options = {"dtype": model.dtype, "trust_remote_code": trust, **processor.engine_options}
+    prompts = VllmPrompts(path, options | image_options(data, engine, processor), processor.crowding)
     viewers.append(lambda _, prompt, images: prompts.view(prompt.engine_ids, images))
     return viewers
 

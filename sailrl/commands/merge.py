@@ -66,7 +66,7 @@ def _merge_adapter(adapter: Path, out: Path) -> None:
     if base is None:
         raise DataError(f"{adapter / ADAPTER} does not say which model it belongs to (base_model_name_or_path).")
     family = family_at(base)
-    whole = family.model_class().from_pretrained(base)
+    whole = family.model_class().from_pretrained(base, config=family.config(base))
     model: Any = PeftModel.from_pretrained(whole, str(adapter)).merge_and_unload()
     publish_layout(model)
     model.save_pretrained(out)

@@ -76,10 +76,10 @@ class Processor:
         template_args: Mapping[str, Any] | None = None,
         system: bool = False,
     ) -> None:
-        from transformers import AutoConfig
-
         self.family = family_at(path)
-        config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+        config = self.family.config(path, trust_remote_code=trust_remote_code)
+        self.engine_options: dict[str, Any] = self.family.engine_options(config)
+        """What vLLM must be told to load the model."""
         owner = self.family.processor_class().from_pretrained(path, trust_remote_code=trust_remote_code)
         self.full: Any = None
         """The model's whole processor, as transformers has it; None for a text-only model."""
@@ -166,9 +166,17 @@ class Processor:
         counts = iter(self.seeing.counts(self.full, sizes))
         return [i for token in ids for i in ([token] * next(counts) if token == self.image_id else [token])]
 
-    def pixels(self, images: Sequence[Any]) -> list[Picture]:
-        """Of each image its pixels, float32, and how they lie; see the model's family."""
-        return self.seeing.pictures(self.full, images)
+    def pixels(self, images: Sequence[Any], *, of: int | None = None) -> list[Picture]:
+        """Of each image its pixels, float32, and how they lie; see the model's family.
+
+        Args:
+            of: images in their prompt; these are all by default.
+        """
+        return self.seeing.pictures(self.full, images, **self.crowding(of or len(images)))
+
+    def crowding(self, pictures: int) -> dict[str, Any]:
+        """Arguments of the image processor that a prompt with so many images needs, here and in vLLM."""
+        return self.seeing.crowding(self.full, pictures)
 
     def blank(self) -> Picture:
         """The smallest image there can be, black, as ``pixels`` gives images."""

@@ -20,10 +20,8 @@ class Reference:
     """
 
     def __init__(self, path: str | Path, processor: Processor, *, trust_remote_code: bool = False) -> None:
-        from transformers import AutoConfig
-
         self._processor, self._family = processor, processor.seeing
-        config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+        config = self._family.config(path, trust_remote_code=trust_remote_code)
         with torch.device("meta"):  # the shape of the model without its weights: positions need its code only
             self._model: Any = self._family.model_class().from_config(config, trust_remote_code=trust_remote_code)
 

@@ -13,9 +13,10 @@ from typing import Any
 from sailrl.errors import ConfigError
 from sailrl.families.base import Family
 from sailrl.families.qwen_vl import Qwen2Vl, Qwen3Vl
+from sailrl.families.sail_vl2.family import SailVl2
 from sailrl.families.text import Text
 
-FAMILIES: tuple[Family, ...] = (Qwen3Vl(), Qwen2Vl(), Text())
+FAMILIES: tuple[Family, ...] = (SailVl2(), Qwen3Vl(), Qwen2Vl(), Text())
 """In the order in which they are asked whether a model is theirs."""
 EXAMPLE = "Qwen/Qwen3-VL-2B-Thinking"
 """A model on the hub that messages give as an example."""
@@ -75,7 +76,7 @@ def refusal(config: Mapping[str, Any], *, trained: bool) -> str | None:
         asked = "; ".join(family.title for family in FAMILIES if not family.trained)
         takes = f"Can be trained: {trainable()}." if trained else f"Can be asked: {trainable()}; {asked}."
         return f"{name}: this kind of model is not supported. {takes}"
-    why = next(_changes(family, config), None) if trained else None
+    why = family.fault(config) or (next(_changes(family, config), None) if trained else None)
     return None if why is None else f"{name}, {why}"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
 from sailrl.families.packing import packs
@@ -33,6 +34,8 @@ class VisionShape:
     pixels_per_token: int
     outputs: int
     """Projections into the language model."""
+    thumbnail_tokens: int = 0
+    """Tokens of the small whole picture that goes behind the parts of a large one."""
 
 
 class Family:
@@ -58,8 +61,26 @@ class Family:
         text = config.get("text_config")
         return text if isinstance(text, Mapping) else config
 
+    def fault(self, config: Mapping[str, Any]) -> str | None:
+        """Why a model of this family cannot be used, in words that go on from its name; None where nothing is wrong."""
+        return None
+
     def register(self) -> None:
         """Makes the family known to transformers, where transformers does not have it. May be called again."""
+
+    def config(self, path: str | Path, *, trust_remote_code: bool = False, local: bool = False) -> Any:
+        """transformers' configuration of the model in a folder or on the hub.
+
+        Args:
+            local: look at files on this machine only.
+        """
+        from transformers import AutoConfig
+
+        return AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code, local_files_only=local)
+
+    def engine_options(self, config: Any) -> dict[str, Any]:
+        """What vLLM must be told to load a model, as arguments of its ``ModelConfig``."""
+        return {}
 
     def model_class(self) -> Any:
         """The class with transformers' ``from_pretrained`` and ``from_config``."""
@@ -121,12 +142,17 @@ class SeeingFamily(Family):
         """The limits in force, as arguments of the image processor that vLLM makes."""
         raise NotImplementedError
 
+    def crowding(self, whole: Any, pictures: int) -> dict[str, Any]:
+        """Arguments of the image processor, here and in vLLM, for a prompt with so many images; empty where their
+        number does not matter."""
+        return {}
+
     def counts(self, whole: Any, sizes: Sequence[tuple[int, int]]) -> list[int]:
         """How many tokens stand for each image of a prompt; ``sizes`` are their (height, width)."""
         return list(whole._get_num_multimodal_tokens(image_sizes=sizes).num_image_tokens)
 
-    def pictures(self, whole: Any, images: Sequence[Any]) -> list[Picture]:
-        """The pixels of each image of a prompt, and how they lie."""
+    def pictures(self, whole: Any, images: Sequence[Any], **crowding: Any) -> list[Picture]:
+        """The pixels of each image, and how they lie."""
         raise NotImplementedError
 
     def blank(self, whole: Any) -> Picture:

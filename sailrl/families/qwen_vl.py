@@ -58,7 +58,7 @@ class QwenVl(SeeingFamily):
         size = whole.image_processor.size
         return {"size": {"shortest_edge": size["shortest_edge"], "longest_edge": size["longest_edge"]}}
 
-    def pictures(self, whole: Any, images: Sequence[Any]) -> list[Picture]:
+    def pictures(self, whole: Any, images: Sequence[Any], **crowding: Any) -> list[Picture]:
         """Of each image ``(pixels [patches, dim], grid [3] = frames, rows, columns of patches)``."""
         out = whole.image_processor(images=list(images), return_tensors="pt")
         grids = out["image_grid_thw"]

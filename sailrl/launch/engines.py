@@ -48,7 +48,8 @@ class EngineSpec:
         if self.transfer == "ipc":
             os.environ.update(ENGINE_ENVIRONMENT)  # this process's and, through it, the engine's
         options = self.options()
-        options |= image_options(self.data, engine, load_processor(self.model, self.data, self.weights))
+        processor = load_processor(self.model, self.data, self.weights)
+        options |= processor.engine_options | image_options(self.data, engine, processor)
         return VllmEngine(
             self.weights,
             max_tokens=self.data.max_prompt_tokens + self.rollout.max_response_tokens,
@@ -56,6 +57,7 @@ class EngineSpec:
             kv_cache_gib=engine.kv_cache_gib,
             worker_extension=WORKER_EXTENSION,
             load_image=ImageStore(Path(self.images)).image,
+            crowding=processor.crowding,
             threads=engine_threads(self.rollout.workers),
             sleeps=self.sleeps,
         )

@@ -16,6 +16,7 @@ from sailrl.config.model_files import read_object
 from sailrl.config.schema import PromptConfig
 from sailrl.config.sources import origin
 from sailrl.data.chat_template import read_template
+from sailrl.families import family_at
 from sailrl.launch.run_folder import write_file
 
 DIGESTS = ".digests.json"
@@ -46,9 +47,7 @@ def model_digest(weights: str, trust_remote_code: bool, *, memory: Path | None =
     """
     folder = Path(weights).expanduser()
     if not folder.is_dir():
-        from transformers import AutoConfig
-
-        config = AutoConfig.from_pretrained(weights, trust_remote_code=trust_remote_code)
+        config = family_at(weights).config(weights, trust_remote_code=trust_remote_code)
         return f"{weights}@{config._commit_hash}"
     files = [path for path in folder.iterdir() if path.suffix in MODEL_FILES and path.is_file()]
     stamps = {path: _stamp(path) for path in files}

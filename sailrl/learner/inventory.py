@@ -34,8 +34,6 @@ def check_tensors(weights: str | Path, *, like: str | Path | None = None, trust_
             gives no model.
         DataError: a file is truncated.
     """
-    from transformers import AutoConfig
-
     folder = Path(weights).expanduser()
     files = weight_files(folder)
     if not files:
@@ -45,7 +43,7 @@ def check_tensors(weights: str | Path, *, like: str | Path | None = None, trust_
         without_memory = {name: torch.empty(shape) for name, shape in shapes.items()}
         try:
             family = family_at(like or folder)
-            config = AutoConfig.from_pretrained(like or folder, trust_remote_code=trust_remote_code)
+            config = family.config(like or folder, trust_remote_code=trust_remote_code)
             if getattr(config, "quantization_config", None) is not None:
                 return
             model: Any = family.model_class().from_config(config, trust_remote_code=trust_remote_code)

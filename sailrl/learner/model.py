@@ -59,12 +59,10 @@ class Policy(torch.nn.Module):
         empty: bool = False,
     ) -> None:
         super().__init__()
-        from transformers import AutoConfig
-
         self.trust_remote_code = trust_remote_code
         """Whether Python code in the model folder, and in folders it is exported to, may run."""
         self.family = family = family_at(path)
-        config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+        config = family.config(path, trust_remote_code=trust_remote_code)
         auto = family.model_class()
         options: Any = {"dtype": torch.float32, "trust_remote_code": trust_remote_code}
         self.model: Any
@@ -72,7 +70,7 @@ class Policy(torch.nn.Module):
             with torch.device("meta"):
                 self.model = auto.from_config(config, **options)
         else:
-            loaded: Any = auto.from_pretrained(path, output_loading_info=True, **options)
+            loaded: Any = auto.from_pretrained(path, config=config, output_loading_info=True, **options)
             self.model, found = loaded
             refuse_gaps(path, self.model, found)
         publish_layout(self.model)

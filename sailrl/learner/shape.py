@@ -22,11 +22,10 @@ def model_shape(path: str | Path, *, trust_remote_code: bool = False) -> ModelSh
         ConfigError: there is no such config here, or transformers cannot make a model of it.
     """
     import torch
-    from transformers import AutoConfig
 
     try:
         family = family_at(path, local=True)
-        config: Any = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code, local_files_only=True)
+        config: Any = family.config(path, trust_remote_code=trust_remote_code, local=True)
         with torch.device("meta"):
             model: Any = family.model_class().from_config(config, trust_remote_code=trust_remote_code)
     except ConfigError:

@@ -181,7 +181,7 @@ def image_tokens(shape: ModelShape, config: RlvrConfig) -> int:
         return 0
     longest = config.data.max_prompt_tokens
     if config.data.max_pixels is not None:
-        each = -(-config.data.max_pixels // shape.vision.pixels_per_token)
+        each = -(-config.data.max_pixels // shape.vision.pixels_per_token) + shape.vision.thumbnail_tokens
         longest = min(longest, config.rollout.engine.images_per_prompt * each)
     samples = config.learner.max_tokens_per_microbatch // config.longest
     return max(1, samples) * longest

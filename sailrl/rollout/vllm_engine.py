@@ -25,6 +25,7 @@ class VllmEngine:
         kv_cache_gib: size of the KV cache on CPU, a whole number.
         worker_extension: dotted name of the class mixed into vLLM's workers (weight loading and reseeding).
         load_image: content hash to image.
+        crowding: arguments of vLLM's image processor for a prompt with so many images.
         threads: CPU threads that it computes with. On a CPU vLLM runs in this process, which can have no other engine
             at the same time. With tensor parallelism, or ``distributed_executor_backend`` among the options, it starts
             its own processes, as on GPUs.
@@ -40,12 +41,14 @@ class VllmEngine:
         kv_cache_gib: float,
         worker_extension: str,
         load_image: Callable[[str], Any],
+        crowding: Callable[[int], dict[str, Any]],
         threads: int = 1,
         sleeps: bool = False,
     ) -> None:
         self._model, self._max_tokens, self._options = model, max_tokens, options
         self._kv_cache_gib, self._worker_extension = kv_cache_gib, worker_extension
-        self._load_image, self._threads, self._sleeps = load_image, threads, sleeps
+        self._load_image, self._crowding = load_image, crowding
+        self._threads, self._sleeps = threads, sleeps
         self._numbers = itertools.count()
         self._images = asyncio.Lock()
         """Held while images enter vLLM's two caches, or both are cleared: else one has images that the other lacks."""
@@ -227,6 +230,8 @@ class VllmEngine:
             return await self._llm.add_request(name, prompt, params)
         prompt["multi_modal_data"] = {"image": [self._load_image(digest) for digest in request.images]}
         prompt["multi_modal_uuids"] = {"image": list(request.images)}  # each image is processed once
+        if crowding := self._crowding(len(request.images)):
+            prompt["mm_processor_kwargs"] = crowding
         async with self._images:
             return await self._llm.add_request(name, prompt, params)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sailrl.data.alignment import View
@@ -15,15 +15,19 @@ class VllmPrompts:
     Args:
         model: folder or hub name.
         options: keyword arguments of vLLM's ``ModelConfig``, as the engine gets them.
+        crowding: see ``VllmEngine``.
     """
 
-    def __init__(self, model: str, options: dict[str, Any]) -> None:
+    def __init__(self, model: str, options: dict[str, Any], crowding: Callable[[int], dict[str, Any]]) -> None:
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
         from vllm.config import ModelConfig
         from vllm.model_executor.model_loader.utils import get_model_cls
         from vllm.multimodal import MULTIMODAL_REGISTRY
+        from vllm.plugins import load_general_plugins
 
+        self._crowding = crowding
+        load_general_plugins()
         config = ModelConfig(model=model, **options)
         self._processor = MULTIMODAL_REGISTRY.create_processor(config)
         # The class without its layers: it computes positions from the configuration alone.
@@ -40,7 +44,8 @@ class VllmPrompts:
         from vllm.multimodal.processing import ProcessorInputs, TimingContext
 
         items = self._processor.info.parse_mm_data({"image": list(images)})
-        out: Any = self._processor.apply(ProcessorInputs(list(engine_ids), items), TimingContext(enabled=False))
+        given = ProcessorInputs(list(engine_ids), items, hf_processor_mm_kwargs=self._crowding(len(images)))
+        out: Any = self._processor.apply(given, TimingContext(enabled=False))
         ids = list(out["prompt_token_ids"])
         placeholders, data = (out[part].get("image", []) for part in ("mm_placeholders", "mm_kwargs"))
         return View("vLLM", ids, [p.length for p in placeholders], self._positions(ids, placeholders, data))

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
+
+SAIL_VL2_2B = Path(__file__).resolve().parents[1] / "data" / "sail_vl2" / "2b"
+"""A folder with the published config.json of SAIL-VL2-2B."""
 
 _TOWER = {"depth": 27, "hidden_size": 1152, "intermediate_size": 4304, "num_heads": 16, "patch_size": 16}
 _TOWER |= {"spatial_merge_size": 2, "temporal_patch_size": 2, "num_position_embeddings": 2304}
@@ -37,4 +41,13 @@ def write_config(name: str, folder: Path) -> Path:
     tower.setdefault("deepstack_visual_indexes", [8, 16, 24])
     config = kind(text_config=text, vision_config=tower, tie_word_embeddings=name == "2b")
     config.save_pretrained(folder)
+    return folder
+
+
+def sail_vl2_8b(folder: Path) -> Path:
+    """Writes config.json of SAIL-VL2-8B, the 2B's on Qwen3-8B, into ``folder``; returns it."""
+    config = json.loads((SAIL_VL2_2B / "config.json").read_text())
+    config["llm_config"] |= {"hidden_size": 4096, "intermediate_size": 12288, "num_hidden_layers": 36}
+    config["llm_config"] |= {"num_attention_heads": 32, "tie_word_embeddings": False}
+    (folder / "config.json").write_text(json.dumps(config))
     return folder

@@ -160,6 +160,7 @@ def vllm_bench(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bench]:
         kv_cache_gib=1.0,
         worker_extension="tests.fakes.careless.CarelessExtension",
         load_image=lambda digest: None,
+        crowding=lambda images: {},
         sleeps=True,  # on a CPU vLLM cannot, and says so
     )
     with asyncio.Runner() as loop:

@@ -59,7 +59,7 @@ from sailrl.rollout.vllm_engine import VllmEngine
 async def main(folder):
     options = {"dtype": "float32", "enforce_eager": True, "distributed_executor_backend": "mp"}
     engine = VllmEngine(folder, max_tokens=64, options=options, kv_cache_gib=1.0, worker_extension=WORKER_EXTENSION,
-                        load_image=lambda digest: None)
+                        load_image=lambda digest: None, crowding=lambda images: {})
     await engine.start()
     print("started", flush=True)
     await asyncio.sleep(600)

@@ -113,6 +113,7 @@ def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         kv_cache_gib=1.0,
         worker_extension="tests.fakes.careless.CarelessExtension",
         load_image=store.image,
+        crowding=processor.crowding,
     )
     policy = Policy(str(folder), vision=Vision(processor, store), banned_ids=processor.banned_ids, temperature=0.8)
     with asyncio.Runner() as loop:

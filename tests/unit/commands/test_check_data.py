@@ -285,7 +285,8 @@ def _view_of_vllm(folder: Path, images: Sequence[Any], **options: Any) -> View:
 
     processor = Processor(folder)
     text = processor.chat.render([{"role": "user", "content": [{"type": "image"}] * len(images)}], "p")
-    engine = VllmPrompts(str(folder), {"dtype": "float32", "limit_mm_per_prompt": {"image": 3}, **options})
+    limits = {"dtype": "float32", "limit_mm_per_prompt": {"image": 3}, **options}
+    engine = VllmPrompts(str(folder), limits, processor.crowding)
     return engine.view(processor.encode(text), images)
 
 

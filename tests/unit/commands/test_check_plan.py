@@ -5,6 +5,7 @@ The tests need a machine without a GPU, as most are that they run on.
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from sailrl.commands.check_plan import Machines
 from sailrl.config.needs import cuda_devices
 from sailrl.demo import tiny_text
 from sailrl.errors import ConfigError
+from tests.fakes.shapes import sail_vl2_8b
 
 CONFIGS = Path(__file__).parents[3] / "configs"
 EIGHT = Machines(1, 8, 80.0)
@@ -115,6 +117,17 @@ def test_an_unknown_model_is_told_the_two_lines_to_write() -> None:
 
 
 def test_a_known_model_of_another_kind_is_planned_and_refused() -> None:
-    printed, error = checked("rlvr_8b.yaml", "model.path=BytedanceDouyinContent/SAIL-VL2-8B-Thinking", machines=EIGHT)
-    assert "8.91B parameters (SAIL-VL2-8B, from" in printed
-    assert "of kind sailvl: this kind of model is not supported." in error
+    printed, error = checked("rlvr_8b.yaml", "model.path=Qwen/Qwen2.5-VL-7B-Instruct", machines=EIGHT)
+    assert "8.29B parameters (Qwen2.5-VL-7B, from" in printed
+    assert "of kind qwen2_5_vl: this kind of model is not supported." in error
+
+
+def test_sail_vl2_is_planned_with_its_tower(tmp_path: Path) -> None:
+    """From the table, and from a config.json: the tower has 682 million of its parameters."""
+    known, error = checked("sail_vl2_8b.yaml", machines=EIGHT)
+    assert "8.91B parameters (SAIL-VL2-8B, from" in known
+    assert "not supported" not in error
+    folder = sail_vl2_8b(tmp_path)
+    printed, _ = checked("sail_vl2_8b.yaml", machines=replace(EIGHT, model_config=folder))
+    assert f"8.91B parameters (config of {folder})" in printed
+    assert printed.split("config of")[1].splitlines()[1:] == known.split("SAIL-VL2-8B, from")[1].splitlines()[1:]

@@ -31,6 +31,15 @@ def test_its_resolved_copy_is_the_same_configuration(path: Path, tmp_path: Path)
     validate(reloaded)
 
 
+@pytest.mark.parametrize("size", ["2b", "8b"])
+def test_the_papers_own_models_are_trained_with_the_same_numbers(size: str) -> None:
+    own, other = (load_config(CONFIGS / f"{name}_{size}.yaml") for name in ("sail_vl2", "rlvr"))
+    assert isinstance(own, RlvrConfig)
+    assert isinstance(other, RlvrConfig)
+    assert own.model_copy(update={"model": other.model, "run": other.run}) == other
+    assert own.model.path == f"BytedanceDouyinContent/SAIL-VL2-{size.upper()}-Thinking"
+
+
 @pytest.mark.parametrize("name", ["rlvr_8b.yaml", "rlvr_2b.yaml"])
 def test_the_papers_numbers_stand_in_the_file(name: str) -> None:
     config = load_config(CONFIGS / name)

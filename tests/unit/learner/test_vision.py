@@ -228,7 +228,7 @@ def test_activation_checkpointing_changes_no_gradient(vlm_folder: Path, tmp_path
 def test_processed_images_are_kept_within_a_budget(bench: Bench) -> None:
     """9 tokens are 36 patches of 3 x 2 x 14 x 14 floats: 169,344 bytes; 8 and 7 tokens are 150,528 and 131,712."""
     vision = Vision(bench.processor, bench.store, cached_bytes=320_000)
-    digests = [bench.sample(number).images[0] for number in range(3)]
+    digests = [(bench.sample(number).images[0], 0) for number in range(3)]
     loaded = vision._load(digests)
     assert [pixels.nbytes for pixels, _ in loaded.values()] == [169_344, 150_528, 131_712]
     assert list(vision._cache) == digests[1:]  # the one not used for longest has gone

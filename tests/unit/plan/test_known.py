@@ -11,7 +11,7 @@ import pytest
 from sailrl.learner.shape import model_shape
 from sailrl.plan import known
 from sailrl.plan.known import known_shape
-from tests.fakes.shapes import write_config
+from tests.fakes.shapes import SAIL_VL2_2B, sail_vl2_8b, write_config
 
 # From the published safetensors files (a tied output layer counts once), and for Qwen3-VL-32B from its config: the text
 # model is Qwen3-32B's, the tower Qwen3-VL-8B's with four projections of 4608 x (4608 + 1 + 5120) + 5120.
@@ -55,6 +55,14 @@ def test_a_known_shape_is_the_one_that_transformers_builds(size: str, name: str,
     built = model_shape(write_config(size, tmp_path))
     assert replace(built, name="") == replace(shape, name="")
     assert kind == json.loads((tmp_path / "config.json").read_text())["model_type"]
+
+
+@pytest.mark.parametrize("size", ["2B", "8B"])
+def test_the_shapes_of_sail_vl2_are_those_of_our_model(size: str, tmp_path: Path) -> None:
+    found = known_shape(f"BytedanceDouyinContent/SAIL-VL2-{size}-Thinking")
+    assert found is not None
+    built = model_shape(SAIL_VL2_2B if size == "2B" else sail_vl2_8b(tmp_path))
+    assert replace(built, name="") == replace(found[1], name="")
 
 
 def test_editions_of_a_model_share_a_shape_and_other_models_have_none() -> None:
