@@ -26,6 +26,13 @@ class Metric:
 
 _COUNTED = "scoring, since the line of the episode before"
 _JUDGE = "a reward that asks a judge"
+_DUAL_CLIP = "`algorithm.dual_clip` is set"
+_CORRECTED = "`mismatch.correction` or `mismatch.veto_below` is on"
+_FLOAT16 = "`model.dtype: float16`"
+_EXPERTS = "a mixture of experts"
+_PROBED_EXPERTS = f"{_EXPERTS}; the last update of an episode"
+_REPLAY = "`learner.routing_replay` is on"
+_BALANCED = "`learner.router_aux_coef` above 0"
 _SCORING = (
     Metric(
         "score/<name>/reason/<reason>",
@@ -94,13 +101,7 @@ UPDATE_METRICS = (
         "rises; at 0 or 1 all groups are dropped",
         fixed=True,
     ),
-    Metric(
-        "response_tokens/mean",
-        "Mean length of the responses, over the same responses.",
-        "tokens",
-        "no sudden change",
-        fixed=True,
-    ),
+    Metric("response_tokens/mean", "Mean length of the same responses.", "tokens", "no sudden change", fixed=True),
     Metric("response_tokens/max", "Longest response.", "tokens", "at most `rollout.max_response_tokens`"),
     Metric(
         "truncated_fraction",
@@ -140,9 +141,7 @@ UPDATE_METRICS = (
         "`unscored` 0",
         "a group was dropped for this reason",
     ),
-    Metric(
-        "groups/waves", "Waves of prompts that the episode needed; 0 where generation goes on all the time.", "waves"
-    ),
+    Metric("groups/waves", "Waves of prompts of the episode; 0 where generation never stops.", "waves"),
     *_SCORING,
     Metric("workers/alive", "Rollout workers that are ready.", "workers", "`rollout.workers`"),
     Metric("workers/restarts", "Rollout workers that were replaced since the start.", "workers", "0"),
@@ -170,12 +169,7 @@ UPDATE_METRICS = (
     ),
     Metric("ratio/mean", "Mean ratio of the policy to that at the start of the episode.", "", "near 1"),
     Metric("ratio/max", "Largest such ratio. GSPO: of a sequence; others: of a token.", ""),
-    Metric(
-        "clip/low",
-        "The lower clip bound: ratios are clipped below at 1 - this; null without a clip.",
-        "",
-        "`algorithm.clip.low`",
-    ),
+    Metric("clip/low", "Ratios are clipped below at 1 - this; null without a clip.", "", "`algorithm.clip.low`"),
     Metric(
         "clip/high",
         "The upper clip bound: ratios are clipped above at 1 + this; null without a clip.",
@@ -197,13 +191,7 @@ UPDATE_METRICS = (
         "about 0.002 is common; GSPO clips far more",
         fixed=True,
     ),
-    Metric(
-        "clip/dual_fraction",
-        "Share of tokens whose loss `dual_clip` bounded.",
-        "share",
-        "near 0",
-        "`algorithm.dual_clip` is set",
-    ),
+    Metric("clip/dual_fraction", "Share of tokens whose loss `dual_clip` bounded.", "share", "near 0", _DUAL_CLIP),
     Metric(
         "mismatch/k3",
         "KL from the engine's distribution to the learner's, before the update, estimated by k - 1 - log k.",
@@ -217,13 +205,7 @@ UPDATE_METRICS = (
         "nats",
         "in the first update at most the limit of `sync/mean_abs_dlogp`, or the run stops",
     ),
-    Metric(
-        "mismatch/max_abs_dlogp",
-        "Largest such distance.",
-        "nats",
-        "float32 on a CPU, no staleness: about 1e-5",
-        fixed=True,
-    ),
+    Metric("mismatch/max_abs_dlogp", "Largest such distance.", "nats", "float32 on a CPU: about 1e-5", fixed=True),
     Metric("mismatch/p50_abs_dlogp", "Median of the same distance (upper edge of its bin).", "nats"),
     Metric("mismatch/p99_abs_dlogp", "99th percentile of the same distance (upper edge of its bin).", "nats"),
     Metric("mismatch/outside_fraction", "Share of tokens with k_t outside [0.5, 2].", "share", "near 0"),
@@ -237,27 +219,9 @@ UPDATE_METRICS = (
         "like those of all responses; much more points to the image path",
         "the update has prompts with images",
     ),
-    Metric(
-        "mismatch/weight_mean",
-        "Mean importance weight of the correction.",
-        "",
-        "near 1",
-        "`mismatch.correction` or `mismatch.veto_below` is on",
-    ),
-    Metric(
-        "mismatch/capped_fraction",
-        "Share of tokens whose weight the correction lowered.",
-        "share",
-        "near 0",
-        "`mismatch.correction` or `mismatch.veto_below` is on",
-    ),
-    Metric(
-        "mismatch/dropped_fraction",
-        "Share of tokens that the correction left out.",
-        "share",
-        "near 0",
-        "`mismatch.correction` or `mismatch.veto_below` is on",
-    ),
+    Metric("mismatch/weight_mean", "Mean importance weight of the correction.", "", "near 1", _CORRECTED),
+    Metric("mismatch/capped_fraction", "Share of tokens with a lowered weight.", "share", "near 0", _CORRECTED),
+    Metric("mismatch/dropped_fraction", "Share of tokens that are left out.", "share", "near 0", _CORRECTED),
     Metric(
         "sync/mean_abs_dlogp",
         "Mean difference between engine and learner on the probe's prompts, after the publish.",
@@ -279,69 +243,30 @@ UPDATE_METRICS = (
         "in float32 at most 4 times what rounding does, or `sync.probe_tolerance`; the run stops above it",
         "the last update of an episode",
     ),
-    Metric(
-        "loss_scale",
-        "Factor that the loss is multiplied by before the backward pass.",
-        "",
-        "no long fall",
-        "`model.dtype: float16`",
-    ),
-    Metric(
-        "skipped",
-        "1 where gradients overflowed and the update changed no weight, else 0.",
-        "",
-        "mostly 0 after the first updates",
-        "`model.dtype: float16`",
-    ),
+    Metric("loss_scale", "Factor on the loss before the backward pass.", "", "no long fall", _FLOAT16),
+    Metric("skipped", "1 where gradients overflowed and no weight changed, else 0.", "", "mostly 0", _FLOAT16),
     Metric(
         "router/load_entropy/<layer>",
         "Entropy of the experts' load in a layer (`layer_0`, ...) and its mean over layers, divided by its maximum.",
         "share",
         "near 1 is even; a fall means that fewer experts work",
-        "a mixture of experts",
+        _EXPERTS,
     ),
-    Metric(
-        "router/dead_experts",
-        "Experts that got no token in the update, over all layers.",
-        "experts",
-        "0",
-        "a mixture of experts",
-    ),
-    Metric(
-        "router/changed_fraction",
-        "Share of the router's choices that replay replaced.",
-        "share",
-        "small",
-        "`learner.routing_replay` is on",
-    ),
-    Metric(
-        "router/balance_loss", "The load-balancing loss.", "", "near 1 is even", "`learner.router_aux_coef` above 0"
-    ),
+    Metric("router/dead_experts", "Experts without a token in the update, all layers.", "experts", "0", _EXPERTS),
+    Metric("router/changed_fraction", "Share of choices that replay replaced.", "share", "small", _REPLAY),
+    Metric("router/balance_loss", "The load-balancing loss.", "", "near 1 is even", _BALANCED),
     Metric(
         "router/probe/load_entropy/<layer>",
         "The same entropy on a fixed set of prompts without images.",
         "share",
         "no fall",
-        "a mixture of experts; the last update of an episode",
+        _PROBED_EXPERTS,
     ),
-    Metric(
-        "router/probe/dead_experts",
-        "Experts that got no token of that set.",
-        "experts",
-        "no rise",
-        "a mixture of experts; the last update of an episode",
-    ),
+    Metric("router/probe/dead_experts", "Experts without a token there.", "experts", "no rise", _PROBED_EXPERTS),
     Metric("time/step_s", "Wall time since the line before: the sum of the six below.", "seconds", fixed=True),
-    Metric(
-        "time/generate_s",
-        "Waiting for responses and their scores; in the first line of an episode.",
-        "seconds",
-        fixed=True,
-    ),
+    Metric("time/generate_s", "Waiting for scored responses; in an episode's first line.", "seconds", fixed=True),
     Metric("time/learn_s", "Old log-probabilities, gradients and the step.", "seconds", fixed=True),
-    Metric(
-        "time/sync_s", "Publishing the weights and the probe; in the last line of an episode.", "seconds", fixed=True
-    ),
+    Metric("time/sync_s", "Publishing and the probe; in an episode's last line.", "seconds", fixed=True),
     Metric("time/eval_s", "Evaluating held-out problems; in the line after the evaluation.", "seconds"),
     Metric("time/checkpoint_s", "Writing a checkpoint; in the line after it.", "seconds"),
     Metric("time/other_s", "Everything else.", "seconds", "small"),
