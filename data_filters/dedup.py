@@ -54,8 +54,8 @@ class ExactDuplicates:
 class NearDuplicates:
     """Keeps the first of all rows whose questions use nearly the same words (MinHash over word shingles).
 
-    Two problems that differ in a number or in an image are different problems, however alike their words: "What is 12
-    + 34?" is no copy of "What is 12 + 35?". So numbers (in order), options and image bytes must agree as well.
+    Two problems that differ in a number or in an image are different problems, even if all other words are equal: "What
+    is 12 + 34?" is no copy of "What is 12 + 35?". So numbers (in order), options and image bytes must agree as well.
 
     Args:
         threshold: Jaccard similarity of the shingle sets from which two texts are near-duplicates, 0 to 1. It is
@@ -116,7 +116,7 @@ class NearDuplicates:
         if state["settings"] != self.settings:
             raise DataError(
                 f"near duplicates: the state was made with {state['settings']}, this filter has {self.settings}. "
-                "Use the same settings or start afresh."
+                "Use the same settings, or start without a state."
             )
         self._names: list[str] = []
         self._facts: list[str] = []

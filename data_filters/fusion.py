@@ -188,11 +188,11 @@ class _Pool:
 
     @property
     def vision(self) -> bool:
-        """Whether a taken row has images."""
+        """Whether any row that is taken has images."""
         return any(self.with_images[index] for index in self.indexes)
 
     def story(self) -> str:
-        """The counted reasons in words."""
+        """The counted reasons as text."""
         return ", ".join(f"{count} {reason}" for reason, count in self.reasons.most_common()) or "none seen"
 
     def watched(self) -> Iterator[Row]:
@@ -281,7 +281,7 @@ class Mix:
             yield fused
 
     def report(self) -> dict[str, Any]:
-        """What was asked, what was written and what became of every other row. Lengths need a finished iteration."""
+        """What was asked, what was written, and why other rows were not. Lengths need a finished iteration."""
         cot = sum(self.order)
         return {
             "rows": {"total": len(self), "cot": cot, "direct": len(self) - cot},

@@ -48,7 +48,7 @@ class ImageIndex:
     """Finds hashes within ``max_distance`` differing bits of a given one, without comparing with all of them.
 
     The 256 bits are cut into ``max_distance + 1`` bands: of two hashes that differ in fewer bits than there are
-    bands, at least one band is equal (pigeonhole), so nothing is missed.
+    bands, at least one band is equal (pigeonhole), so no match is missed.
     """
 
     def __init__(self, max_distance: int) -> None:

@@ -2,7 +2,7 @@
 
 Source: SAIL-VL2 (arXiv 2509.14033) section 4.2.3, filter 1 (an LLM converts; prompt and checks are not published).
 The model behind ``rewrite`` and ``solve`` is the caller's, :class:`data_filters.mcq_judge.JudgeRewriter` for one; this
-module only decides whether to believe it.
+module decides whether a rewrite is used.
 """
 
 from __future__ import annotations
@@ -29,14 +29,13 @@ from sailrl.types import Problem, Verdict
 
 Rewrite: TypeAlias = Callable[[Row], Awaitable[Mapping[str, str] | None]]
 """Gets the multiple-choice row, its answer being the right option's text; returns ``{"question": ..., "answer": ...}``,
-or None when it cannot be rewritten. Raises RewardError when nobody answered."""
+or None when it cannot be rewritten. Raises RewardError when no answer came."""
 Solve: TypeAlias = Callable[[Row], Awaitable[str]]
 """Gets the rewritten row without its answer; returns the answer it finds from the question (and the images) alone.
-Raises RewardError when nobody answered."""
+Raises RewardError when no answer came."""
 
 REWRITABLE = ("needs_options", "approximate", "options_refer")
-"""What keeps a question multiple choice although its answer is a number or a formula: wording, which a rewrite can
-mend."""
+"""Reasons that are about a question's wording, which a rewrite can change; its answer is a number or a formula."""
 UNANSWERED = "rewrite_unanswered"
 _MARKS_IN_FRONT = re.compile(r"\s*(?:<(?:image|video)>\s*)*")
 _MARK = re.compile(r"<(?:image|video)>")

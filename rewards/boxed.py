@@ -39,7 +39,7 @@ from sailrl import killable
 from sailrl.types import Problem, Score
 
 _MAX_OFFERS = 50
-"""Different boxes beside one another; more, or ``MAX_CHARS`` characters of them, are a spray, whatever they hold."""
+"""Most different boxes in one answer. With more, or with more than ``MAX_CHARS`` characters in them, it is wrong."""
 _SYMBOLIC = "rewards.answers.symbolic:equal"
 _PLAIN = r"\sqrt{2}"
 """An answer that costs sympy nothing and is no whole number, so that the other side must be computed."""
@@ -64,7 +64,7 @@ class BoxedAnswer:
         self._iou = iou_threshold
         self._deadline_s = deadline_s
         if killable.inside():
-            importlib.import_module("rewards.answers.symbolic")  # now, so that no row's deadline pays for it
+            importlib.import_module("rewards.answers.symbolic")  # now, so that the import does not count against a row's deadline
 
     def __call__(self, response: str, problem: Problem) -> Score:
         pending = self._score(response, problem)
@@ -92,7 +92,7 @@ class BoxedAnswer:
             found = extract(response, problem.response_prefix)
             lines.append(f"extraction: {found.status}, boxes {[b[:200] for b in found.boxes]}")
             if found.rivals:
-                lines.append(f"offered beside it: {[b[:200] for b in found.rivals]}")
+                lines.append(f"other answers: {[b[:200] for b in found.rivals]}")
             lines += [f"answer {box[:200]!r} read as {_kind(box)}" for box in found.boxes]
         score = self.fast(response, problem)
         if score is None:

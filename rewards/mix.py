@@ -1,7 +1,7 @@
 """From the named scores of one response to its reward: a weighted sum (SAIL-VL2) or a cascade (SAIL-RL).
 
 Both follow one rule: a part that was not scored makes the reward unscored, with the part's own status and a reason that
-names it (``judge:unreachable``). Nothing is guessed, not even where the rest would already settle the product.
+names it (``judge:unreachable``). Nothing is guessed, even if the other parts alone would decide the product.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class Weighted:
     """``R = sum of w_i * R_i`` over the parts in ``weights``: SAIL-VL2 (arXiv 2509.14033), section 4.2.5.
 
     There the answer, thinking and format weights sum to 1. Penalties such as ``overlong`` come on top with a weight of
-    their own, so the sum is for the config to check, not for this class. A part of weight 0 is watched, not rewarded:
+    their own, so the sum is for the config to check, not for this class. A part of weight 0 is logged only:
     it cannot make the reward unscored.
     """
 

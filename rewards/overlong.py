@@ -52,4 +52,4 @@ class SoftOverlong:
             return Score((free - response_tokens) / self.buffer_tokens, reason="in_buffer")
         return Score(-1.0, reason="too_long")
 
-    fast = __call__  # three comparisons: never worth a trip to a worker
+    fast = __call__  # three comparisons: no need for a worker

@@ -42,7 +42,7 @@ class ThinkFormat:
         reason = self._fault(_whole(response, problem.response_prefix, self._judge_form))
         return Score(0.0 if reason else 1.0, "scored", reason or "well_formed")
 
-    fast = __call__  # one linear scan: there is nothing slower to wait for
+    fast = __call__  # one linear scan: no need for a worker
 
     def _fault(self, text: str) -> str:
         """The first thing that is wrong with ``text``; empty when nothing is."""

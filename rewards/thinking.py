@@ -20,7 +20,7 @@ class Thinking(AsksJudge):
     * logical coherence: is the chain of thought sound, whatever it starts from?
     * factual grounding: does it claim nothing that the images, the question or the world contradict?
     * answer consistency: does the answer follow from it? Seen from thinking and answer alone, so that a wrong but
-      faithful chain passes and a right answer out of nowhere does not.
+      faithful chain passes and a right answer without support in the thinking does not.
 
     A judgment that fails leaves the score without a value. A response that never ended its thinking gets 0 without a
     call, and one that thinks but gives no answer has no third point.
@@ -31,7 +31,7 @@ class Thinking(AsksJudge):
         empty_value: score of a response that did not think, unless ``meta.requires_reasoning`` says that it should
             have: then it is 0. The papers are silent. In SAIL-RL's product it must be 1, or a direct answer could
             never be rewarded, and ``judging`` punishes the wrong ones. In a weighted sum without ``judging`` use 0,
-            or not thinking is the easiest way to the points.
+            or not thinking is the easiest way to a score.
         base_url, model, **settings: see ``AsksJudge``.
         """
         if not 0.0 <= empty_value <= 1.0:

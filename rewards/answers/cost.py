@@ -1,5 +1,5 @@
-"""What an answer may cost. ``affordable`` is the gate before anything expensive, judged from the characters alone;
-``metered`` bounds how much text one reading or one comparison goes over, however the answer is nested."""
+"""Limits on the cost of an answer. ``affordable`` decides from the characters alone whether computing it stays small;
+``metered`` limits how much text one reading or comparison goes over, however deep the answer is nested."""
 
 from __future__ import annotations
 

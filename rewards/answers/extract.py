@@ -1,9 +1,9 @@
 """Finds the final answer of a response: the part after the thinking, and the boxes that count in it.
 
-The rule (what a careful human says): the final answer is the last box of the part after the last ``</think>``; the
-whole response when there is no think tag; nothing when a ``<think>`` never closes; nothing after an end-of-turn token.
-Boxes joined only by connectors are one list, a hedge or a spray is no answer, a correction counts as its last box. An
-unclosed or an empty box is no box.
+The rule: the final answer is the last box after the last ``</think>``, or of the whole response without a think tag.
+There is none when a ``<think>`` never closes, and none after an end-of-turn token. Boxes joined only by connectors are
+one list. Boxes offered as alternatives are no answer; after a correction the last box counts. An unclosed or an empty
+box is no box.
 
 The scan goes forward once, so its cost is linear in the response whatever it holds. In a response of more than
 ``MAX_SCAN`` characters, boxes count that lie within half as many of the start of the last one.
@@ -87,7 +87,7 @@ _EMPTY_BOX = re.compile(r"\\(?:boxed|fbox)\s*\{\s*\}")
 MAX_SCAN = 200_000
 """Characters. Longer answers are no longer read whole: a token of the brace scan costs 0.2 microseconds."""
 _MANY = 256
-"""Boxes looked at, counted from the end: nobody answers with more."""
+"""Most boxes that are looked at, counted from the end."""
 _SHORT = 100
 """Characters. Two boxes with more text than this between them have reasoning between them: the last one counts."""
 

@@ -1,5 +1,5 @@
-"""The last resort: math-verify and sympy on the extracted content only. Loaded in killable child processes, never in
-the process that scores (importing sympy takes seconds, and a big-integer power holds the interpreter for good).
+"""The last step: math-verify and sympy, on the extracted content only. Loaded in child processes that can be killed,
+never in the process that scores: importing sympy takes seconds, and a huge integer power blocks the interpreter.
 
 JSON values in and out, so that no sympy object ever leaves the child.
 """

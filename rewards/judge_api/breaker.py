@@ -1,4 +1,4 @@
-"""A circuit breaker: once an endpoint is plainly down, nobody waits out deadlines for it."""
+"""A circuit breaker: while an endpoint is down, calls fail at once and do not wait for their deadlines."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Breaker:
         return self._opened_at is not None
 
     def enter(self) -> Literal["call", "probe"] | None:
-        """May a call start now? None means no. Whoever gets a yes owes a ``leave`` with what it got."""
+        """Whether a call may start now; None means no. A call that starts must end with ``leave`` and the role it got."""
         if self._opened_at is None:
             return "call"
         if self._probing or self._clock() - self._opened_at < self._cooldown_s:
@@ -35,13 +35,13 @@ class Breaker:
         return "probe"
 
     def leave(self, role: Literal["call", "probe"], healthy: bool | None) -> None:
-        """Reports how the call ended; ``healthy`` is None when it says nothing of the endpoint (it was cancelled)."""
+        """Reports how the call ended; ``healthy`` is None when it says nothing about the endpoint (it was cancelled)."""
         if role == "probe":
             self._probing = False
         if healthy is None:
             return
         if healthy:
-            # Also from a call that began before the breaker opened: the endpoint answers, whoever asked.
+            # Also from a call that began before the breaker opened: the endpoint answers again.
             self._failures = 0
             self._opened_at = None
             return

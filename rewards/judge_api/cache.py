@@ -1,4 +1,4 @@
-"""Verdicts by content hash: a bounded memory, and one small JSON file per verdict where a folder is given."""
+"""Caches verdicts by content hash: a bounded number in memory, and a JSON file per verdict if a folder is given."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ class VerdictCache:
         self._folder = None if folder is None else Path(folder).expanduser()
         self._memory: OrderedDict[str, Verdict] = OrderedDict()
         self.errors = 0
-        """Files that could not be read or written. The cache is an economy, so they cost a call and not the run."""
+        """Files that could not be read or written. Each costs a repeated call, and does not stop the run."""
 
     def recall(self, key: str) -> Verdict | None:
-        """From memory only: no waiting."""
+        """The verdict in memory, or None; never waits."""
         verdict = self._memory.get(key)
         if verdict is not None:
             self._memory.move_to_end(key)
         return verdict
 
     def read(self, key: str, names: Sequence[str], texts: Sequence[str] = ()) -> Verdict | None:
-        """From the folder. A file that is damaged or holds anything but these booleans and texts counts as absent and
+        """The verdict in the folder, or None. A file that is damaged or holds anything but these booleans and texts counts as absent and
         is overwritten by the next verdict."""
         if self._folder is None:
             return None
@@ -55,14 +55,14 @@ class VerdictCache:
         return cast(Verdict, verdict)
 
     def remember(self, key: str, verdict: Verdict) -> None:
-        """Into memory only."""
+        """Keeps a verdict in memory only."""
         self._memory[key] = verdict
         self._memory.move_to_end(key)
         if len(self._memory) > _MEMORY_ENTRIES:
             self._memory.popitem(last=False)
 
     def write(self, key: str, verdict: Verdict) -> None:
-        """Into the folder, atomically."""
+        """Writes a verdict into the folder, atomically."""
         if self._folder is None:
             return
         path = self._path(key)

@@ -1,4 +1,4 @@
-"""Asks an LVM judge over an OpenAI-compatible endpoint and survives what endpoints do.
+"""Asks an LVM judge over an OpenAI-compatible endpoint, and handles the failures of endpoints.
 
 One client per endpoint and settings, shared by all rewards of a process: bounded concurrency, retries within a
 deadline, a circuit breaker, one call for identical questions, a cache, and counts of all of it.
@@ -47,7 +47,7 @@ class Inquiry:
     """Names of the booleans that make up the answer."""
     images: tuple[JudgeImage, ...] = ()
     texts: tuple[str, ...] = ()
-    """Names of the texts that the answer has beside them."""
+    """Names of the texts in the answer."""
 
     def messages(self, *, reminded: bool = False) -> list[dict[str, Any]]:
         """The chat messages. The images come first: they and the question are what the responses of a group share."""
@@ -59,8 +59,8 @@ class Inquiry:
         return [{"role": "system", "content": self.system}, {"role": "user", "content": content}]
 
     def key(self, settings: JudgeSettings) -> str:
-        """Names the verdict: a hash of all that decides it, the code that reads it from the reply included. Where the
-        model is served (host, key, time limits) does not, so a cache outlives a change of port."""
+        """Hash of everything that decides the verdict, including the code that reads the reply. Where the model is
+        served (host, key, time limits) is left out, so a cache stays valid when the port changes."""
         decisive = {
             "model": settings.model,
             "temperature": settings.temperature,
@@ -89,7 +89,7 @@ class Unanswered:
 
 @dataclass(slots=True)
 class _Flight:
-    """A question under way, and how many wait for its answer."""
+    """A question that was sent, and how many callers wait for its answer."""
 
     task: asyncio.Task[Verdict | Unanswered]
     waiting: int = 0
@@ -112,7 +112,7 @@ class _LoopState:
 
 
 class JudgeClient:
-    """See the module. Used from one event loop at a time; ``shared`` is how rewards get one."""
+    """A client of one endpoint; see the module. Use it from one event loop at a time, and get it from ``shared``."""
 
     def __init__(self, settings: JudgeSettings, clock: Callable[[], float] = time.monotonic) -> None:
         self.settings = settings
@@ -134,14 +134,14 @@ class JudgeClient:
             return client
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Travels to another process as its settings; there it is that process's shared client."""
+        """Pickled as its settings; in another process it becomes the shared client of that process."""
         return JudgeClient.shared, (self.settings,)
 
     def __repr__(self) -> str:
         return f"JudgeClient(base_url={self.settings.base_url!r}, model={self.settings.model!r})"
 
     async def ask(self, inquiry: Inquiry) -> Verdict | Unanswered:
-        """The verdict on one inquiry, or why there is none. Never raises on behalf of the endpoint."""
+        """Returns the verdict on an inquiry, or why there is none. Failures of the endpoint are returned, not raised."""
         self._metrics.count("calls")
         key = inquiry.key(self.settings)
         known = self._cache.recall(key)
@@ -156,7 +156,7 @@ class JudgeClient:
             self._metrics.count("deduplicated")
         flight.waiting += 1
         try:
-            return await asyncio.shield(flight.task)  # one waiter that gives up must not take the answer from the rest
+            return await asyncio.shield(flight.task)  # a caller that is cancelled must not cancel it for others
         finally:
             flight.waiting -= 1
             if flight.waiting == 0:
@@ -208,7 +208,7 @@ class JudgeClient:
             state.idle.append(http)
 
     async def _answer(self, state: _LoopState, key: str, inquiry: Inquiry) -> Verdict | Unanswered:
-        """Cache, queue, breaker, endpoint, in this order."""
+        """Tries the cache, waits for a free slot, asks the breaker, and calls the endpoint."""
         on_disk = self.settings.cache_dir is not None  # file systems may be slow, and this is the event loop
         names, texts = inquiry.verdict, inquiry.texts
         stored = await asyncio.to_thread(self._cache.read, key, names, texts) if on_disk else None
@@ -245,7 +245,7 @@ class JudgeClient:
 
     async def _converse(self, state: _LoopState, inquiry: Inquiry, *, probe: bool) -> Verdict | Unanswered:
         """Asks, and once more if the reply is no verdict. The bad reply is not shown to the judge again: if a hostile
-        response had made it up, it would come back as the judge's own words."""
+        response had caused it, it would stand in the chat as the judge's own words."""
         deadline = self._clock() + self.settings.deadline_s
         for reminded in (False, True):
             reply = await self._request(state, inquiry, deadline, reminded=reminded, probe=probe)
@@ -268,19 +268,19 @@ class JudgeClient:
                 if with_schema and self._blames_schema(failure):
                     with_schema = False
                     continue
-                # Whenever this gives up, it is with what really happened: that says more than "the time was up".
+                # The last real failure is raised: it says more than "out of time".
                 if not failure.retryable or retries >= self.settings.max_retries:
                     raise
                 wait = max(self._backoff_s(retries), failure.retry_after_s)
                 if self._clock() + wait >= deadline:
                     raise
                 await asyncio.sleep(wait)
-                if self._breaker.is_open and not probe:  # others found out meanwhile that the endpoint is down
+                if self._breaker.is_open and not probe:  # other calls have found that the endpoint is down
                     raise
                 retries += 1
                 self._metrics.count("retries")
             else:
-                # Only now is it sure that the schema was to blame for a refusal, or that it works.
+                # Now it is known whether the schema caused a refusal.
                 self._schema = "works" if with_schema else "refused"
                 return reply
 
@@ -312,7 +312,7 @@ class JudgeClient:
         return reply
 
     def _blames_schema(self, failure: RequestFailed) -> bool:
-        """A refusal that names the schema, or an unexplained one before the schema has ever worked."""
+        """Whether a refusal names the schema, or gives no reason while the schema has never worked."""
         return failure.schema_refused == "yes" or (failure.schema_refused == "perhaps" and self._schema == "untried")
 
     def _backoff_s(self, retries: int) -> float:

@@ -17,7 +17,7 @@ from sailrl.types import Problem
 
 
 class Examiner:
-    """Puts prompts to the judge of one endpoint. Examiners with equal settings share one client."""
+    """Asks the judge of one endpoint. Examiners with equal settings share one client."""
 
     def __init__(self, **settings: Any) -> None:
         self.settings = JudgeSettings.of(**settings)
@@ -40,7 +40,7 @@ class Examiner:
         )
 
     async def _images(self, problem: Problem) -> tuple[JudgeImage, ...]:
-        """In a thread: files may lie on a network, and large images are encoded again."""
+        """Loads the images in a thread: files may be on a network, and large images are encoded again."""
         if problem.videos:  # in training they have become images; in a file of responses they are still videos
             raise UnusableImage("video_not_shown")
         if not problem.images:
@@ -63,7 +63,7 @@ class AsksJudge:
 
     @property
     def deadline_s(self) -> float:
-        """None from outside: the client bounds each call itself, and a long queue is not the response's fault."""
+        """No limit for the caller to set: the client limits each call itself, and waiting in its queue does not count."""
         return math.inf
 
     def metrics(self) -> dict[str, float]:

@@ -42,7 +42,7 @@ class RequestFailed(Exception):
         self.status = status
         self.retryable = retryable
         self.server_down = server_down
-        """Whether it speaks against the endpoint as a whole; a refusal of this one request does not."""
+        """Whether the endpoint as a whole seems to be down; False when it refused only this request."""
         self.retry_after_s = retry_after_s
         self.schema_refused = schema_refused
 
@@ -61,7 +61,7 @@ async def post_chat(client: httpx.AsyncClient, body: Mapping[str, Any], key: str
     # ASCII escapes carry any string that Python can hold, which httpx's own encoding does not.
     content = json.dumps(body).encode("ascii")
     try:
-        # One limit for everything: httpx's own timeouts restart with every byte, so a dripping server outlasts them.
+        # One limit for everything: httpx's own timeouts restart with every byte, so a server that sends byte by byte would never time out.
         async with asyncio.timeout(timeout_s):
             response = await client.post("chat/completions", content=content, headers=headers, timeout=None)
     except TimeoutError:
@@ -100,12 +100,12 @@ def _refusal(response: httpx.Response) -> RequestFailed:
         return RequestFailed(
             f"http_{code}", retryable=False, server_down=False, schema_refused="yes" if named else "perhaps"
         )
-    # 401, 403, 404, redirects: the next request would fare no better
+    # 401, 403, 404, redirects: the next request would fail the same way
     return RequestFailed(f"http_{code}", retryable=False)
 
 
 def _retry_after_s(response: httpx.Response) -> float:
-    """Seconds, or a date as HTTP allows; what cannot be read counts as no wish at all."""
+    """Seconds, or a date as HTTP allows; 0 when it cannot be read."""
     value = response.headers.get("Retry-After", "").strip()
     try:
         if value and not value[0].isalpha():

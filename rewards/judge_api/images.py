@@ -52,8 +52,8 @@ def load_image(source: ImageSource, max_bytes: int) -> JudgeImage:
 
 @lru_cache(maxsize=32)
 def _load_file(path: str, mtime_ns: int, size: int, max_bytes: int) -> JudgeImage:
-    """The responses of a group are judged together and share their image, so a few recent files save most reads.
-    Time and size stand in the key so that a changed file is read again."""
+    """The responses of a group are judged together and share their image, so a few recent files are kept.
+    Time and size are part of the key, so that a changed file is read again."""
     with open(path, "rb") as file:
         return _prepare(file.read(), max_bytes)
 

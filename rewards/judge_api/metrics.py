@@ -1,4 +1,4 @@
-"""What judging costs: counts since the start, and the recent distribution of waiting times."""
+"""Metrics of a judge: counts since the start, and the distribution of recent times."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ _RECENT = 4096
 
 
 class JudgeMetrics:
-    """Counters for ever, samples for the last few thousand: enough for a percentile, bounded in a run of weeks."""
+    """Counts since the start, and the last few thousand times: enough for percentiles, with bounded memory."""
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()

@@ -1,4 +1,4 @@
-"""What a judge needs to know about its endpoint. One frozen record, so that it pickles, compares and prints safely."""
+"""The settings of a judge's endpoint: one frozen record that can be pickled, compared and printed."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ class JudgeSettings:
             )
 
     def api_key(self) -> str | None:
-        """The key, read afresh each time and kept nowhere; None when there is none that fits into an HTTP header.
+        """The key, read from the environment at each call and never stored; None when there is none that fits into an HTTP header.
 
         A key with a line break or beyond ASCII is refused here, because HTTP libraries quote such a header in their
         error messages.

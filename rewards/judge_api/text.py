@@ -1,4 +1,4 @@
-"""What a judge gets to read: the parts of a response, and fields from which no text can break out."""
+"""The text that a judge reads: the parts of a response, in fields that the text itself cannot close."""
 
 from __future__ import annotations
 
@@ -74,10 +74,9 @@ def _shown(message: Message) -> str:
 def field(name: str, text: str, max_chars: int) -> str:
     """``text`` between a BEGIN and an END line that share a tag which does not occur in it.
 
-    The tag is taken from the hash of the text. Whoever writes the text would have to write its own hash to close the
-    field, and should that ever happen the next hash is taken. So the fence holds for certain, and yet one question has
-    one fence: the request for the same material is the same to the byte, which keeps verdicts reproducible, the cache
-    effective and the server's prefix cache warm for all responses of a group.
+    The tag is taken from the hash of the text: a text would have to contain its own hash to close the field, and then
+    the next hash is taken. The same text always gets the same tag, so equal requests are equal to the byte. Verdicts
+    are then reproducible, and the cache and the server's prefix cache work for all responses of a group.
     """
     text = plain(shorten(text, max_chars))
     tag = free_tag(text)

@@ -29,8 +29,7 @@ def parse_verdict(reply: str, names: Sequence[str], texts: Sequence[str] = ()) -
     """The verdict, or None when the reply is anything but one.
 
     The object may stand in a code fence, or after the reasoning of a judge that thinks in ``<think>``; nothing else may
-    stand beside it. Searching the reply for an object instead would let a judge's quotation of a forged verdict count
-    as its own.
+    be in the reply. If the reply were searched for an object, a forged verdict that the judge quotes would count.
     """
     text = reply.rpartition("</think>")[2].strip()
     if text.startswith("```") and text.endswith("```"):
