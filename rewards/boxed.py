@@ -64,7 +64,9 @@ class BoxedAnswer:
         self._iou = iou_threshold
         self._deadline_s = deadline_s
         if killable.inside():
-            importlib.import_module("rewards.answers.symbolic")  # now, so that the import does not count against a row's deadline
+            importlib.import_module(
+                "rewards.answers.symbolic"
+            )  # now, so that the import does not count against a row's deadline
 
     def __call__(self, response: str, problem: Problem) -> Score:
         pending = self._score(response, problem)

@@ -26,7 +26,8 @@ class Breaker:
         return self._opened_at is not None
 
     def enter(self) -> Literal["call", "probe"] | None:
-        """Whether a call may start now; None means no. A call that starts must end with ``leave`` and the role it got."""
+        """Whether a call may start now; None means no. A call that starts must end with ``leave`` and the role it
+        got."""
         if self._opened_at is None:
             return "call"
         if self._probing or self._clock() - self._opened_at < self._cooldown_s:
@@ -35,7 +36,8 @@ class Breaker:
         return "probe"
 
     def leave(self, role: Literal["call", "probe"], healthy: bool | None) -> None:
-        """Reports how the call ended; ``healthy`` is None when it says nothing about the endpoint (it was cancelled)."""
+        """Reports how the call ended; ``healthy`` is None when it says nothing about the endpoint (it was
+        cancelled)."""
         if role == "probe":
             self._probing = False
         if healthy is None:

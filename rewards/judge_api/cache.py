@@ -38,8 +38,8 @@ class VerdictCache:
         return verdict
 
     def read(self, key: str, names: Sequence[str], texts: Sequence[str] = ()) -> Verdict | None:
-        """The verdict in the folder, or None. A file that is damaged or holds anything but these booleans and texts counts as absent and
-        is overwritten by the next verdict."""
+        """The verdict in the folder, or None. A file that is damaged or holds anything but these booleans and texts
+        counts as absent and is overwritten by the next verdict."""
         if self._folder is None:
             return None
         try:

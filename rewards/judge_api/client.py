@@ -141,7 +141,8 @@ class JudgeClient:
         return f"JudgeClient(base_url={self.settings.base_url!r}, model={self.settings.model!r})"
 
     async def ask(self, inquiry: Inquiry) -> Verdict | Unanswered:
-        """Returns the verdict on an inquiry, or why there is none. Failures of the endpoint are returned, not raised."""
+        """Returns the verdict on an inquiry, or why there is none. Failures of the endpoint are returned, not
+        raised."""
         self._metrics.count("calls")
         key = inquiry.key(self.settings)
         known = self._cache.recall(key)

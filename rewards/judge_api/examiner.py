@@ -63,7 +63,8 @@ class AsksJudge:
 
     @property
     def deadline_s(self) -> float:
-        """No limit for the caller to set: the client limits each call itself, and waiting in its queue does not count."""
+        """No limit for the caller to set: the client limits each call itself, and waiting in its queue does not
+        count."""
         return math.inf
 
     def metrics(self) -> dict[str, float]:

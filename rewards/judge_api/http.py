@@ -61,7 +61,8 @@ async def post_chat(client: httpx.AsyncClient, body: Mapping[str, Any], key: str
     # ASCII escapes carry any string that Python can hold, which httpx's own encoding does not.
     content = json.dumps(body).encode("ascii")
     try:
-        # One limit for everything: httpx's own timeouts restart with every byte, so a server that sends byte by byte would never time out.
+        # One limit for everything: httpx's own timeouts restart with every byte, so a server that sends byte by byte
+        # would never time out.
         async with asyncio.timeout(timeout_s):
             response = await client.post("chat/completions", content=content, headers=headers, timeout=None)
     except TimeoutError:

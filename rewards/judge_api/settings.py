@@ -92,7 +92,8 @@ class JudgeSettings:
             )
 
     def api_key(self) -> str | None:
-        """The key, read from the environment at each call and never stored; None when there is none that fits into an HTTP header.
+        """The key, read from the environment at each call and never stored; None when there is none that fits into an
+        HTTP header.
 
         A key with a line break or beyond ASCII is refused here, because HTTP libraries quote such a header in their
         error messages.

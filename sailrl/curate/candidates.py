@@ -48,7 +48,7 @@ class Dropped:
 
 @dataclass(slots=True)
 class ProblemPool:
-    """What there is to sample, and what is out already."""
+    """The problems to sample, and those that were dropped before."""
 
     candidates: list[Candidate]
     dropped: list[Dropped]
@@ -56,7 +56,7 @@ class ProblemPool:
     steps: dict[str, Counter[str]]
     """Reasons by step; those of a step sum to the rows that reached it."""
     notes: list[str] = field(default_factory=list)
-    """What is there and unused in the rows, in one line each."""
+    """One line for each column of the rows that is not used."""
 
     @property
     def rows(self) -> int:
@@ -67,7 +67,7 @@ class ProblemPool:
 def load_pool(config: FilterConfig, data: ProblemsConfig, run_dir: Path) -> ProblemPool:
     """Reads the problems and takes them through the first steps.
 
-    A row without an id is named after its content, so that the same row is known again wherever it stands.
+    A row without an id gets one made of its content, so that it is the same row wherever it is in the file.
 
     Raises:
         DataError: the source cannot be read, has no usable row, or has bad rows and ``data.on_bad_row`` is ``error``.
@@ -99,7 +99,7 @@ def load_pool(config: FilterConfig, data: ProblemsConfig, run_dir: Path) -> Prob
 
 
 def _named(row: dict[str, Any], problem: Problem) -> dict[str, Any]:
-    """The row under the name it has; without one where that is only the number of its line."""
+    """The row with its own id; without an id if that is only its line number."""
     rest = {name: value for name, value in row.items() if name != "id"}
     return rest if row.get("id") is None else {**rest, "id": problem.id}
 
@@ -107,7 +107,7 @@ def _named(row: dict[str, Any], problem: Problem) -> dict[str, Any]:
 def _content_id(row: dict[str, Any]) -> str:
     try:
         return question_key(row)
-    except DataError:  # an image that vanished since it was looked for; the row is dropped a little later
+    except DataError:  # an image was removed meanwhile; the row is dropped later
         return question_key(row, images="path")
 
 
@@ -125,7 +125,7 @@ def _candidate(row: dict[str, Any], most_images: int) -> Candidate:
 
 
 def problem_digest(problem: Problem) -> str:
-    """32 hex digits that differ as soon as the model would be asked or the answer judged differently.
+    """32 hex digits that change when the prompt or the scoring of the problem would change.
 
     Raises:
         DataError: an image cannot be read.

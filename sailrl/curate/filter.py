@@ -1,4 +1,4 @@
-"""``sailrl filter``: which problems a model can learn from, with the evidence. Without a model for scored responses."""
+"""``sailrl filter``: keeps the problems that a model can learn from. It samples responses, or reads scored ones."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def start_filter(config: FilterConfig, folder: Path, start: Start = UNTYPED) -> 
 
 
 def _by_scored(origin: ScoredFilter, folder: Path, progress: Progress) -> FilterReport:
-    """Decides on responses that are there. Two passes over the file; memory holds fingerprints and no text."""
+    """Decides on responses that are scored already, in two passes over their file. Memory holds fingerprints only."""
     config = origin.config
     progress.stage(f"reading {origin.scored}")
     rows = ScoredRows([origin.scored], [config.correct_score])
@@ -75,7 +75,7 @@ def _by_scored(origin: ScoredFilter, folder: Path, progress: Progress) -> Filter
 
 
 def _by_sampling(origin: SamplingFilter, folder: Path, progress: Progress) -> FilterReport:
-    """Lets the model try every problem that it has not tried before."""
+    """Samples responses to every problem that has none yet, then decides."""
     config = origin.config
     rewrites = config.mcq is not None and config.mcq.rewrite is not None
     progress.stage("reading problems, rewriting multiple choice" if rewrites else "reading problems")

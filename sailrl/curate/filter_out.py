@@ -22,24 +22,24 @@ from sailrl.report.filter_report import FilterReport
 KEPT, DROPPED, EVIDENCE, SCORED = "kept.jsonl", "dropped.jsonl", "evidence.jsonl", "scored.jsonl"
 
 ADVICE = {
-    "too_easy": "Too easy: bring harder problems, or raise pass_at_k.keep.",
+    "too_easy": "Too easy: use harder problems, or raise pass_at_k.keep.",
     "impossible": "Impossible: the model cannot do them yet, or the reward never fires; look at the responses.",
     "too_few_samples": "Too few samples: a decision needs pass_at_k.k scored responses to the problem.",
 }
-"""What helps against a reason, where everything was dropped."""
+"""Advice for a reason, printed when every problem was dropped."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tried:
-    """A problem and what the model made of it."""
+    """A problem with the scores of the model's responses."""
 
     row: dict[str, Any]
     samples: Sequence[float | None]
     """One score per response, None where it has none."""
     fingerprints: Sequence[str]
-    """Of the responses, in the same order."""
+    """Fingerprints of the responses, in the same order."""
     responses: Sequence[dict[str, Any]] = ()
-    """The responses with their scores, where they are this run's own."""
+    """The responses with their scores, if this run sampled them."""
 
 
 def tried(row: dict[str, Any], responses: Sequence[dict[str, Any]], score: str) -> Tried:
@@ -112,7 +112,7 @@ class Decisions:
 
 @contextmanager
 def whole_files(folder: Path, names: Iterable[str]) -> Iterator[dict[str, BinaryIO]]:
-    """Files to write that get their names when the block ends well; until then the old ones stay."""
+    """Opens files that replace the old ones of these names when the block ends without an error."""
     with ExitStack() as renamed:
         partial = {name: renamed.enter_context(atomic(folder / name)) for name in names}
         with ExitStack() as opened:  # all are closed before the first is renamed
@@ -126,12 +126,12 @@ def whole_files(folder: Path, names: Iterable[str]) -> Iterator[dict[str, Binary
 
 
 def _let_go(file: BinaryIO) -> None:
-    with suppress(OSError):  # what could not be written was said when it was written
+    with suppress(OSError):  # the error was raised by the write already
         file.close()
 
 
 def refuse_empty(folder: Path, report: FilterReport) -> None:
-    """Explains a filter that keeps nothing; nobody should train on an empty file.
+    """Removes an empty ``kept.jsonl``, so that no run trains on it.
 
     Raises:
         DataError: nothing was kept; with the counted reasons.

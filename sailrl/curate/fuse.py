@@ -41,10 +41,10 @@ class DirectRows:
         self._sources, self._store = sources, store
         self.bad_rows: list[BadRow] = []
         self.notes: dict[int, list[str]] = {}
-        """What is there and unused, by number of the source."""
+        """Lines about unused columns, by number of the source."""
 
     def all_notes(self) -> list[str]:
-        """What is there and unused, in one line each."""
+        """One line for each column that is not used."""
         return [note for notes in self.notes.values() for note in notes]
 
     def __iter__(self) -> Iterator[dict[str, Any]]:
@@ -128,7 +128,7 @@ def _fusion(config: FuseConfig, instruction: str) -> Fusion:
 
 
 def print_report(report: dict[str, Any], out: Path, console: Console | None = None) -> None:
-    """The ratio, what became of the rows of both pools, and the lengths of what was written."""
+    """Prints the ratio, how many rows of each pool were used or dropped and why, and the lengths of responses."""
     console = console or Console(highlight=False)
     rows, share = report["rows"], report["cot_share"]
     ratio = f"{100 * share['got']:.2f}% with a chain of thought, asked {100 * share['asked']:g}%"
@@ -139,7 +139,7 @@ def print_report(report: dict[str, Any], out: Path, console: Console | None = No
         table.add_column(name)
     table.add_column("rows", justify="right")
     for pool, found in report["pools"].items():
-        for reason, count in _fates(found, report["unusable"][pool]):
+        for reason, count in _row_counts(found, report["unusable"][pool]):
             table.add_row(pool, Text(safe(reason, 40)), f"{count:,}")
     console.print(table)
     for pool, lengths in report["completion_words"].items():
@@ -151,10 +151,10 @@ def print_report(report: dict[str, Any], out: Path, console: Console | None = No
     say(console, f"written    {out}")
 
 
-def _fates(pool: dict[str, Any], unusable: dict[str, int]) -> Iterable[tuple[str, int]]:
-    fates = Counter({f"unusable: {reason}": count for reason, count in unusable.items()})
-    fates.update(pool["reasons"])
-    chosen = fates.pop("chosen", 0)
+def _row_counts(pool: dict[str, Any], unusable: dict[str, int]) -> Iterable[tuple[str, int]]:
+    counts = Counter({f"unusable: {reason}": count for reason, count in unusable.items()})
+    counts.update(pool["reasons"])
+    chosen = counts.pop("chosen", 0)
     yield "written", chosen - pool["unused"]
     yield from (("not needed", pool["unused"]),) if pool["unused"] else ()
-    yield from fates.most_common()
+    yield from counts.most_common()

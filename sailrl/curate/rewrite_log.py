@@ -1,4 +1,4 @@
-"""What a language model said to multiple choice, kept under what it was asked, so that it is asked once."""
+"""Keeps a language model's rewrites of multiple choice by request, so that each request is made once."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class RewriteLog:
     async def _once(self, what: str, row: Row) -> Any:
         try:
             images = [image_digest(image).hex() for image in row.get("images") or ()]
-        except DataError:  # what becomes of such a row is the rewriter's to say
+        except DataError:  # the rewriter decides about such a row
             return await getattr(self._rewriter, what)(row)
         key = digest([what, dump_line({**row, "images": images}).decode()])
         if key not in self._said:

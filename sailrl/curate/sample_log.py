@@ -1,5 +1,5 @@
-"""What a model answered to each problem, kept under what decided it, so that nothing is ever sampled twice; with the
-scores of it, which are made again when the rewards change."""
+"""Keeps a model's responses to each problem, by everything that decides on them, so that nothing is sampled twice.
+Their scores are kept too, and made again when the rewards change."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ FOLDER = "samples"
 
 
 def made_by(origin: SamplingFilter, weights: str) -> dict[str, Any]:
-    """Everything that decides on responses and scores besides the problem. ``rewards`` decides on scores alone."""
+    """Everything but the problem that decides on responses and scores. ``rewards`` decides on scores only."""
     model, rewards, rollout = origin.model, origin.rewards, origin.config.rollout
     return {
         "model": {"hash": model_digest(weights, model.trust_remote_code), "dtype": model.dtype},
@@ -31,7 +31,7 @@ def made_by(origin: SamplingFilter, weights: str) -> dict[str, Any]:
 
 @dataclass(frozen=True, slots=True)
 class _Known:
-    """What a line says, without its texts."""
+    """A line of the file without its texts."""
 
     offset: int
     responses: int
@@ -64,8 +64,8 @@ class SampleLog:
         self._note(offset, line)
 
     def needs(self, key: str, samples: int, max_prompt_tokens: int) -> Literal["responses", "scores"] | None:
-        """What a problem lacks. Responses: it was never tried, with fewer samples, or under a lower limit on prompts.
-        Scores: its responses were scored by other rewards, or a judge was out of reach."""
+        """What is missing of a problem. Responses: it was never tried, with fewer samples, or under a lower limit on
+        prompts. Scores: its responses were scored by other rewards, or a judge was out of reach."""
         known = self._known.get(key)
         if known is None:
             return "responses"

@@ -1,4 +1,4 @@
-"""Samples and scores the problems that a filter has nothing of yet, with the engines that RL uses."""
+"""Samples and scores the problems that a filter has no responses to yet, with the engines that RL uses."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from sailrl.scoring.summary import Mean
 from sailrl.types import Completion, Group, Problem, Prompt
 
 LANES = 2
-"""Shards under way at a time: while the last responses of one are finished, the next keeps the engines busy."""
+"""Shards at a time: while the last responses of one are generated, the next one keeps the engines busy."""
 SCORED_AT_ONCE = 64
 """Problems whose kept responses are being scored again at a time."""
 
@@ -122,7 +122,7 @@ async def score_again(
 
 
 def _completion(kept: Mapping[str, Any]) -> Completion:
-    """A response as the log has it: of its tokens, only their number is known."""
+    """A response of the log, which has the number of its tokens and not the tokens."""
     return Completion(range(kept["response_tokens"]), (), kept["response"], kept["finish_reason"], kept["version"])
 
 
@@ -189,11 +189,11 @@ class Meter:
         progress.expect(progress.total, done=progress.done)
 
     def refused(self) -> None:
-        """A problem has become no prompt."""
+        """Counts a problem that cannot become a prompt."""
         self._progress.advance()
 
     def sampled(self, group: Group) -> None:
-        """A problem has its responses."""
+        """Counts a problem with its responses."""
         for rollout in group.rollouts:
             self._right.add(rollout.right(self.accuracy))
             self._tokens.add(len(rollout.completion.token_ids))

@@ -1,4 +1,4 @@
-"""Files of scored responses, as ``sailrl score``, a filter or an RL run wrote them: usable rows, and counted others."""
+"""Reads files of scored responses that ``sailrl score``, a filter or an RL run wrote, and counts unusable rows."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class ScoredRows:
             raise DataError(self._nothing_usable())
 
     def story(self) -> str:
-        """What became of the rows of the last pass, in words."""
+        """How many rows of the last pass were usable, and why others were not, as text."""
         reasons = ", ".join(f"{count:,} {reason}" for reason, count in self.refused.most_common())
         return f"{self.seen:,} rows, {self.refused.total():,} unusable" + (f" ({reasons})" if reasons else "")
 

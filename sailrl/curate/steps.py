@@ -27,7 +27,7 @@ ROWS_AT_ONCE = 256
 
 
 class Careful:
-    """A filter that drops a row it cannot read, an image that vanished say, instead of stopping. Reason:
+    """A filter that drops a row it cannot read (its image was removed, for one) instead of stopping. Reason:
     ``unreadable``."""
 
     def __init__(self, inner: Filter) -> None:
@@ -41,7 +41,7 @@ class Careful:
 
 
 class _Decided:
-    """Conversions that were made beforehand, by the id of their row."""
+    """Conversions that are made already, by the id of their row."""
 
     def __init__(self, conversions: Mapping[str, Conversion]) -> None:
         self._conversions = conversions
@@ -74,7 +74,7 @@ def build_steps(config: FilterConfig, rows: Sequence[Row], run_dir: Path) -> Pip
 
 
 def decontamination(config: DecontaminateConfig) -> Filter:
-    """What keeps the rows of the evaluation files out.
+    """The filter that drops the rows of evaluation files.
 
     Raises:
         DataError: a file cannot be read, or has a row that is no problem.
@@ -120,7 +120,7 @@ def _mcq(config: McqConfig, rows: Sequence[Row], run_dir: Path) -> Converter:
 
 
 def _refuse_silence(config: McqConfig, verdicts: Sequence[Verdict]) -> None:
-    """A server that is down must not decide which problems there are."""
+    """Raises RewardError when too many questions got no answer: a server that is down must not decide on problems."""
     asked = [verdict for verdict in verdicts if verdict.reason.startswith("rewrit")]
     silent = [verdict for verdict in asked if verdict.reason == UNANSWERED]
     if len(silent) > config.max_unanswered_rate * len(asked):

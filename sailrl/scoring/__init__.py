@@ -1,4 +1,4 @@
-"""Runs rewards on responses: used by training and by ``sailrl score`` alike. See ``scorer.Scorer``.
+"""Runs rewards on responses, for training and for ``sailrl score``. See ``scorer.Scorer``.
 
 What a reward may have besides ``__call__(response, problem) -> Score``, each found by its name:
 

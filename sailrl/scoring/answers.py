@@ -1,5 +1,5 @@
-"""Do the rewards work, and can they use the answers of a data set? Asked of a few problems before anything costly
-starts."""
+"""Checks on a few problems, before anything costly starts, that the rewards work and can use the answers of a data
+set."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ TRIED = 16
 """Problems that are tried of each source."""
 MAX_NOTES = 10
 ENOUGH_FAILURES = 3
-"""Problems after which a reward that failed on all of them is given up."""
+"""After so many problems a reward that failed on all of them is reported."""
 _RESPONSE = "<think>\nThis is a response to try the rewards.\n</think>\n\\boxed{{{}}}"
 Item = TypeVar("Item")
 
@@ -93,7 +93,7 @@ def _failed(tried: Sequence[Scored]) -> str | None:
 
 
 def _scored(spec: ScoringSpec, problems: Sequence[Problem]) -> Iterator[Scored]:
-    """The scores of the response to each problem; rewards that ask a server count as given."""
+    """The scores of the made-up response to each problem. Rewards that ask a server are not called and count as 0."""
     plain = {name: part for name, part in spec.parts.items() if not is_async(build_reward(part))}
     if not plain:
         return

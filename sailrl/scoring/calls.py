@@ -27,12 +27,13 @@ def takes_tokens(function: Callable[..., Any]) -> bool:
 
 
 def is_async(reward: Any) -> bool:
+    """Whether calling a reward gives a coroutine."""
     return inspect.iscoroutinefunction(reward) or inspect.iscoroutinefunction(getattr(reward, "__call__", None))  # noqa: B004
 
 
 def call(function: Callable[..., Any], *args: Any, **tokens: int | None) -> Outcome | None:
-    """Calls a reward or a combining rule; an exception is a ``failed`` score. None stays None: only ``fast`` may say
-    that."""
+    """Calls a reward or a combining rule; an exception is a ``failed`` score. None stays None: only ``fast`` may
+    return it."""
     try:
         result = function(*args, **tokens)
     except (Exception, SystemExit) as error:  # quit() in a user's code ends that response, not the run
@@ -72,6 +73,7 @@ def _number(result: Any) -> float | None:
 
 
 def raised(error: BaseException) -> Outcome:
+    """The failed score for an exception of a reward, with its message and its place in the code."""
     try:
         text = str(error)[:500]
     except Exception:

@@ -1,4 +1,4 @@
-"""Agreement of a scored file with labels or with another scorer: right or wrong, row by row."""
+"""Compares a scored file with labels or with another scorer: right or wrong, row by row."""
 
 from __future__ import annotations
 
@@ -18,6 +18,8 @@ _WORDS |= {"false": False, "no": False, "wrong": False, "incorrect": False}
 
 @dataclass(frozen=True, slots=True)
 class Disagreement:
+    """A row that is right for one side and wrong for the other."""
+
     line: int
     ours: bool
     reason: str
@@ -27,16 +29,16 @@ class Disagreement:
 
 @dataclass(slots=True)
 class Comparison:
-    """Counts of rows by our word and theirs."""
+    """Counts rows by our verdict and theirs."""
 
     counts: dict[tuple[bool, bool], int] = field(default_factory=lambda: dict.fromkeys(_PAIRS, 0))
     """By (ours, theirs)."""
     not_compared: int = 0
-    """Rows without a score of ours or a word of theirs."""
+    """Rows for which one side has no verdict."""
     listed: list[Disagreement] = field(default_factory=list)
 
     def add(self, line: int, row: Mapping[str, Any], part: str, theirs: bool | None) -> None:
-        """Counts a scored row with what the other side says of it."""
+        """Counts a scored row with the other side's verdict on it."""
         score = row["scores"][part]
         ours = verdict(score["value"])
         if ours is None or theirs is None:
@@ -74,10 +76,10 @@ def verdict(value: Any) -> bool | None:
 
 
 def by_id(ours: Iterable[str], theirs: Iterable[tuple[str, bool | None]]) -> tuple[list[bool | None], int, int]:
-    """Their word for each of our rows: the first row of an id for our first row of it, and so on.
+    """Their verdict on each of our rows. The first row of an id is paired with our first row of that id, and so on.
 
     Returns:
-        The words, how many of our rows have no partner, and how many of theirs.
+        The verdicts, how many of our rows have no partner, and how many of theirs.
     """
     waiting: dict[str, deque[bool | None]] = defaultdict(deque)
     for name, word in theirs:

@@ -1,10 +1,10 @@
-"""What every reward must keep, as a check that runs on any of them, ours or a user's.
+"""The rules that every reward must keep, as a check that runs on any reward.
 
     from sailrl.scoring.contract import check_reward
     check_reward("my_reward.py:MyReward")          # raises RewardError, one line per broken rule
 
-The reward runs in the real pool, on ordinary and on hostile responses: a model that is being trained finds every way
-to write what nobody expected.
+The reward runs in the real pool, on ordinary and on hostile responses: a model that is being trained will
+write any kind of text.
 """
 
 from __future__ import annotations
@@ -52,11 +52,11 @@ ORDINARY: tuple[Request, ...] = tuple(
         ("", 0),
     )
 )
-"""Rows as they come."""
+"""Ordinary rows."""
 
 
 def hostile() -> Iterator[tuple[str, Request]]:
-    """Named rows that have broken scorers before."""
+    """Rows that have broken scorers before, each with a name."""
     four = Problem(answer="4", task="math")
     for name, text in {
         "a power tower": "9^{9^{9^9}}",
@@ -159,7 +159,7 @@ class _Check:
     def run(self, rows: Rows, *, ordinary: bool = False) -> None:
         # Of an async reward only scores must stay: its server may be away one time and back the next.
         moving = {"timed_out", "failed"} if is_async(self.reward) else {"timed_out"}
-        # What __call__ says, also where fast would answer.
+        # The scores of __call__, also where fast would answer.
         first = self._scores(rows) if is_async(self.reward) else self._worker_scores(rows, ordinary)
         for name, outcome in first.items():
             score = outcome.score
@@ -233,7 +233,7 @@ class _Check:
         return max(0.0, self.until - time.monotonic())
 
     def _in_this_process(self, rows: Rows, slow: Mapping[str, Outcome]) -> bool:
-        """Checks what runs where the scorer runs: in a thread, since it may never come back. False when it did not."""
+        """Checks what runs in the scorer's process: in a thread, since it may never return. False when it did not."""
         at = [""]
 
         def run() -> None:

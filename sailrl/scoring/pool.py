@@ -1,4 +1,4 @@
-"""Worker processes for CPU-bound rewards: a hard deadline and a memory cap per row, and nothing lost but that row."""
+"""Worker processes for CPU-bound rewards, with a deadline and a memory limit per row. A failure costs that row only."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ DryRun = Literal["in time", "too slow", "too large", "none"]
 class RewardPool:
     """``workers`` killable processes, each with a thread that waits for it. Processes start with the first request.
 
-    A row whose worker dies, or is killed without having had the processor, is tried once more alone, with no other row
-    at work: a busy machine or a neighbour's memory is never held against it. After that it is ``timed_out`` or
-    ``failed``, or 0 where the reward can show that the response itself is to blame (see ``sailrl.types.Reward``).
+    A row whose worker dies, or is killed without having had the processor, is tried once more alone, while no other
+    row runs, so that a busy machine or the memory of other rows does not count against it. After that it is
+    ``timed_out`` or ``failed``, or 0 if the reward can show that the response is the cause (see
+    ``sailrl.types.Reward``).
     """
 
     def __init__(self, parts: Mapping[str, PartSpec], *, workers: int, deadline_s: float, memory_bytes: int) -> None:
@@ -78,7 +79,7 @@ class RewardPool:
             with self._turns.shared():
                 return unpack_outcome(self._ask("score", name, response, problem, tokens))
         except DeadlineExceeded as error:
-            if error.busy_s > 0.8 * self._deadline_s:  # it had the processor: a second try would be a second wait
+            if error.busy_s > 0.8 * self._deadline_s:  # it had the processor: a second try would take as long
                 return self._overrun(name, problem, "too_slow") or self._late()
         except ChildDied:
             pass
@@ -94,8 +95,8 @@ class RewardPool:
             return overrun or Outcome(Score(None, "failed", _reason(error.reason)), error.reason)
 
     def _overrun(self, name: str, problem: Problem, fault: str) -> Outcome | None:
-        """Who is to blame for a row that ran out of time or memory, where the reward can tell by its ``dry_run``: the
-        response, which gets 0, or the problem, which gets no score. None where it cannot."""
+        """The score of a row that ran out of time or memory, if the reward has ``dry_run``: 0 when the response is the
+        cause, no score when the problem is. None for a reward without it."""
         key = name, json.dumps(pack_problem(problem), sort_keys=True)
         if key not in self._dry_runs:
             if len(self._dry_runs) >= MAX_DRY_RUNS:
@@ -137,7 +138,7 @@ class RewardPool:
 
 
 def _reason(death: str) -> str:
-    """A few fixed words out of a cause of death."""
+    """The reason of a score for the way in which a worker ended."""
     if death == OUT_OF_MEMORY:
         return "out_of_memory"
     if death.startswith("killed by "):
@@ -146,7 +147,7 @@ def _reason(death: str) -> str:
 
 
 class _Turns:
-    """Many rows at a time, or one alone. A row that asks to be alone goes before new ones."""
+    """Lets many rows run at a time, or one row alone. A row that waits to run alone goes before new ones."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()

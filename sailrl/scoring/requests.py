@@ -27,7 +27,7 @@ def request_from_row(row: Row | BadRow, *, where: str, folder: Path) -> Request 
 
 
 def broken_rule(row: Row | BadRow, *, where: str, folder: Path) -> str | None:
-    """In words, what keeps a row from being scored; None when nothing does."""
+    """Why a row cannot be scored, in words; None when it can."""
     if isinstance(row, BadRow):
         return row.detail
     try:
@@ -51,13 +51,13 @@ def _request(row: Row, where: str, folder: Path) -> Request:
 
 
 def out_row(row: Row | BadRow, result: Mapping[str, Any]) -> Row:
-    """The row with its result behind it. A line that was no row is replaced by what is wrong with it."""
+    """The row with its result behind it. A line that was no row is replaced by its error."""
     kept = {"error": f"line {row.line}: {row.detail}"} if isinstance(row, BadRow) else row
     return {name: value for name, value in kept.items() if name not in result} | dict(result)
 
 
 def _usual_forms(row: Row) -> Row:
-    """Tables with gaps hold whole numbers as floats and gaps as NaN; that is the file format's doing, not a mistake."""
+    """In tables with missing values whole numbers are floats and missing ones are NaN; both are converted back."""
     precision = row.get("precision")
     if not isinstance(precision, float):
         return row

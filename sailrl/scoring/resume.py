@@ -1,4 +1,4 @@
-"""Lets an interrupted ``sailrl score`` continue: beside an unfinished output lies what was scored, and with what."""
+"""Lets an interrupted ``sailrl score`` continue: a file next to the output has the input and the rewards."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ class Unfinished:
         return same
 
     def finished(self) -> None:
+        """Removes the file."""
         self._path.unlink(missing_ok=True)
 
 

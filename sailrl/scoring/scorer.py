@@ -26,10 +26,10 @@ WINDOW_ROWS = 4096
 WINDOW_CHARS = 64_000_000
 """How far ``score_stream`` reads ahead of the oldest row that is still being scored."""
 ASYNC_DEADLINE_S = 300.0
-"""For async rewards without a ``deadline_s`` of their own; generous, since they know their retries better than we."""
+"""For async rewards without a ``deadline_s`` of their own; long, since such rewards retry on their own."""
 
 MAX_TOLD = 20
-"""Kinds of failures that are told; reasons come from a user's code."""
+"""Most different failures that are reported: reasons come from user code."""
 
 Payload = TypeVar("Payload")
 
@@ -45,7 +45,7 @@ class Request(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Scored:
-    """What scoring says of one response."""
+    """The scores of one response."""
 
     scores: Mapping[str, Score]
     """One score per part, in the order of the spec."""
@@ -69,9 +69,9 @@ class Scorer:
 
         for row, scored in scorer.score_stream((row, Request(response, problem)) for ...):
 
-    Each part runs where it belongs: a reward's ``fast`` inline, ``async`` rewards on an event loop in a thread of the
+    Where parts run: a reward's ``fast`` in the caller's process, ``async`` rewards on an event loop in a thread of the
     scorer, all others in worker processes with a deadline. Scores do not depend on the number of workers or the order
-    of calls. Nothing raises because of a response: what goes wrong is that part's status and reason.
+    of calls. No response makes it raise: a failure becomes the status and reason of that part.
 
     Raises:
         ConfigError, RewardError: a reward or the combining rule cannot be loaded, or they do not fit together.
@@ -82,7 +82,7 @@ class Scorer:
     ) -> None:
         """Args:
         workers: processes for CPU-bound rewards, in place of the spec's.
-        say: told, once for each part and reason, that a reward failed or ran out of time, and where in its code.
+        say: called once for each part and reason with which a reward failed or ran out of time.
         """
         if not spec.parts:
             raise RewardError("there is nothing to score with: name at least one reward.")
@@ -172,7 +172,7 @@ class Scorer:
             if callable(own := getattr(reward, "metrics", None)):
                 try:
                     metrics |= {f"score/{name}/{key}": float(value) for key, value in own().items()}
-                except (Exception, SystemExit):  # a user's code: a run does not end because of a count
+                except (Exception, SystemExit):  # user code: a failed count does not end a run
                     metrics[f"score/{name}/metrics_failed"] = 1.0
         return metrics
 
@@ -190,7 +190,7 @@ class Scorer:
         self.close()
 
     def _check_combine(self) -> None:
-        """A combining rule that needs a part nobody configured must fail here and not after the first rollouts."""
+        """Checks that the combining rule works with the configured parts, here and not after the first rollouts."""
         try:
             result = self._combine({name: Score(0.0) for name in self.parts}, self._weights)
         except (Exception, SystemExit) as error:
@@ -204,7 +204,7 @@ class Scorer:
             )
 
     def _begin(self, request: Request | Score) -> _Row:
-        """Answers what can be answered at once and hands out the rest."""
+        """Calls ``fast`` where there is one, and submits the other parts."""
         row = _Row()
         if isinstance(request, Score):
             row.verdict = request
@@ -268,7 +268,7 @@ class Scorer:
 
 
 class _Row:
-    """One response on its way: parts that have answered, and futures of those that have not."""
+    """One response in progress: the parts that are scored, and futures of the others."""
 
     __slots__ = ("answered", "began", "ended", "verdict", "waiting")
 
@@ -293,7 +293,7 @@ class _Row:
 
 
 class _LoopThread:
-    """An event loop of its own, so that judges work from plain code and never hold up the caller's loop."""
+    """An event loop in its own thread: judges can be called from plain code and do not block the caller's loop."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()

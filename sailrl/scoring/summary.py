@@ -1,4 +1,4 @@
-"""What a scored file looks like as a whole: rows, rewards and statuses by task, reasons by part."""
+"""Summary of a scored file: rows, rewards and statuses by task, reasons by part."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ OTHER = "(other)"
 
 @dataclass(slots=True)
 class Mean:
+    """A running mean."""
+
     total: float = 0.0
     count: int = 0
 
@@ -75,11 +77,12 @@ class Summary:
         task.statuses[max((score["status"] for score in row["scores"].values()), key=STATUSES.index)] += 1
 
     def explain(self, part: str, reason: str, detail: str) -> None:
-        """Remembers the first words on a reason."""
+        """Keeps the first detail of each reason."""
         if len(self.details) < MAX_REASONS:
             self.details.setdefault((part, reason), detail)
 
     def total(self) -> TaskSummary:
+        """All tasks together."""
         whole = TaskSummary()
         for task in self.tasks.values():
             whole.rows += task.rows

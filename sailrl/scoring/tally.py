@@ -30,6 +30,7 @@ class Tally:
                 part.add(outcome.score, seconds, where)
 
     def take(self) -> dict[str, float]:
+        """The metrics of all parts since the last call; see ``Scorer.metrics``."""
         with self._lock:
             parts, self._parts = self._parts, {}
         metrics: dict[str, float] = {}

@@ -1,4 +1,4 @@
-"""The worker's side of the pool, and what crosses the pipe: JSON values, because unpickling runs code."""
+"""The worker's side of the pool. Only JSON values are sent between the processes, because unpickling runs code."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ class RewardWorker:
             outcome = call(reward, response, unpack_problem(problem), **keywords) or checked(None)
         except MemoryError:
             raise
-        except BaseException as error:  # a library's own time-out, sys.exit() in user code: this row's affair
+        except BaseException as error:  # a library's own time-out, or sys.exit() in user code
             outcome = raised(error)
         if outcome.score.reason == "raised:MemoryError":
-            raise MemoryError  # so that the worker is replaced: its libraries may be left half done
+            raise MemoryError  # so that the worker is replaced: its libraries may be in a broken state
         return [outcome.score.value, outcome.score.status, outcome.score.reason, outcome.detail]
 
 
@@ -52,7 +52,7 @@ def unpack_outcome(reply: Sequence[Any]) -> Outcome:
 
 
 def pack_problem(problem: Problem) -> dict[str, Any]:
-    """A problem as JSON values; fields at their defaults stay at home."""
+    """A problem as JSON values, without fields that have their default."""
     values = ((name, getattr(problem, name)) for name in Problem.__dataclass_fields__)
     return {name: _pack(value) for name, value in values if value is not getattr(_BARE, name)}
 
