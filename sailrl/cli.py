@@ -1,5 +1,5 @@
-"""The command line. Thin on purpose: parse, hand over to one job, print errors. Exit code 2 is a mistake of the user
-or a refusal of the machine, 1 an error that nothing expected.
+"""The command line: it parses, starts one job, and prints errors. Exit code 2 is a mistake of the user or an error of
+the machine, 1 an unexpected error.
 
 Jobs are imported inside their command, so that ``sailrl --help`` stays fast and scoring never loads torch.
 """
@@ -221,5 +221,5 @@ def main() -> None:
         from sailrl.report.safe_text import safe_lines
 
         error = explained(raised)
-        print(f"error: {safe_lines(str(error))}", file=sys.stderr)  # which may quote what stands in somebody's data
+        print(f"error: {safe_lines(str(error))}", file=sys.stderr)  # which may quote a user's data
         sys.exit(2 if isinstance(error, SailError) else 1)

@@ -62,7 +62,7 @@ class ChildDied(Exception):
 
 
 def inside() -> bool:
-    """True in a child of ``Killable``: whoever is asked there is under a deadline already and needs no second child."""
+    """True in a child of ``Killable``, where calls are under a deadline already and need no second child."""
     return _inside
 
 
@@ -133,12 +133,12 @@ class Killable:
                 if died == "killed by SIGXCPU":
                     raise DeadlineExceeded(f"{self.target} used up its processor time", deadline_s) from None
                 raise ChildDied(died) from None
-            except BaseException:  # Ctrl-C while waiting: the answer still to come belongs to nobody
+            except BaseException:  # Ctrl-C while waiting: the answer is not read any more
                 self._child = None
                 child.kill()
                 raise
             child.calls += 1
-            # After a failed allocation the interpreter lives on, but nobody knows what its libraries were left with.
+            # After a failed allocation the interpreter goes on, but its libraries may be in a broken state.
             if "memory" in reply or child.calls >= self._recycle_after:
                 self._replace(child)
         if "value" in reply:
@@ -218,9 +218,9 @@ class _Child:
                 [sys.executable, "-P", "-c", _BOOT, json.dumps(setup)],
                 pass_fds=(theirs.fileno(),),
                 stdin=subprocess.DEVNULL,
-                stdout=2,  # what a target prints is for people, and our own stdout may be somebody's data
+                stdout=2,  # what a target prints is no data: it must not go to our stdout
                 env=threads | os.environ,
-                # Ctrl-C is the parent's business, and killing the session takes grandchildren along.
+                # The parent handles Ctrl-C, and killing the session ends grandchildren, too.
                 start_new_session=True,
             )
 

@@ -21,7 +21,7 @@ _PR_SET_PDEATHSIG = 1
 
 
 def serve(setup: dict[str, Any]) -> None:
-    """Loads the target, says so, and answers calls until the parent hangs up."""
+    """Loads the target, reports that, and answers calls until the parent closes the connection."""
     killable._inside = True
     _die_with_parent(setup["parent"])
     connection = socket.socket(fileno=setup["fd"])
@@ -87,5 +87,5 @@ def _limit_processor(deadline_s: float) -> None:
 
 
 def _lower_limit(kind: int, soft: int) -> None:
-    hard = resource.getrlimit(kind)[1]  # whoever started us may have set one, and it can only be kept
+    hard = resource.getrlimit(kind)[1]  # a limit that is set already cannot be raised
     resource.setrlimit(kind, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))

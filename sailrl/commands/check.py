@@ -1,4 +1,4 @@
-"""``sailrl check``: everything that can be known about a run before anything starts."""
+"""``sailrl check``: everything about a run that can be checked before anything starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``sailrl check --data``: every problem through every part that turns it into tokens, before any GPU hour is spent."""
+"""``sailrl check --data``: turns every problem into tokens with every part that does so in a run, and compares them."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ from sailrl.types import Problem, Prompt
 
 LISTED = 10
 ROWS_PER_STORE = 64
-"""Images are kept only this long, so that checking a large data set does not fill the disk with its copies."""
+"""After so many rows the stored images are removed, so that a large data set does not fill the disk with copies."""
 
 Viewer = Callable[[str, Prompt, Sequence[Any]], View]
-"""How a part of the system sees ``(rendered text, prompt, images)``."""
+"""What a part of the system makes of ``(rendered text, prompt, images)``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Example:
 
 @dataclass(slots=True)
 class DataReport:
-    """What was found in one source."""
+    """The counts and faults of one source."""
 
     rows: int = 0
     prompt_tokens: list[int] = field(default_factory=list)
@@ -100,7 +100,7 @@ def check_problems(
                 try:
                     views = [view(text, prompt, images) for view in viewers]
                     fault: object = _check(problem, prompt, processor, views, report)
-                except Exception as error:  # engine and model are others' code, and this row is what we ask about
+                except Exception as error:  # code of engine and model; the fault is reported for this row
                     fault = f"refused with {type(error).__name__}: {error}"
                 if fault is not None:
                     report.misaligned.append(f"problem {problem.id}: {fault}")
@@ -127,10 +127,11 @@ def _check(
 
 
 def open_prompt_check(config: Section, console: Console, opened: ExitStack) -> tuple[PromptCheck | None, str | None]:
-    """What renders the problems of a job, and why there is none although the job has a model to render them for.
+    """Returns the check of a job's prompts, and a complaint if it cannot be opened; both None for a job without
+    prompts.
 
     Args:
-        opened: ends what it opens.
+        opened: closes what this opens.
     """
     if not isinstance(config, Job) or config.data is None:
         say(console, "--data: this job puts no problem to a model, so there is no prompt to render.")
@@ -148,7 +149,7 @@ def open_prompt_check(config: Section, console: Console, opened: ExitStack) -> t
         viewers = _viewers(model, config.data, engine, path, processor, console)
     except ConfigError as error:
         return None, str(error)
-    except (OSError, ValueError) as error:  # how transformers says that files are missing or not what they should
+    except (OSError, ValueError) as error:  # what transformers raises for missing or wrong files
         return None, f"model {path}: its tokenizer and processor cannot be loaded: {error}"
     if processor.note:
         say(console, processor.note)
@@ -245,7 +246,7 @@ def _viewers(
 
 
 def summary(name: str, report: DataReport, max_prompt_tokens: int) -> str:
-    """What a source amounts to, in a few lines."""
+    """The counts of a source, in a few lines."""
     lines = [
         f"{name}: {report.rows:,} problems checked, {len(report.misaligned):,} misaligned, {len(report.unusable):,} "
         f"unusable, {len(report.too_long):,} longer than data.max_prompt_tokens = {max_prompt_tokens:,}",

@@ -146,7 +146,7 @@ def _print_gpus(config: RlvrConfig, shape: ModelShape, machines: Machines, conso
 
 
 def _print_room(config: RlvrConfig, kv_tokens: int, console: Console) -> None:
-    """How many sequences an engine computes at once, beside how many it is asked for."""
+    """Prints how many sequences an engine can compute at once, and how many the configuration asks for."""
     rollout = config.rollout
     asked = min(-(-config.batch.rollouts_per_episode // rollout.workers), rollout.engine.max_concurrent)
     room = kv_tokens // config.longest
@@ -159,7 +159,7 @@ def _print_room(config: RlvrConfig, kv_tokens: int, console: Console) -> None:
 
 
 def _print_time(plan: TimePlan, gpus: int, console: Console) -> None:
-    """The estimate and everything assumed for it; without GPUs no GPU-hours."""
+    """Prints the estimate with its assumptions; GPU-hours only where there are GPUs."""
     hours, speed = plan.episode_s / 3600, plan.speed
     gpu_hours = [f", {few(gpus * count * hours)} GPU-hours" if gpus else "" for count in (1, plan.episodes)]
     say(

@@ -43,14 +43,14 @@ class Pictures:
     """The distinct images of all sources."""
 
     encoded_bytes: int = 0
-    """What a run folder takes for them."""
+    """Bytes that they take in a run folder."""
     _known: set[str | bytes] = field(default_factory=set)
 
     def __len__(self) -> int:
         return len(self._known)
 
     def add(self, image: ImageSource) -> None:
-        """Takes note of an image; a path that cannot be looked at counts nothing."""
+        """Counts an image once; a path without a file adds no bytes."""
         name = image if isinstance(image, str) else hashlib.blake2b(image, digest_size=16).digest()
         if name not in self._known:
             self._known.add(name)
@@ -60,19 +60,19 @@ class Pictures:
 
 @dataclass
 class _Seen:
-    """What is kept of the problems of one source."""
+    """Counts of the problems of one source, and some of them."""
 
     pictures: Pictures
     frames: int
     """Most frames of a video that are shown."""
     step: int
-    """Every so many problems, one is kept to try the rewards."""
+    """One of so many problems is kept to try the rewards."""
     rows: int = 0
     tasks: Counter[str] = field(default_factory=Counter)
     some: list[Problem] = field(default_factory=list)
 
     def watched(self, reader: ProblemReader) -> Iterator[Problem]:
-        """The problems, as they come by."""
+        """Yields the problems of a reader and counts them."""
         for _, problem in reader:
             if self.rows % self.step == 0 and len(self.some) < TRIED:
                 self.some.append(problem)
@@ -87,10 +87,10 @@ class _Seen:
 
 
 def check_sources(config: Section, console: Console, prompts: PromptCheck | None) -> tuple[list[str], Pictures]:
-    """Reads all data of a job and prints what it amounts to.
+    """Reads all data of a job and prints its counts.
 
     Args:
-        prompts: renders each problem and compares what the parts of the system make of it; None does without.
+        prompts: renders each problem and compares what the parts of the system make of it; None skips this.
 
     Returns:
         Complaints, and the images that the run folder will hold.
@@ -99,7 +99,7 @@ def check_sources(config: Section, console: Console, prompts: PromptCheck | None
     pictures = Pictures()
     for name, source, on_bad_row in _sources(config):
         if source.path is not None and not is_here(source.path):
-            continue  # preflight has said so
+            continue  # preflight complains of it
         if source.path is not None and origin(source.path) == "hub" and prompts is None:
             say(console, f"{name}: {source.path} is a dataset on the hub; `--data` loads and checks it")
             continue
@@ -147,7 +147,7 @@ def _check_source(
         complaints += _blind_models(config, name, reader)
     if isinstance(config, RlvrConfig | FilterConfig | EvaluateConfig) and config.rewards and name.startswith("data."):
         spec = ScoringSpec.from_config(config.rewards)
-        with suppress(ConfigError):  # rewards that cannot be loaded are preflight's to say
+        with suppress(ConfigError):  # preflight complains of rewards that cannot be loaded
             for note in task_notes(spec, seen.tasks, name):
                 say(console, f"warning: {note}")
             try:

@@ -103,7 +103,7 @@ async def _try_all(
 
 
 class _Engines:
-    """One set of engines that takes the weights of one model after another; another kind of model starts again."""
+    """One set of engines that loads the weights of one model after another, and restarts for another kind of model."""
 
     def __init__(self, config: EvaluateConfig, folder: Path, progress: Progress) -> None:
         self._config, self._folder, self._progress = config, folder, progress
@@ -138,14 +138,14 @@ class _Engines:
 
 
 def _same_but_weights(one: ModelConfig, other: ModelConfig) -> bool:
-    """Whether an engine that runs one model needs no more than the other's weights to be that one: shape, tokenizer,
-    processor and the tokens that end a response are the same."""
+    """Whether two models differ in their weights only: shape, tokenizer, processor and the tokens that end a response
+    are the same."""
     first, second = (_all_but_weights(Path(model.path or "").expanduser()) for model in (one, other))
     return "config.json" in first and first == second and one.dtype == other.dtype
 
 
 def _all_but_weights(folder: Path) -> dict[str, bytes]:
-    """What a model folder says beside its weights; nothing for a model on the hub."""
+    """The files of a model folder except its weights, by name; empty for a model on the hub."""
     files = (path for path in folder.glob("[!.]*") if path.suffix in (".json", ".jinja", ".txt", ".model"))
     return {path.name: path.read_bytes() for path in files if not path.name.endswith(".index.json")}
 
@@ -172,9 +172,9 @@ def _numbers(groups: list[Group], part: str) -> dict[str, Any]:
     """Accuracy, the share of responses that are right, with its standard error, and the mean length. Unscored
     responses are left out and counted.
 
-    The responses to one problem are alike, so the error counts problems: with n_i scored responses, c_i of them right,
-    to problem i of m, it is sqrt(m / (m - 1) * sum (c_i - accuracy * n_i)^2) / sum n_i (that of a ratio; Cochran,
-    Sampling Techniques, section 6.3).
+    The responses to one problem are correlated, so the error counts problems: with n_i scored responses, c_i of them
+    right, to problem i of m, it is sqrt(m / (m - 1) * sum (c_i - accuracy * n_i)^2) / sum n_i (that of a ratio;
+    Cochran, Sampling Techniques, section 6.3).
     """
     rollouts = [rollout for group in groups for rollout in group.rollouts]
     share = accuracy(rollouts, part)
@@ -204,7 +204,7 @@ def _rows(groups: list[Group], name: str, asked: str, part: str) -> list[dict[st
 
 
 def _wanted(config: EvaluateConfig, problems: list[Problem]) -> dict[tuple[str, str], dict[str, Any]]:
-    """What the line of each model and way of asking is about; with another of these values it is tried again."""
+    """What identifies the result of each model and instruction; when one of these values changes, it is tried again."""
     settings, found = _settings(config, problems), {}
     for name, model in config.models.items():
         model_hash = model_digest(model.path or "", model.trust_remote_code)
@@ -224,13 +224,13 @@ def _wanted(config: EvaluateConfig, problems: list[Problem]) -> dict[tuple[str, 
 
 
 def _line(what: dict[str, Any], folder: Path) -> dict[str, Any] | None:
-    """The last line of ``evals.jsonl`` about it; None when it was not tried."""
+    """The last line of ``evals.jsonl`` with these values; None when it was not tried."""
     return next((line for line in reversed(read_evals(folder)) if what.items() <= line.items()), None)
 
 
 def _settings(config: EvaluateConfig, problems: list[Problem]) -> str:
-    """Fingerprint of what decides on all lines alike: the content of the problems, how they are put and sampled, and
-    what scores the responses, its code included."""
+    """Fingerprint of what is the same for all results: the content of the problems, how they are rendered and sampled,
+    and what scores the responses, including its code."""
     run, rollout = config.run, config.rollout
     return digest(
         {

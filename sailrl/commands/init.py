@@ -11,7 +11,7 @@ TEMPLATES = Path(__file__).with_name("templates")
 
 
 def init_job(kind: str, out: Path | None) -> Path:
-    """Writes the template of ``kind`` to ``out``, or to ``<kind>.yaml`` in this folder, and says what to type next.
+    """Writes the template of ``kind`` to ``out``, or to ``<kind>.yaml`` in this folder, and prints the next commands.
 
     Raises:
         ConfigError: there is no such kind, or the file is there already.

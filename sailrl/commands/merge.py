@@ -75,7 +75,7 @@ def _merge_adapter(adapter: Path, out: Path) -> None:
 
 def _shares(folders: Sequence[Path], weights: Sequence[float]) -> list[float]:
     if len(folders) < 2:
-        raise DataError(f"{folders[0]} is a plain model already, and one model is nothing to merge. Name two or more.")
+        raise DataError(f"{folders[0]} is one model without an adapter: there is nothing to merge. Name two or more.")
     if not weights:
         return [1 / len(folders)] * len(folders)
     if len(weights) != len(folders):
@@ -87,7 +87,7 @@ def _shares(folders: Sequence[Path], weights: Sequence[float]) -> list[float]:
 
 
 def _refuse_strangers(folders: Sequence[Path]) -> None:
-    """Averaging models of different kinds gives none that works (the paper: 74.5 and 75.4 became 12.9)."""
+    """Refuses models of different kinds: their average does not work (the paper: 74.5 and 75.4 became 12.9)."""
     first = folders[0]
     for folder in folders:
         if (folder / ADAPTER).is_file():
@@ -110,7 +110,7 @@ def _refuse_strangers(folders: Sequence[Path]) -> None:
 
 
 def _entries(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """What decides on the kind of a model: the entries of its configuration under dotted names."""
+    """The entries of a configuration that decide on the kind of a model, by dotted name."""
     for key, value in config.items():
         if key in PASSING:
             continue
@@ -129,8 +129,10 @@ class _Weights:
         if index.is_file():
             self.files: dict[str, str] = _json(index).get("weight_map", {})
             for name in self.files.values():
-                if Path(name).name != name:  # it is written to under this name, too
-                    raise DataError(f"{index} names {name!r}, but weights lie beside their index: file names only.")
+                if Path(name).name != name:  # the output file gets this name, too
+                    raise DataError(
+                        f"{index} names {name!r}. Weights are in the folder of their index: write file names."
+                    )
         elif (folder / SINGLE).is_file():
             with safe_open(folder / SINGLE, framework="pt") as file:
                 self.files = dict.fromkeys(file.keys(), SINGLE)

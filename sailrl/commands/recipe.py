@@ -1,4 +1,4 @@
-"""A recipe: its stages one after the other, each a job in a folder of its own; finished ones are not run again."""
+"""Runs the stages of a recipe in order, each a job in its own folder. Finished stages are not run again."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from sailrl.report.shown import span
 from sailrl.rl import checkpoints
 
 DONE = "done.json"
-"""In a stage's folder once it is finished: how long it took, its configuration, and fingerprints of the files, models
-and code that this names."""
+"""In the folder of a finished stage: its time, its configuration, and fingerprints of the files, models and code that
+the configuration names."""
 
 
 def start_recipe(config: RecipeConfig, folder: Path, start: Start = UNTYPED) -> None:
@@ -75,7 +75,7 @@ def output_of(stage: JobConfig, folder: Path, output: str) -> str:
     checkpoint = checkpoints.latest(folder) if output == "model" else None
     path = (checkpoint or folder) / stage.outputs()[output]
     if not path.exists():
-        raise DataError(f"the stage in {folder} should have made {path}, which is gone. Remove the folder to redo it.")
+        raise DataError(f"the stage in {folder} wrote {path}, which was removed. Remove the folder to run it again.")
     return str(path)
 
 
@@ -96,14 +96,14 @@ def _is_done(written: dict[str, Any], folder: Path) -> bool:
     if changed:
         raise ConfigError(
             f"the stage in {folder} was finished with another configuration (different: {', '.join(changed)}), and "
-            f"later stages build on it. Put it back, or redo it and what follows by removing the folders from {folder} "
-            "on, or start again with another run.dir."
+            f"later stages build on it. Change it back, or remove {folder} and the folders of later stages to run them "
+            "again, or start with another run.dir."
         )
     return True
 
 
 def _content(name: str) -> str | None:
-    """The present fingerprint of what a finished stage used; None for what is gone, which nothing needs any more."""
+    """The current fingerprint of what a finished stage used; None when it does not exist any more."""
     try:
         return named_contents({"use": name} if ":" in name else name).get(name) or source_digest(name)
     except ConfigError:  # the code of a plug-in

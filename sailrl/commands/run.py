@@ -1,4 +1,4 @@
-"""``sailrl run``: load and check the configuration, prepare the run folder, hand over to the job of its kind."""
+"""``sailrl run``: loads and checks the configuration, claims the run folder, and starts the job of its kind."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from sailrl.launch.starts import UNTYPED, Start, in_force, refuse_other_kind
 from sailrl.plugins import load as load_object
 
 INTERRUPTED = 130
-"""Exit code of what Ctrl-C ended, as shells have it."""
+"""Exit code after Ctrl-C, as in shells."""
 
 
 def run_job(
@@ -81,7 +81,7 @@ def run_stage(config: JobConfig, folder: Path, start: Start = UNTYPED) -> None:
         with claimed(folder):
             refuse_other_kind(config, folder)
             job(config, folder, start)
-    except (SailError, Fault):  # a recipe's stage has been through here already
+    except (SailError, Fault):  # of a recipe's stage, which came through here
         raise
     except Exception as error:
         raise explained(error, folder) from error

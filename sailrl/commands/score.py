@@ -1,4 +1,4 @@
-"""``sailrl score``: responses in a file get the very scores that training would give them."""
+"""``sailrl score``: gives responses in a file the scores that they would get in training."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MAX_EXPLAINED = 10
 
 @dataclass(frozen=True, slots=True)
 class ScoreOptions:
-    """What stands on the command line."""
+    """The options of the command line."""
 
     source: Path
     out: Path | None = None
@@ -68,7 +68,7 @@ def score_job(options: ScoreOptions) -> None:
     words = words_beforehand(options.compare, options.source, accuracy) if options.compare is not None else None
     with ExitStack() as ending:
         other = None
-        if options.compare is not None and words is None:  # loaded now, so that a misspelt name costs no hours
+        if options.compare is not None and words is None:  # loaded now, so that a misspelt name fails at once
             other = ending.enter_context(_other_scorer(options.compare, spec, options.workers))
         with Scorer(spec, workers=options.workers) as scorer:
             try:
@@ -84,7 +84,7 @@ def score_job(options: ScoreOptions) -> None:
 
 
 def _check_scored(summary: Summary, options: ScoreOptions) -> None:
-    """Raises DataError when no row has a reward, and says so when most have none."""
+    """Raises DataError when no row has a reward, and prints a line when most have none."""
     total = summary.total()
     scored = total.reward.count
     if not total.rows:
@@ -194,7 +194,7 @@ def _other_scorer(name: str, spec: ScoringSpec, workers: int | None) -> Scorer:
 
 
 def _compare(options: ScoreOptions, part: str, words: list[bool | None] | None, other: Scorer | None) -> Comparison:
-    """Our rows with their words, known beforehand or by another scorer.
+    """Compares our scores with the other verdicts, known already or made by another scorer.
 
     Raises:
         DataError: no row has both.

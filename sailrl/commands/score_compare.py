@@ -1,5 +1,5 @@
-"""``sailrl score --compare``: what the other side says of each row. All but another reward is read before any row is
-scored, so that a misspelt column or the wrong file costs no work."""
+"""``sailrl score --compare``: the other verdict on each row. A column or file is read before any row is scored, so that
+a misspelt column or the wrong file fails at once."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ COLUMN = "column:"
 
 
 def words_beforehand(other: str, source: Path, part: str) -> list[bool | None] | None:
-    """Their word, right or wrong, for each row of ``source``: from its column ``column:NAME`` or from a scored file.
-    None when ``other`` names a reward, which has to score first.
+    """The other verdict, right or wrong, on each row of ``source``: from its column ``column:NAME`` or a scored file.
+    None when ``other`` names a reward, which must score first.
 
     Raises:
         DataError: there is no such file or column, it has no label, or its rows are not those of ``source``.
@@ -77,7 +77,7 @@ def _file(other: Path, source: Path, part: str) -> list[bool | None]:
 
 
 def _rows(path: Path) -> Iterator[Row]:
-    """Lines that are no rows count as empty ones: they keep their place."""
+    """The rows of a file; a line that is no row becomes an empty one, so that the order stays."""
     for _, row in read_rows(path):
         yield {} if isinstance(row, BadRow) else row
 

@@ -21,7 +21,7 @@ MAX_REASONS_SHOWN = 12
 
 
 def say(message: str) -> None:
-    """A remark for people; standard output is for results."""
+    """Prints a message to standard error; standard output is for results."""
     print(safe(message), file=sys.stderr, flush=True)
 
 
@@ -118,5 +118,5 @@ def _word(right: bool) -> str:
 
 
 def _console() -> Console:
-    """Standard output; wide enough that a file or a pipe gets no broken lines."""
+    """Standard output, 200 characters wide in a file or a pipe."""
     return Console(highlight=False, width=None if sys.stdout.isatty() else 200)

@@ -29,7 +29,7 @@ def preflight_tensors(config: Section, where: Where | None = None) -> None:
 
 def _tensors_fit(model: ModelConfig) -> Iterator[Complaint]:
     folder = None if refers(model) else local_model(model)
-    if folder is None or any(model_is_whole(model)):  # which the preflight has said
+    if folder is None or any(model_is_whole(model)):  # the preflight complains of it
         return
     from sailrl.learner.inventory import check_tensors  # loads torch
 

@@ -1,4 +1,4 @@
-"""What other trainers call our keys, so that a name that was learned there is answered with ours."""
+"""Names that other trainers use for our keys, so that the error about such a name can suggest our key."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ ALIASES: dict[str, tuple[str, ...]] = {
     "max_num_seqs": ("rollout.engine.max_concurrent",),
     **dict.fromkeys(("num_gpus", "n_gpus", "n_gpus_per_node"), ("learner.ranks",)),
 }
-"""By the name elsewhere, the keys of ours that do the same, the likeliest first; each kind of job has some of them."""
+"""By the name elsewhere, our keys that do the same, the likeliest first; each kind of job has some of them."""
 
 
 def meant(name: str, known: Collection[str]) -> str | None:
-    """The dotted key, one of ``known``, that is elsewhere called ``name``; None for a name that nobody uses."""
+    """The dotted key, one of ``known``, that is elsewhere called ``name``; None for an unknown name."""
     return next((key for key in ALIASES.get(name.lower().replace("-", "_"), ()) if key in known), None)

@@ -1,4 +1,4 @@
-"""Rules about what a run learns from, and in what portions: model, problems, rewards, batches."""
+"""Rules about model, problems, rewards and batch sizes."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
-"""Rules no field can check alone: ``validate`` asks about the configuration itself, ``preflight`` about the machine.
+"""Rules that no field can check alone: ``validate`` checks the configuration itself, ``preflight`` the machine.
 
-Each rule is one small function in the file of its subject; what all of them say is reported together.
+Each rule is one small function in the file of its subject. All complaints are reported together.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ RULES: Rules = [
     *RECIPE_RULES,
 ]
 WARNINGS = [*ALGORITHM_WARNINGS, *PLACEMENT_WARNINGS]
-"""Rules whose breach is allowed and said."""
+"""Rules that may be broken, with a warning."""
 
 
 def validate(config: Section, where: Where | None = None) -> None:
@@ -52,8 +52,8 @@ def preflight(config: Section, where: Where | None = None) -> None:
 
 
 def preflight_problems(config: Section, where: Where, rules: Rules = NEEDS) -> list[str]:
-    """What rules of ``preflight`` complain of, as paragraphs. What refers to an earlier stage of a recipe is asked
-    about when that stage has run."""
+    """The complaints of ``preflight``, as paragraphs. Sections that refer to an earlier stage of a recipe are checked
+    when that stage has run."""
     return ask([(kind, _when_known(rule)) for kind, rule in rules], config, where)
 
 
@@ -62,7 +62,7 @@ def _when_known(rule: Rule) -> Rule:
 
 
 def warnings(config: Section, where: Where | None = None) -> list[str]:
-    """What is allowed but most likely not meant, as paragraphs."""
+    """Settings that are allowed but most likely wrong, as paragraphs."""
     return ask(WARNINGS, config, where or Where())
 
 

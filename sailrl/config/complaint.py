@@ -1,4 +1,4 @@
-"""A rule that looks at a section, and what it says when it is broken."""
+"""Rules that check a section, and their complaints."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ class Complaint:
     """One broken rule."""
 
     keys: Keys
-    """The value it is about, seen from the section that the rule looks at."""
+    """The path of the value, from the section that the rule checks."""
     text: str
     """Starts with what is wrong with that value, whose full name is put in front."""
 
 
 Rule: TypeAlias = Callable[[Any], Iterator[Complaint]]
 Rules: TypeAlias = list[tuple[type[Section], Rule]]
-"""Each rule with the class of section it looks at; it is asked about every such section of a configuration."""
+"""Each rule with the class of sections it checks; it is applied to every such section of a configuration."""
 
 
 def ask(rules: Rules, config: Section, where: Where) -> list[str]:
-    """What all rules say of all sections, one paragraph per complaint, in the order of the file."""
+    """The complaints of all rules about all sections, one paragraph each, in the order of the file."""
     problems: dict[str, int] = {}
     for keys, section in _sections(config):
         for kind, rule in rules:
@@ -38,7 +38,7 @@ def ask(rules: Rules, config: Section, where: Where) -> list[str]:
 
 
 def _sections(value: Any, keys: Keys = ()) -> Iterator[tuple[Keys, Section]]:
-    """The configuration and every section in it, with the way to it."""
+    """The configuration and every section in it, with their paths."""
     inner: Any = ()
     if isinstance(value, Section):
         yield keys, value

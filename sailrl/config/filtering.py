@@ -107,7 +107,7 @@ class FilterConfig(JobConfig):
 
     @property
     def origin(self) -> SamplingFilter | ScoredFilter:
-        """The filter by where its responses come from; the checks have seen to it that all of one kind is given."""
+        """The filter by where its responses come from; the checks make sure that all of one kind is given."""
         if self.model is not None and self.data is not None and self.rewards is not None:
             return SamplingFilter(self, self.model, self.data, self.rewards)
         return ScoredFilter(self, str(self.scored))

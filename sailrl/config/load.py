@@ -139,7 +139,7 @@ def _apply(override: str, data: dict[str, Any], places: dict[Keys, str]) -> None
         raise ConfigError(
             f"command line: {override!r} is not of the form section.key=value. Write for example batch.group_size=8."
         )
-    place = f"command line, {path.strip()}=..."  # without the value, which could be what nobody should read
+    place = f"command line, {path.strip()}=..."  # without the value, which may be a secret
     # An empty value is the empty text (data.instruction=); null is written out.
     value, inner = parse(text, place) if text.strip() else ("", {})
     section = data
@@ -174,7 +174,7 @@ _SECRET_URL = re.compile(r"://[^/\s:@]*:[^/\s@]+@")
 
 
 def _secrets(value: Any, where: Where, keys: Keys) -> Iterator[str]:
-    """Passwords do not belong into a file that is copied into every run folder."""
+    """Complains of secrets: the configuration is copied into every run folder."""
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from _secrets(inner, where, (*keys, key))

@@ -1,4 +1,4 @@
-"""Pydantic's findings as paragraphs for people: what is wrong, where, the rule, and what to write instead."""
+"""Turns pydantic's errors into paragraphs: what is wrong, where, the rule, and what to write instead."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def explain(error: ValidationError, model: type[Section], where: Where) -> list[
 
 
 def show(value: Any) -> str:
-    """A value from the file, so that text and numbers cannot be mistaken for each other."""
+    """A value of the file as text that shows whether it is text or a number."""
     if value is None:
         return "empty (null)"
     if isinstance(value, dict):
@@ -74,10 +74,10 @@ def line(key: str | int, value: Any) -> str:
 
 @dataclass(frozen=True)
 class _Spot:
-    """What the schema says of the place a finding points to."""
+    """The part of the schema that a finding is about."""
 
     keys: Keys
-    """The way to the value as written in the file (pydantic adds the names of union members)."""
+    """The path of the value as written in the file (pydantic adds the names of union members)."""
     owner: type[Section] | None = None
     """The section that the last key stands in."""
     field: FieldInfo | None = None

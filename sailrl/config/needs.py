@@ -95,7 +95,7 @@ def config_folder(model: ModelConfig) -> Path | None:
 
 
 Job: TypeAlias = RlvrConfig | SftConfig | FilterConfig | EvaluateConfig
-"""What has a model."""
+"""The jobs that have a model."""
 
 
 def models(config: Job) -> Iterator[tuple[Keys, ModelConfig]]:
@@ -115,7 +115,7 @@ def kind_is_supported(config: Job) -> Iterator[Complaint]:
 
 
 def model_is_whole(model: ModelConfig) -> Iterator[Complaint]:
-    """Files of a local model folder are there, and none is cut."""
+    """Complains of missing and truncated files of a local model folder."""
     folder = local_model(model)
     if folder is None:
         return
@@ -179,7 +179,7 @@ def _plugin_loads(plugin: Plugin) -> Iterator[Complaint]:
     try:
         parameters = inspect.signature(target).parameters
     except (TypeError, ValueError):
-        return  # not callable from Python's point of view, or written in C: building it will tell
+        return  # not callable, or written in C: building it raises the error
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
         return
     for unknown in (name for name in plugin.args if name not in parameters):
@@ -212,7 +212,7 @@ def cuda_devices() -> int:
 
 def _direct_sync_has_gpus(config: RlvrConfig) -> Iterator[Complaint]:
     method = config.sync.method
-    # With RAY_ADDRESS the GPUs may all be elsewhere; then the cluster says so when the run starts.
+    # With RAY_ADDRESS the GPUs may all be elsewhere; then this is checked when the run starts.
     if method != "disk" and not os.environ.get("RAY_ADDRESS") and not cuda_devices():
         yield Complaint(
             ("sync", "method"),
@@ -239,7 +239,7 @@ FILES: Rules = [
     (DecontaminateConfig, _files_exist("files")),
     (FuseConfig, _files_exist("cot")),
 ]
-"""What has to lie on this machine."""
+"""Files that must be on this machine."""
 GPUS: Rules = [
     (RlvrConfig, _direct_sync_has_gpus),
     (RlvrConfig, _engines_return_their_experts),

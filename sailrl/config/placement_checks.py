@@ -1,4 +1,4 @@
-"""Rules about who runs where: GPUs of engines and ranks, generation beside learning, and the way of the weights."""
+"""Rules about placement: GPUs of engines and ranks, generation during learning, and the transfer of weights."""
 
 from __future__ import annotations
 

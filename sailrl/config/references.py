@@ -1,4 +1,4 @@
-"""References of a recipe: ``${longcot.model}`` in a stage stands for what an earlier stage has made."""
+"""References of a recipe: ``${longcot.model}`` in a stage stands for the output of an earlier stage."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SERVICE_OUTPUT = "url"
 
 
 def references(value: Any, keys: Keys = ()) -> Iterator[tuple[Keys, str, str]]:
-    """Every reference in a value and all below it: the way to it, the name of the stage, and of its output."""
+    """Every reference in a value and below it: its path, the name of the stage, and the name of the output."""
     if isinstance(value, str):
         for name, output in _REFERENCE.findall(value):
             yield keys, name, output
@@ -32,7 +32,7 @@ def references(value: Any, keys: Keys = ()) -> Iterator[tuple[Keys, str, str]]:
 
 
 def refers(value: Any) -> bool:
-    """Whether anything in a value is only known once an earlier stage has run."""
+    """Whether a value has a reference, so that it is known only after an earlier stage."""
     return next(references(value), None) is not None
 
 

@@ -16,7 +16,7 @@ import yaml
 from sailrl.errors import ConfigError
 
 Keys: TypeAlias = tuple[str | int, ...]
-"""The way to a value: keys of mappings and positions in lists, from the top of the file."""
+"""The path of a value: keys of mappings and positions in lists, from the top of the file."""
 
 _TAG = "tag:yaml.org,2002:"
 _SCALARS: list[tuple[str, re.Pattern[str], str]] = [
@@ -35,7 +35,7 @@ _SCALARS: list[tuple[str, re.Pattern[str], str]] = [
 
 @dataclass(frozen=True)
 class Where:
-    """Says where a value was written: a line of the file, or the command line."""
+    """The place where each value was written: a line of the file, or the command line."""
 
     file: str = "the configuration"
     places: Mapping[Keys, str] = field(default_factory=dict)
@@ -92,7 +92,7 @@ def parse(text: str, file: str) -> tuple[Any, dict[Keys, str]]:
     """Returns the data in ``text`` and the place of every key, as ``<file>, line <n>``.
 
     Raises:
-        ConfigError: it is not YAML, or uses what a configuration has no use for (tags, keys that are not text).
+        ConfigError: it is not YAML, or has tags or keys that are not text.
     """
     places: dict[Keys, str] = {}
     try:

@@ -153,7 +153,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
 
 def _row(samples: Sequence[Sample]) -> dict[str, Any]:
     """What a batch knows of its row, by the names of its fields."""
-    first: dict[Hashable, tuple[int, int]] = {}  # of each prompt: the sample that brings it, its place in the row
+    first: dict[Hashable, tuple[int, int]] = {}  # of each prompt: the sample that has it, its place in the row
     row, places, owners, lengths, brought_by = [], [], [], [], []
     end = read = 0  # tokens of the row, and of the samples, so far
     for number, sample in enumerate(samples):

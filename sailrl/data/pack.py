@@ -116,7 +116,7 @@ def _further(sample: Sample) -> int:
 def _balance(
     samples: Sequence[Sample], clusters: list[list[int]], count: int, max_tokens: int
 ) -> list[list[int]] | None:
-    """Clusters over ``count`` bins, the largest first, each to where it leaves the least load of what it brings; None
+    """Clusters over ``count`` bins, the largest first, each to the bin where the load of its kind is then least; None
     when the budget leaves no place for one. A cluster over the budget gets a bin to itself."""
     loads = np.array([_load(samples, rows) for rows in clusters], dtype=float).reshape(-1, 2)
     shares = loads / np.maximum(loads.sum(axis=0), 1)

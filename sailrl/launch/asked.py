@@ -1,4 +1,4 @@
-"""How a model was asked when it was trained: the instruction of the run in whose folder something lies."""
+"""Finds the instruction that a model was trained with, in the run folder that contains it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rollout engines for all jobs that sample: RL, filters and evaluation use the same engine, pool and scoring."""
+"""The rollout engines of all jobs that sample: RL, filters and evaluations use the same engine, pool and scoring."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The message for an error that is not a SailError: the machine refused something, or there is a fault in the code."""
+"""The message for an error that is not a SailError: an error of the machine, or a fault in the code."""
 
 from __future__ import annotations
 

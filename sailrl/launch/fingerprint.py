@@ -1,4 +1,4 @@
-"""Short hashes of what a result depends on: settings as JSON, the content of model folders and of checkpoints."""
+"""Short hashes of everything a result depends on: settings as JSON, the content of model folders and checkpoints."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sailrl.launch.run_folder import write_file
 DIGESTS = ".digests.json"
 """In a run folder: hashes of model files, so that an 8B is read once and not at every start."""
 MODEL_FILES = (".json", ".jinja", ".model", ".py", ".safetensors", ".txt")
-"""What a model folder is made of; a README in it decides nothing."""
+"""Endings of the files of a model folder that count; a README does not."""
 THREADS = 8
 """Files that are hashed at a time."""
 
@@ -61,7 +61,7 @@ def model_digest(weights: str, trust_remote_code: bool, *, memory: Path | None =
 
 
 def _stamp(path: Path) -> str:
-    """Changes whenever the file does: the system sets the time of the last change itself."""
+    """A text that changes whenever the file does; the system itself sets the time of the last change."""
     stat = path.stat()
     return f"{path.resolve()} {stat.st_size} {stat.st_mtime_ns} {stat.st_ctime_ns}"
 
@@ -112,7 +112,7 @@ def file_sums(folder: Path) -> FileSums:
 
 
 def file_fault(folder: Path, sums: FileSums) -> str | None:
-    """What is wrong with a file that ``file_sums`` saw in a folder, or None; files that came later do not matter."""
+    """What is wrong with a file that ``file_sums`` has hashed, or None. Files that were added later do not count."""
     if missing := [name for name in sums if not (folder / name).is_file()]:
         more = f", and {len(missing) - 1:,} more" if len(missing) > 1 else ""
         return f"{missing[0]} is missing{more}"

@@ -27,7 +27,7 @@ def set_environment() -> None:
 
 @contextmanager
 def started(begin: Callable[[], object], deadline_s: float) -> Iterator[None]:
-    """Calls ``begin`` in a thread that lives until the block ends: processes that ``begin`` starts may die with it.
+    """Calls ``begin`` in a thread that lives until the block ends: processes that ``begin`` starts may end with it.
 
     Raises:
         TimeoutError: ``begin`` has not returned after ``deadline_s`` seconds; its thread keeps running.

@@ -30,7 +30,7 @@ def model_folder(model: ModelConfig, run_dir: Path, progress: Progress, *, resum
     if model.path is not None:
         return model.path
     build, folder = model.build, run_dir / "model"
-    assert build is not None  # the checks have seen to it that one of the two is given
+    assert build is not None  # the checks make sure that one of the two is given
 
     def write(out: Path) -> None:
         plugins.load(build.use)(out, **build.args)
@@ -49,12 +49,12 @@ def made_once(
     *,
     resumed: bool = False,
 ) -> None:
-    """Lets ``write`` fill a folder, unless it is there and was made by the same.
+    """Lets ``write`` fill a folder, unless it exists and was made with the same ``by``.
 
     Args:
         by: everything that decides on the content, JSON-able.
         what: the stage that is shown meanwhile.
-        resumed: use what is there, whatever made it: a checkpoint goes on with what its run began with.
+        resumed: use an existing folder whatever made it: a checkpoint continues with what its run began with.
 
     Raises:
         CheckpointError: a file in it is not what was written, or something else has its name.
@@ -63,7 +63,9 @@ def made_once(
     if folder.is_dir():
         made = read_object(folder / MADE)
         if not made:
-            raise CheckpointError(f"{folder} is in the way: this job makes it, and did not. Move it, or set run.dir.")
+            raise CheckpointError(
+                f"{folder} exists, but this job makes that folder itself. Move it, or set another run.dir."
+            )
         if resumed or made["by"] == by:
             if (fault := file_fault(folder, made["files"])) is not None:
                 raise CheckpointError(f"{folder}/{fault}. Remove {folder}, and the next start makes it again.")

@@ -1,4 +1,4 @@
-"""The run folder: one run at a time works in it, and what it writes is whole or absent."""
+"""The run folder: one run at a time works in it, and its files are complete or absent."""
 
 from __future__ import annotations
 
@@ -16,9 +16,7 @@ LOCK, RESOLVED, BAD_ROWS = ".lock", "resolved.yaml", "bad_rows.txt"
 
 @contextmanager
 def claimed(folder: Path) -> Iterator[None]:
-    """Makes the folder, and keeps other runs out of it.
-
-    The kernel holds the lock, so it ends with the process, however that ends.
+    """Makes the folder and locks it against other runs. The kernel releases the lock when the process ends.
 
     Raises:
         ConfigError: the folder cannot be written, or another process is running in it.

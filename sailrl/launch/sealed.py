@@ -1,5 +1,5 @@
-"""Checkpoints on disk: folders named after a number, each with a last file that seals it: a state, size and hash of
-every other file, and a checksum of itself. What is read back is what was written, or is refused by name."""
+"""Checkpoints on disk: folders named after a number. The last file of each, its seal, has a state, the size and hash of
+every other file, and a checksum of itself. A changed or missing file is named and refused."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sailrl.launch.fingerprint import digest, file_fault, file_sums
 from sailrl.launch.run_folder import write_file
 
 CHECKPOINTS = "checkpoints"
-"""Where a run folder has them."""
+"""Their folder in a run folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,7 @@ class Sealed:
     """Name of the file that seals a folder."""
 
     def folders(self, run_dir: Path) -> list[Path]:
-        """All in a run folder by number, the newest last. Copies and archives have other names and do not count."""
+        """All in a run folder by number, the newest last. Folders with other names do not count."""
         name = re.compile(re.escape(self.prefix) + "[0-9]+")
         found = (run_dir / CHECKPOINTS).glob(f"{self.prefix}*")
         return sorted((path for path in found if name.fullmatch(path.name) and path.is_dir()), key=self.number)
@@ -47,12 +47,12 @@ class Sealed:
         return self._sealed(folder)["state"]
 
     def verify(self, folder: Path) -> None:
-        """Raises CheckpointError when a file is missing, cut or damaged; names it, and the way on."""
+        """Raises CheckpointError when a file is missing, cut or damaged; the message names it and the fix."""
         if (fault := file_fault(folder, self._sealed(folder)["files"])) is not None:
             raise self.unusable(folder, fault)
 
     def unusable(self, folder: Path, fault: str) -> CheckpointError:
-        """The error about a checkpoint that cannot be resumed, with the way on."""
+        """The error about a checkpoint that cannot be resumed, with the fix."""
         older = [path for path in self.folders(folder.parent.parent) if self.number(path) < self.number(folder)]
         advice = "There is no older one. Restore the file, or start again with another run.dir."
         if older:

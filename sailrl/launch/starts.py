@@ -1,4 +1,4 @@
-"""What each start of a run ran with, and what a later one may change.
+"""The settings of each start of a run, and what a later start may change.
 
 ``resolved.yaml`` has the settings of the latest start that trained; ``starts.jsonl`` has a line for each, with its
 settings and what was typed. A start that goes on from a checkpoint says what differs from the last one, keeps what
@@ -46,7 +46,7 @@ class Typed:
         return list(self.in_file) == value_in(file, key_of(self.text))
 
     def within(self, other: Typed) -> bool:
-        """Whether the other one sets the same key, or the section that it is in."""
+        """Whether ``other`` sets the same key, or the section that contains it."""
         return f"{key_of(self.text)}.".startswith(f"{key_of(other.text)}.")
 
 
@@ -58,16 +58,16 @@ class Start:
     """The configuration to record, where it is not the one that runs: a stage of a recipe has references in place of
     paths and addresses, which change with every start."""
     typed: Sequence[Typed] = ()
-    """What is in force of the command line, earlier starts' included."""
+    """The ``key=value`` of the command line that hold, including those of earlier starts."""
     allow_changes: bool = False
-    """Go on although it becomes another experiment."""
+    """Continue although it becomes another experiment."""
 
     def recorded(self, config: Section) -> dict[str, Any]:
         """The settings that later starts are compared with."""
         return (self.written or config).model_dump(mode="json")
 
     def begins(self, config: Section, folder: Path, **done: int) -> None:
-        """Writes down what this start runs with.
+        """Records the settings of this start.
 
         Args:
             done: how far the run is, for example ``episode``.
@@ -93,18 +93,18 @@ class Start:
 
 @dataclass(slots=True)
 class Continuation:
-    """A run that goes on from a checkpoint; without one it begins, and nothing is compared."""
+    """A run that continues from a checkpoint; without one it begins, and nothing is compared."""
 
     start: Start
     config: Section
     folder: Path
     checkpoint: Path | None
     saved: Mapping[str, Any]
-    """What makes the run of the checkpoint this experiment."""
+    """The identity of the checkpoint's experiment."""
     fixed: Sequence[str]
-    """Keys of it that no checkpoint can go on without."""
+    """Keys of the identity that can never change."""
     changes: dict[str, str] = field(default_factory=dict)
-    """What differs and may."""
+    """Differences that are allowed."""
     _begun: bool = False
 
     def __post_init__(self) -> None:
@@ -112,10 +112,10 @@ class Continuation:
             self.changes = self.start.changes(self.config, self.folder)
 
     def compare(self, now: Mapping[str, Any]) -> None:
-        """Compares what makes this run an experiment with that of the checkpoint, as far as ``now`` goes.
+        """Compares this run's identity with the checkpoint's, for the keys of ``now``.
 
         Raises:
-            CheckpointError: it is another one; with all that differs and the way on.
+            CheckpointError: it is another experiment; the message has all differences and the fix.
         """
         if self.checkpoint is None:
             return
@@ -152,12 +152,11 @@ class Continuation:
 
 
 UNTYPED = Start()
-"""One with nothing on the command line."""
+"""A start with nothing on the command line."""
 
 
 def refuse_other_kind(config: JobConfig, folder: Path) -> None:
-    """Raises ConfigError when the run folder is that of a job of another kind, whose files this one would take for its
-    own."""
+    """Raises ConfigError when the run folder belongs to a job of another kind, whose files would be mistaken."""
     last = _last(folder)
     if last is not None and last["settings"]["kind"] != config.kind:
         raise ConfigError(
@@ -167,8 +166,8 @@ def refuse_other_kind(config: JobConfig, folder: Path) -> None:
 
 
 def in_force(path: Path, overrides: Sequence[str]) -> list[Typed]:
-    """``overrides``, behind what earlier starts of the run were given and this one is not: that holds until it is given
-    again, or until the YAML file has another value for it. A run without a checkpoint begins again, with nothing kept.
+    """The ``key=value`` of earlier starts that still hold, then ``overrides``. One holds until its key is given again,
+    or until the YAML file has another value for it. A run without a checkpoint begins again, and nothing is kept.
 
     Raises:
         ConfigError: the file is no YAML mapping, or an override is no ``section.key=value``.
@@ -185,8 +184,8 @@ def in_force(path: Path, overrides: Sequence[str]) -> list[Typed]:
 def settings_identity(
     keys: Sequence[str], settings: Mapping[str, Any], model: ModelConfig, folder: Path
 ) -> dict[str, Any]:
-    """What makes a run this experiment, as far as it is known before anything is prepared: the settings ``keys``, and
-    the content of the model that it begins with."""
+    """The part of a run's identity that is known before anything is prepared: the settings ``keys``, and the content of
+    the model that it begins with."""
     found = {key: value for key in keys for value in value_in(settings, key)}
     return found if model.path is None else found | {"model.content": model_identity(model, model.path, folder)}
 

@@ -28,7 +28,7 @@ def parameter_group(name: str) -> str:
 def explain(
     policy: Policy, prompt: Prompt, engine: Sequence[float], old: dict[str, torch.Tensor], budget: Budget
 ) -> list[str]:
-    """Names of parameter groups that, set back to ``old``, bring the learner to what the engine computed.
+    """Names of parameter groups that, set back to ``old``, make the learner compute what the engine did.
 
     All groups are tested together, then those of one kind (the attention of all layers, the vision tower), then bundles
     of neighbours, and the groups of the likeliest bundles alone. For small changes effects add up: which groups make
@@ -100,7 +100,7 @@ def _kinds(groups: Sequence[str], policy: Policy) -> Iterator[list[str]]:
 
 def _fitting(difference: torch.Tensor, effects: Sequence[torch.Tensor]) -> set[int]:
     """Numbers of the effects whose sum comes nearest to the difference: each is added, or taken out again, as long as
-    one of these brings the sum nearer."""
+    one of these reduces the sum."""
     chosen, left = set[int](), difference
     while True:
         signs = [-1.0 if number in chosen else 1.0 for number in range(len(effects))]

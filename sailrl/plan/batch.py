@@ -1,4 +1,4 @@
-"""What follows from the batch words: everything a config need not say, as numbers and as a table."""
+"""The numbers that follow from the batch settings, and their table."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def batch_plan(config: RlvrConfig) -> BatchPlan:
 
 
 def other_reading(plan: BatchPlan) -> str | None:
-    """How to have as many updates per episode in a single pass, which is the other way to read the paper's numbers."""
+    """How to get as many updates per episode with one pass: the other way to read the paper's numbers."""
     smaller, rest = divmod(plan.rollouts_per_update, plan.passes_per_episode)
     if plan.passes_per_episode == 1 or rest or smaller % plan.group_size:
         return None
@@ -86,7 +86,7 @@ def other_reading(plan: BatchPlan) -> str | None:
 
 
 def render(plan: BatchPlan) -> Table:
-    """The plan as a table for people, each number with its arithmetic."""
+    """The plan as a table, each number with its arithmetic."""
     p = plan
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column()

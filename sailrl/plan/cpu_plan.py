@@ -1,4 +1,4 @@
-"""What a machine without a GPU has to hold: the resident memory of a run's processes, phase by phase.
+"""The memory of a run on a machine without a GPU: resident memory of its processes, phase by phase.
 
 All of it is one process tree: the command, Ray, the ranks, the engines, the rewards. A rank keeps what its largest
 phase has taken: memory goes back to the system in steps of a gigabyte (``sailrl.cli``), so it is counted in every
@@ -23,7 +23,7 @@ COMMAND, RAY, RANK, ENGINE, REWARD = (int(size * GIB) for size in (0.43, 0.35, 0
 
 @dataclass(frozen=True, slots=True)
 class CpuPlan:
-    """The answer."""
+    """The plan of memory on a CPU."""
 
     parts: Mapping[str, tuple[int, int, int]]
     """Bytes of each part in each of ``PHASES``."""

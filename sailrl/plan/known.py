@@ -1,4 +1,4 @@
-"""Shapes of widely used models, for a plan before anything of them is on this machine."""
+"""Shapes of widely used models, for plans before the model is on this machine."""
 
 from __future__ import annotations
 

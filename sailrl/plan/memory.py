@@ -21,7 +21,7 @@ BYTES = {"float32": 4, "bfloat16": 2, "float16": 2}
 TILE: dict[Device, tuple[int, int]] = {"cuda": (4096, 16384), "cpu": (1024, 4096)}
 """Tokens and vocabulary entries in a tile of the head."""
 RUNTIME = int(1.5 * GIB)
-"""What CUDA, NCCL and the libraries' workspaces take of a GPU, per process. Assumed, not measured."""
+"""GPU memory of CUDA, NCCL and the libraries' workspaces per process. Assumed, not measured."""
 PROBE_TOKENS = 512
 """Most tokens of all probe prompts together (``sync.probe``)."""
 
@@ -203,7 +203,7 @@ def engine_weights(shape: ModelShape, config: RlvrConfig) -> int:
 
 
 def engine_work(shape: ModelShape, config: RlvrConfig, device: Device = "cuda") -> int:
-    """What vLLM needs beside weights and cache: activations of a step, float32 logits twice, of all sequences or of a
+    """Memory of vLLM without weights and cache: activations of a step, float32 logits twice, of all sequences or of a
     probe prompt, and on GPUs 1 GiB of CUDA graphs unless ``enforce_eager``."""
     engine, c = config.rollout.engine, BYTES[config.model.dtype]
     activations = engine.max_num_batched_tokens * c * (4 * shape.inner + 4 * shape.hidden)

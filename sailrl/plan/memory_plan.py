@@ -1,4 +1,4 @@
-"""What each GPU, machine and disk has to hold, phase by phase; whether it fits, and what to change otherwise."""
+"""The memory of each GPU, machine and disk, phase by phase; whether it fits, and what to change otherwise."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PROCESS = 2 * GIB
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Machines, all alike."""
+    """Equal machines."""
 
     nodes: int = 1
     gpus_per_node: int = 8
@@ -54,12 +54,12 @@ class GpuPlan:
 
 @dataclass(frozen=True, slots=True)
 class MemoryPlan:
-    """The answer."""
+    """The plan of memory on GPUs."""
 
     gpus: tuple[GpuPlan, ...]
     cluster: Cluster
     where: NodeLayout | None
-    """None when the run does not fit on the cluster's machines; ``why`` says so."""
+    """None when the run does not fit on the cluster's machines; ``why`` has the reason."""
     why: str
     kv_tokens: int
     """Tokens that the cache of one engine holds."""
@@ -205,7 +205,7 @@ def learner_parts(config: RlvrConfig, shape: ModelShape, device: m.Device = "cud
 
 
 def _resting(config: RlvrConfig, shape: ModelShape, device: m.Device) -> tuple[int, int, int, int]:
-    """A rank's master weights, gradients, moments, and what the step takes beside them."""
+    """A rank's master weights, gradients, moments, and the memory of the step itself."""
     weights = m.master_weights(shape, m.sharing(config.learner))
     return weights, m.gradients(shape, config), m.moments(shape, config), m.step_scratch(shape, config, device)
 
@@ -247,10 +247,10 @@ def _host(config: RlvrConfig, shape: ModelShape, where: NodeLayout | None) -> di
 
 
 def mib(size: int) -> str:
-    """Bytes as MiB, for people: images of a small data set are far below a GiB."""
+    """Bytes as text in MiB: images of a small data set are far below a GiB."""
     return f"{size / (1 << 20):,.1f}"
 
 
 def gib(size: int) -> str:
-    """Bytes as GiB, for people."""
+    """Bytes as text in GiB."""
     return f"{size / GIB:.1f}"

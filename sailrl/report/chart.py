@@ -1,4 +1,4 @@
-"""How every picture of a run looks: one palette, one kind of figure, one style of axes."""
+"""The style of all pictures: colours, figures and axes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ GOOD, BAD = "#2c7a4b", "#b23a48"
 
 
 def new_figure(width: float, height: float) -> Figure:
-    """A white figure of so many inches, without pyplot: it is drawn in a process that may have a display or not."""
+    """A white figure of this size in inches, without pyplot, which would need a display."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -25,7 +25,7 @@ def new_figure(width: float, height: float) -> Figure:
 
 
 def style(axes: Axes) -> None:
-    """Faint horizontal lines, and no frame but the ground."""
+    """Faint horizontal lines, and no frame but the line at the bottom."""
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set_color(GRID)

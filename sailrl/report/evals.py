@@ -1,4 +1,4 @@
-"""What ``sailrl eval`` has found: the lines of ``evals.jsonl``, and the table of them."""
+"""The results of ``sailrl eval``: the lines of ``evals.jsonl`` and their table."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ EVALS = "evals.jsonl"
 
 
 def read_evals(folder: Path) -> list[dict[str, Any]]:
-    """One line per model and way of asking that was tried; none before the first."""
+    """The lines of the folder's ``evals.jsonl``, one per model and instruction; empty without the file."""
     path = folder / EVALS
     return [line for _, line in jsonl.read(path)] if path.is_file() else []
 
@@ -27,7 +27,7 @@ def print_evals(folder: Path, lines: Sequence[Mapping[str, Any]] | None = None, 
     """The table: a row per model; accuracy, mean length and share of cut responses for every way of asking.
 
     Args:
-        lines: those to show; None shows each model and way as it was last tried.
+        lines: those to show; None shows the last one of each model and instruction.
     """
     lines = read_evals(folder) if lines is None else lines
     found = {(line["model"], line["asked"]): line for line in lines}

@@ -1,4 +1,4 @@
-"""What a filter shows at its end: a table of what became of the problems, and a histogram of their accuracies."""
+"""The report of a filter: a table of kept and dropped problems with reasons, and a histogram of accuracies."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class FilterReport:
-    """The counts of a filter, for people and programs."""
+    """The counts of a filter."""
 
     rows: int = 0
     kept: int = 0
@@ -45,8 +45,8 @@ class FilterReport:
             "steps": {step: dict(reasons) for step, reasons in self.steps.items()},
             "pass_at_k_by_task": {task: dict(reasons) for task, reasons in self.tasks.items()},
             "problems_by_accuracy": {
-                fate: {f"{accuracy:g}": count for accuracy, count in sorted(found.items())}
-                for fate, found in self.accuracies.items()
+                outcome: {f"{accuracy:g}": count for accuracy, count in sorted(found.items())}
+                for outcome, found in self.accuracies.items()
             },
         }
         (folder / REPORT).write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
@@ -74,7 +74,7 @@ def print_filter(report: FilterReport, folder: Path, console: Console | None = N
     if any(report.accuracies.values()):
         try:
             say(console, f"histogram  {draw_histogram(report.accuracies, title, folder / HISTOGRAM)}")
-        except (ImportError, OSError) as error:  # the numbers are there without their picture
+        except (ImportError, OSError) as error:  # the table is printed already
             log.warning("no histogram: %s", error)
 
 

@@ -13,16 +13,17 @@ BINS = 20
 
 
 def bars(accuracies: Mapping[str, Mapping[float, int]]) -> tuple[list[float], dict[str, list[int]], float]:
-    """``(centres, {fate: heights}, width)``: a bar per accuracy that occurs, or ``BINS`` equal ones if there are more.
+    """``(centres, {outcome: heights}, width)``: a bar per accuracy that occurs, or ``BINS`` equal ones if there are
+    more.
 
     With 4 samples there are five: 0, 1/4, 2/4, 3/4 and 1.
     """
     exact = sorted({accuracy for found in accuracies.values() for accuracy in found})
     if len(exact) > BINS:
         exact = [index / BINS for index in range(BINS + 1)]
-        accuracies = {fate: _binned(found) for fate, found in accuracies.items()}
+        accuracies = {outcome: _binned(found) for outcome, found in accuracies.items()}
     gaps = [after - before for before, after in itertools.pairwise(exact)]
-    heights = {fate: [found.get(accuracy, 0) for accuracy in exact] for fate, found in accuracies.items()}
+    heights = {outcome: [found.get(accuracy, 0) for accuracy in exact] for outcome, found in accuracies.items()}
     return exact, heights, 0.8 * min(gaps, default=0.25)
 
 

@@ -1,4 +1,4 @@
-"""One page about a run: a file that needs nothing else, and in which nothing that a model wrote can act."""
+"""The page about a run: one file without external parts. Text of models is escaped and cannot run as code."""
 
 from __future__ import annotations
 
@@ -125,10 +125,10 @@ def _strip(rollouts: RolloutIndex, strip: Sequence[tuple[int, Visit]]) -> str:
     for episode, visit in strip:
         group = rollouts.group_at(visit)
         first = group[0]
-        fate = "learned from" if first["kept"] else f"dropped: {first['dropped_reason']}"
+        outcome = "learned from" if first["kept"] else f"dropped: {first['dropped_reason']}"
         heads.append(
             f"<th>episode {episode}, {percent(visit.accuracy)} correct<br>"
-            f'<span class="muted">{_text(fate, line=True)}</span></th>'
+            f'<span class="muted">{_text(outcome, line=True)}</span></th>'
         )
         asked = prompt_text(first["prompt"])
         prompt = "" if asked == shown_prompt else f"{_pre(asked)}{_images(rollouts, first)}{_problem_line(first)}"
@@ -187,8 +187,8 @@ def _groups(rollouts: RolloutIndex) -> str:
     total = sum(rollouts.group_fates.values())
     if not total:
         return ""
-    rows = [(fate, f"{count:,}", percent(count / total)) for fate, count in rollouts.group_fates.most_common()]
-    return _section("Groups: kept, or why they were dropped", _table(("fate", "groups", "share"), rows))
+    rows = [(outcome, f"{count:,}", percent(count / total)) for outcome, count in rollouts.group_fates.most_common()]
+    return _section("Groups: kept, or why they were dropped", _table(("outcome", "groups", "share"), rows))
 
 
 def _heat(rollouts: RolloutIndex) -> str:

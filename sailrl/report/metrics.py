@@ -16,11 +16,11 @@ METRICS_FILE = "metrics.jsonl"
 TENSORBOARD_FOLDER = "tensorboard"
 
 RLVR_KEYS = fixed_keys(UPDATE_METRICS)
-"""What every update line of an RL run has, besides ``reward/<name>`` for each reward; scripts rely on these names."""
+"""Keys of every update line of an RL run, with ``reward/<name>`` for each reward; scripts rely on these names."""
 EVAL_KEYS = fixed_keys(EVAL_METRICS)
-"""What every held-out evaluation line has."""
+"""Keys of every evaluation line."""
 SFT_KEYS = fixed_keys(SFT_METRICS)
-"""What every line of a supervised stage has."""
+"""Keys of every line of a supervised stage."""
 
 
 class MetricsLog:

@@ -1,4 +1,4 @@
-"""The picture of a run: does it climb, is it healthy, and what does it see and say? One PNG from the run folder."""
+"""The picture of a run: its curves and some rollouts with their images, as one PNG in the run folder."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ CURVES_WIDTH, SAMPLES_WIDTH = 11, 4.2
 """Inches."""
 SAMPLES = 3
 CLIMB_MARGIN = 1.1
-"""Room at the right of the climb for the last number, as a factor on the number of updates."""
+"""Room for the last number at the right of the large plot, as a factor on the number of updates."""
 HEADROOM = 1.1
 SMOOTHING = 0.12
 """Share of the run that a smoothed line averages over."""
@@ -67,7 +67,7 @@ def curve_png(run_dir: Path, *, out: Path | None = None) -> Path:
 
 
 def draw_curves(figure: FigureBase, run: RunData) -> None:
-    """Fills a figure, or a part of one, with the climb on the left and the signs of health on the right."""
+    """Fills a figure, or a part of one: reward and accuracy on the left, length, entropy and clipping on the right."""
     grid = figure.add_gridspec(
         3, 2, width_ratios=(2.1, 1), left=0.065, right=0.975, top=0.81, bottom=0.1, wspace=0.17, hspace=0.5
     )

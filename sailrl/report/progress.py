@@ -1,4 +1,4 @@
-"""What a person sees while a run goes on: a live panel on a terminal, short plain lines anywhere else."""
+"""The progress display of a run: a live panel on a terminal, short plain lines anywhere else."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ REFRESHES_PER_S = 2.0
 def open_progress(
     name: str, total: int, *, done: int = 0, unit: str = "update", console: Console | None = None
 ) -> Progress:
-    """The display that fits: live when stderr is a terminal, plain lines otherwise. Use it as a context manager.
+    """The display: live when stderr is a terminal, plain lines otherwise. Use it as a context manager.
 
     Args:
         name: of the run.
@@ -91,11 +91,11 @@ class Progress(ABC):
 
     @abstractmethod
     def doing(self, text: str) -> None:
-        """What the loop does now. A live display always shows it, a plain one says it once, the first time."""
+        """What the loop does now. A live display always shows it, a plain one prints it the first time only."""
 
     @abstractmethod
     def message(self, text: str) -> None:
-        """Something worth a line that stays."""
+        """Prints a line that stays."""
 
     def update(self, step: int, values: Values) -> None:
         """Update number ``step`` is done; ``values`` is its metrics line."""
@@ -249,7 +249,7 @@ class LiveProgress(Progress):
 
 
 def readings(values: Values) -> list[tuple[str, str]]:
-    """(label, shown value) of the numbers a person follows, those that were measured."""
+    """(label, shown value) of the most important numbers, those that were measured."""
     formats: tuple[tuple[str, str, Callable[[float], str]], ...] = (
         ("reward/mean", "reward", lambda v: f"{v:.3f}"),
         ("accuracy", "acc", percent),

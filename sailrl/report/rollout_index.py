@@ -1,4 +1,4 @@
-"""What rollouts.jsonl holds, in one pass and without keeping its text: counts, sums and where each group stands."""
+"""Index of rollouts.jsonl, made in one pass: counts, sums and the position of each group, without texts."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Visit:
 
 @dataclass(slots=True)
 class RewardTally:
-    """What one reward said over a run."""
+    """Statuses, reasons and values of one reward over a run."""
 
     statuses: Counter[str] = field(default_factory=Counter)
     reasons: Counter[str] = field(default_factory=Counter)
@@ -55,7 +55,7 @@ class RolloutIndex:
     visits: dict[str, dict[int, Visit]] = field(default_factory=dict)
     """By problem and episode."""
     group_fates: Counter[str] = field(default_factory=Counter)
-    """Groups by what became of them: ``kept``, or the reason they were dropped for."""
+    """Groups by ``kept``, or by the reason they were dropped for."""
     rewards: dict[str, RewardTally] = field(default_factory=dict)
 
     def most_visited(self, count: int) -> list[str]:

@@ -23,7 +23,7 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class RunData:
-    """The lines of metrics.jsonl, apart: updates and held-out evaluations, both in the order of the run."""
+    """The lines of metrics.jsonl: updates and held-out evaluations, each in the order of the run."""
 
     run_dir: Path
     updates: Sequence[Mapping[str, Any]]
@@ -52,7 +52,7 @@ class RunData:
 
     @property
     def reached(self) -> tuple[str, str] | None:
-        """What the run is about, and from where to where it came; None where nothing was measured."""
+        """The name of the run's main number, and its first and last value; None when it was not measured."""
         held_out, loss = self.series("eval/accuracy").values, self.series("nll").values
         if held_out:
             return "held-out accuracy", climb(held_out)
@@ -70,12 +70,12 @@ class RunData:
 
     @property
     def training_s(self) -> float:
-        """Wall time of all updates in seconds, whatever number of processes the run took."""
+        """Wall time of all updates in seconds, over all starts of the run."""
         return sum(self.series("time/step_s").values)
 
 
 def load_run(run_dir: Path) -> RunData:
-    """Reads what metrics there are; a run that has just begun has none.
+    """Reads the metrics of a run; a run that has just begun has none.
 
     Raises:
         DataError: there is no such folder, or a line is broken.

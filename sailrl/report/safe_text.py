@@ -1,4 +1,4 @@
-"""Makes text that others wrote (models, data files) harmless to print: no control characters, no markup."""
+"""Makes text of models and data files safe to print: no control characters, no markup."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def safe(text: str, width: int | None = None) -> str:
     """The text on one line with control characters written out (``\\x1b``, ``\\n``), cut to ``width`` characters."""
     if width is not None and width < 1:
         raise ValueError(f"width must be at least 1, got {width}")
-    # Nothing behind the first width characters can be seen, and a response can be long.
+    # Only the first width characters are shown, and a response can be long.
     visible = "".join(map(_shown, text if width is None else text[: width + 1]))
     if width is None or len(visible) <= width:
         return visible
@@ -30,7 +30,7 @@ def safe_lines(text: str) -> str:
 
 
 def say(console: Console, text: str) -> None:
-    """Prints lines as they stand: ``[red]`` in them is no markup, and none is broken where the terminal ends."""
+    """Prints lines as they stand: ``[red]`` in them is no markup, and long lines are not broken."""
     console.print(Text(safe_lines(text)), soft_wrap=True)
 
 

@@ -1,4 +1,4 @@
-"""What the model was shown and what it said: a few rollouts with their images, for a run's picture and page."""
+"""A few rollouts with their images, for a run's picture and page."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import FigureBase
 
 TAIL_BYTES = 8 << 20
-"""How much of the end of the rollouts is looked through: a log can be larger than memory."""
+"""How many bytes at the end of the rollouts are read: a log can be larger than memory."""
 THUMBNAIL = 168
 """Longest side of an image on a page, in pixels."""
 LINE, LINES, TITLE_LINES = 33, 3, 2
@@ -70,7 +70,7 @@ def load_samples(run_dir: Path, count: int) -> list[ShownGroup]:
 
 
 def thumbnails(run_dir: Path, hashes: Sequence[str]) -> str:
-    """The images as HTML that holds them itself; nothing for those that are not there any more."""
+    """The images as HTML with their data; those that were removed are left out."""
     store = _store(run_dir) if hashes else None
     if store is None:
         return ""
@@ -162,7 +162,7 @@ def _tail(path: Path) -> Iterator[dict[str, Any]]:
         if start:
             file.readline()  # the rest of a line
         for line in file:
-            with contextlib.suppress(ValueError):  # a picture can do without a line that is broken or not yet whole
+            with contextlib.suppress(ValueError):  # a broken or incomplete line is left out of the picture
                 yield json.loads(line)
 
 

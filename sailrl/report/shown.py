@@ -11,7 +11,7 @@ def percent(share: float | None) -> str:
 
 
 def climb(shares: Sequence[float]) -> str:
-    """From the first to the last: ``8.0% → 50.0% (+42.0 points)``; a single share makes no claim of a climb."""
+    """From the first to the last: ``8.0% → 50.0% (+42.0 points)``; a single share is shown alone."""
     first, last = shares[0], shares[-1]
     if len(shares) == 1:
         return percent(first)

@@ -1,4 +1,4 @@
-"""The last words of a run: what it reached, where everything lies, what to do next."""
+"""The summary at the end of a run: its result, its files, and the next commands."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def summary(run_dir: Path, *, picture: Path | None = None, page: Path | None = N
 
 
 def _attempt(write: Callable[[Path], Path], run_dir: Path) -> Path | None:
-    # A run that is done stays done: without its picture or page it still has its numbers.
+    # A finished run is not failed by a missing picture or page.
     try:
         return write(run_dir)
     except (DataError, ImportError, OSError) as error:

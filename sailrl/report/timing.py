@@ -1,4 +1,4 @@
-"""Where the time of an update went, in phases that add up to wall time."""
+"""Measures the time of an update in phases that add up to wall time."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 PHASES = ("generate", "learn", "sync", "eval", "checkpoint")
-"""What the loop waits for. Everything else is ``other``: our own overhead."""
+"""The phases that the loop waits for. Everything else is ``other``: overhead."""
 
 
 class Stopwatch:
-    """Books every moment of the driver on exactly one phase: the innermost one that is open, or ``other``.
+    """Counts every moment of the driver for exactly one phase: the innermost one that is open, or ``other``.
 
-    ``lap`` closes the books for one metrics line and opens the next, so a line's ``time/step_s`` is the wall time since
-    the line before and its phases sum to it. When an episode has several updates, its generation and sync therefore
-    stand in the line during whose interval they ran (generation in the first), not spread over all.
+    ``lap`` ends the interval of one metrics line and begins the next, so a line's ``time/step_s`` is the wall time
+    since the line before and its phases sum to it. When an episode has several updates, its generation and sync
+    therefore stand in the line during whose interval they ran (generation in the first), not spread over all.
 
     For one thread: phases nest, and time inside an inner phase is not counted again in the outer one. Work that runs
     beside the loop (generation of the next episode) counts only as far as the loop waits for it.

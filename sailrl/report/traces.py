@@ -49,10 +49,10 @@ class RolloutLog:
             raise ValueError(f"{len(advantages)} advantages for {len(group.rollouts)} rollouts")
         problem = problem_fields(group.prompt.problem)
         where = {"episode": episode, "step": step, "group": index}
-        fate = {"kept": dropped is None, "dropped_reason": dropped}
+        outcome = {"kept": dropped is None, "dropped_reason": dropped}
         lines = []
         for number, rollout in enumerate(group.rollouts):
-            line = {**where, "rollout": number, **fate, **problem, **rollout_fields(rollout, self._accuracy)}
+            line = {**where, "rollout": number, **outcome, **problem, **rollout_fields(rollout, self._accuracy)}
             line["staleness"] = version - rollout.completion.version
             line["advantage"] = None if advantages is None else float(advantages[number])
             line["image_hashes"] = list(group.prompt.images)
@@ -94,7 +94,7 @@ def score_fields(rollout: Rollout, accuracy: str) -> dict[str, Any]:
 
 
 def problem_fields(problem: Problem) -> dict[str, Any]:
-    """The problem as fields of a problem row, without its images (they are named by hash only) and empty fields."""
+    """The problem as fields of a problem row, without images (they are named by hash) and without empty fields."""
     fields: dict[str, Any] = {
         "id": problem.id,
         "prompt": problem.prompt,

@@ -57,8 +57,7 @@ async def open_session(
     """Starts engines, learner and scorer, and restores the last checkpoint if there is one. Ends them all afterwards.
 
     Args:
-        identity: what makes the run this experiment. Where it has other problems than the checkpoint, they are drawn
-            from the beginning.
+        identity: see ``rl.identity``. If it has other problems than the checkpoint, they are drawn from the beginning.
         engines: engines without GPUs that run already; they are used and not ended. They get this run's weights at
             the first publish.
     """

@@ -18,7 +18,7 @@ EPISODES = Sealed("episode-", "run.json")
 
 @dataclass(slots=True)
 class RunState:
-    """How far a run is, and what its parts need to go on from here. JSON-able."""
+    """The progress of a run, and the states of its parts. JSON-able."""
 
     episode: int = 0
     """Episodes done."""
@@ -29,10 +29,10 @@ class RunState:
     collector: dict[str, Any] = field(default_factory=dict)
     clip: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, int] = field(default_factory=dict)
-    """Positions in the logs; what a run wrote after its last checkpoint is cut off when it resumes."""
+    """Positions in the logs; lines written after the last checkpoint are cut off when the run resumes."""
     rollouts: dict[str, int] = field(default_factory=dict)
     identity: dict[str, Any] = field(default_factory=dict)
-    """What makes it this experiment; see ``rl.identity``."""
+    """The identity of the experiment; see ``rl.identity``."""
 
 
 def latest(run_dir: Path) -> Path | None:

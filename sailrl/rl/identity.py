@@ -1,4 +1,4 @@
-"""What makes an RL run this experiment. Its checkpoints keep it, and a resume under another one is refused."""
+"""The identity of an RL experiment. Checkpoints keep it, and a resume with another identity is refused."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ SETTINGS = (
     "run.seed",
 )
 FIXED = ("model.content", "model.base", "model.build", "model.lora", "warm_start")
-"""What no checkpoint goes on without: its weights and its adapter are those of one model."""
+"""Keys that can never change: the weights and the adapter of a checkpoint belong to one model."""
 DRAWN = ("data.train.content", "run.seed")
-"""What decides which problems are drawn next."""
+"""Keys that decide which problems are drawn next."""
 
 
 def whole_identity(config: RlvrConfig, settings: Mapping[str, Any], prepared: Prepared, folder: Path) -> dict[str, Any]:
-    """All of it. Problems count by content and order, not by the names of their files. The code of rewards counts, and
-    the base of an adapter."""
+    """The whole identity. It has the content and order of the problems, not the names of their files, and includes the
+    code of rewards and the base of an adapter."""
     found = settings_identity(SETTINGS, settings, config.model, folder)
     found["rewards.code"] = {name: plugins.code_digest(part.use) for name, part in config.rewards.parts.items()}
     found["rewards.combine.code"] = plugins.code_digest(config.rewards.combine.use)
@@ -47,7 +47,7 @@ def whole_identity(config: RlvrConfig, settings: Mapping[str, Any], prepared: Pr
 
 
 def same_draws(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether a run of ``other`` draws on from where one of ``one`` was."""
+    """Whether runs with these two identities draw the same problems."""
     return all(one.get(key) == other.get(key) for key in DRAWN)
 
 

@@ -1,4 +1,4 @@
-"""What a run needs before any engine starts: problems as prompts, and the weights it begins with."""
+"""Prepares a run before any engine starts: problems as prompts, and the weights it begins with."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from sailrl.types import Problem, Prompt
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """Everything that does not change while a run goes on."""
+    """Everything that does not change during a run."""
 
     model: str
     """Folder or hub name of the weights that a fresh run starts from."""
@@ -42,9 +42,9 @@ class Prepared:
 
 
 def prepare(config: RlvrConfig, run_dir: Path, progress: Progress, *, resumed: bool = False) -> Prepared:
-    """Loads and renders all problems, then builds and warm-starts the model where the configuration says so.
+    """Loads and renders all problems, then builds and warm-starts the model if that is configured.
 
-    What it builds is kept in the run folder and found there again. Data comes first: a bad row costs seconds.
+    What it builds is kept in the run folder and used again. Data is read first, so that a bad row fails in seconds.
 
     Args:
         resumed: the run goes on from a checkpoint.
@@ -140,7 +140,7 @@ def _warm_start_dtype(config: RlvrConfig) -> str:
 def _warm_start(
     config: RlvrConfig, model: str, out: Path, processor: Processor, store: ImageStore, template: Template
 ) -> None:
-    from sailrl.sft.trainer import supervised_policy, train_sft  # loads TRL, which a run without a warm start is spared
+    from sailrl.sft.trainer import supervised_policy, train_sft  # loads TRL, which only a warm start needs
 
     start = config.warm_start
     assert start is not None
@@ -149,7 +149,7 @@ def _warm_start(
     training = SftTraining(
         rows_per_step=start.rows_per_step, steps=start.steps, learning_rate=start.learning_rate, schedule="constant"
     )
-    # RL's adapter starts on what this makes.
+    # RL's adapter is put on the result.
     whole = config.model.model_copy(update={"lora": None, "dtype": _warm_start_dtype(config)})
     policy = supervised_policy(model, whole, processor, store)
     train_sft(policy, samples, training, tokenizer=processor.tokenizer, scratch=out / "trainer", seed=config.run.seed)

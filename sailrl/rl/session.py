@@ -27,7 +27,7 @@ from sailrl.types import Prompt
 
 
 class Learners(Protocol):
-    """What the loop uses of the learner; ``learner.group.LearnerGroup`` runs all ranks in Ray actors."""
+    """The learner as the loop uses it; ``learner.group.LearnerGroup`` runs all ranks in Ray actors."""
 
     def set_episode(self, samples: Sequence[Sample], updates: Sequence[Sequence[int]]) -> None:
         """Sets the samples of an episode, and the indices of the samples of each update."""
@@ -108,7 +108,7 @@ class Session:
     async def collect(self, prompts: int) -> Collection | None:
         """The groups of the next episode; None when the run is asked to end before it is complete.
 
-        When an episode cannot be collected, what was sampled is logged before the error is raised: it shows why.
+        When an episode cannot be collected, the sampled groups are logged before the error is raised: they show why.
         """
         try:
             return await self.stop.unless(self.collector.collect(prompts, self.state.version))

@@ -27,7 +27,7 @@ def start_rlvr(config: RlvrConfig, folder: Path, start: Start = UNTYPED) -> None
     """Runs or resumes reinforcement learning in ``folder``; a finished run only prints its summary.
 
     Raises:
-        SystemExit: 0 when the run was asked to end, 1 when the data had nothing left to teach after some episodes.
+        SystemExit: 0 when the run was asked to end, 1 when too few groups had a learning signal after some episodes.
         SailError: it cannot go on; the last checkpoint is whole.
         CheckpointError: the last checkpoint is damaged, or belongs to another experiment.
     """
@@ -49,7 +49,7 @@ def start_rlvr(config: RlvrConfig, folder: Path, start: Start = UNTYPED) -> None
                 progress.doing("comparing the checkpoint with its checksums")
                 checkpoints.verify(newest)
             else:
-                run.begins(episode=0, step=0)  # there is nothing yet that other settings have trained
+                run.begins(episode=0, step=0)  # nothing was trained with other settings yet
             progress.doing("starting Ray")
             with cluster(folder), stop.listening():  # again, since Ray takes over SIGTERM whenever it starts
                 async with open_session(config, folder, prepared, progress, stop, identity=identity) as parts:
@@ -79,7 +79,7 @@ def start_rlvr(config: RlvrConfig, folder: Path, start: Start = UNTYPED) -> None
     saved = checkpoints.latest(folder)
     if stop.asked:
         print(asked_to_end(saved))
-        raise SystemExit(0)  # a recipe must not take this stage for a finished one
+        raise SystemExit(0)  # so that a recipe does not take this stage as finished
     print_summary(folder)
     if early and saved:
         print(f"error: {ended_early(early, saved, config.batch.episodes)}", file=sys.stderr)
@@ -87,14 +87,14 @@ def start_rlvr(config: RlvrConfig, folder: Path, start: Start = UNTYPED) -> None
 
 
 def asked_to_end(saved: Path | None) -> str:
-    """What is said when a run ends because it was asked to; ``saved`` is its last checkpoint."""
+    """The message of a run that ends because it was asked to; ``saved`` is its last checkpoint."""
     if saved is None:
         return "The run was asked to end. Nothing was saved: no episode was finished. The same command starts it again."
     return f"The run was asked to end. Run the same command to go on from {saved}."
 
 
 def ended_early(reason: NothingToLearn, saved: Path, episodes: int) -> str:
-    """What is said when the data has nothing left to teach before all ``episodes`` are done."""
+    """The message of a run that ends before all ``episodes`` are done, since too few groups have a learning signal."""
     done = checkpoints.load(saved).episode
     return (
         f"the run ended early, after {done} of {episodes} episodes: {reason} What was learned is saved in {saved}; to "

@@ -40,8 +40,8 @@ class Stop:
 
     @contextmanager
     def can_save(self) -> Iterator[None]:
-        """Within the block SIGTERM sets ``asked``, and the loop saves and ends. Outside there is nothing to save, and
-        it ends the process as Ctrl-C does."""
+        """Within the block SIGTERM sets ``asked``, and the loop saves and ends. Outside it
+        ends the process as Ctrl-C does, since there is nothing to save."""
         loop = asyncio.get_running_loop()
         self._wake = lambda: loop.call_soon_threadsafe(self._event.set)
         try:

@@ -116,7 +116,9 @@ def needs_no_arguments(use: str) -> None:
         return
     required = [p.name for p in parameters if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     missing = [name for name in required if name not in taken]
-    if not missing or (taken and required[:2] != list(taken)):  # arguments of another library: building says so
+    if not missing or (
+        taken and required[:2] != list(taken)
+    ):  # arguments of another library: building raises the error
         return
     name = use.rpartition(":")[2]
     args = ", ".join(f"{argument}: ..." for argument in missing)

@@ -1,4 +1,4 @@
-"""Rows to imitate: from a file to the very token ids and images that RL would see, filters of the recipe in between."""
+"""Rows to imitate: reads a file, applies the filters of the recipe, and makes the token ids and images that RL sees."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from sailrl.types import Completion, Problem, Prompt
 
 @dataclass(frozen=True, slots=True)
 class Imitation:
-    """What to say to a problem."""
+    """A problem and the response to imitate."""
 
     problem: Problem
     response: str
@@ -30,14 +30,14 @@ class Imitation:
 
 @dataclass(slots=True)
 class Imitations:
-    """The rows of a source, and what became of the others."""
+    """The rows of a source, and the counts of dropped ones."""
 
     rows: list[Imitation]
     bad_rows: list[BadRow] = field(default_factory=list)
     dropped: dict[str, dict[str, int]] = field(default_factory=dict)
     """Per filter step, how many rows ended with each reason."""
     notes: list[str] = field(default_factory=list)
-    """What is there and unused in the rows, in one line each."""
+    """One line for each column that is not used."""
 
 
 def load_imitations(data: SftData, *, section: str = "data.train", store: ImageStore | None = None) -> Imitations:
@@ -61,7 +61,7 @@ def load_imitations(data: SftData, *, section: str = "data.train", store: ImageS
     if not loaded.rows:
         raise DataError(
             f"{data.train.path or 'data.train'}: no row is left to imitate ({len(loaded.bad_rows)} bad rows; "
-            f"filters: {loaded.dropped or 'none'}). Loosen the filter that drops most, or bring other rows."
+            f"filters: {loaded.dropped or 'none'}). Loosen the filter that drops most, or use other rows."
         )
     return loaded
 
@@ -96,7 +96,7 @@ def prompt_sample(prompt: Prompt, response: str, processor: Processor) -> Sample
         DataError: the response contains a placeholder of the model, or does not begin as the chat template has it.
     """
     prefix = prompt.problem.response_prefix
-    if prefix:  # what the template has already written of the response is not written again
+    if prefix:  # the template has already written this part
         if not response.startswith(prefix.strip()):
             raise DataError(
                 f"problem {prompt.problem.id}: the chat template opens every response with {prefix!r}, and this one "
@@ -154,6 +154,6 @@ def prepare_samples(
     if not done.samples:
         raise DataError(
             f"none of {len(rows)} rows has at most data.max_tokens = {data.max_tokens} tokens "
-            f"({done.too_long} too long, {len(done.unusable)} unusable). Raise data.max_tokens, or bring other rows."
+            f"({done.too_long} too long, {len(done.unusable)} unusable). Raise data.max_tokens, or use other rows."
         )
     return done

@@ -1,4 +1,4 @@
-"""AdaLRS in a supervised stage: the search decides (``algos.adalrs``), and here weights, optimizer and rate follow."""
+"""AdaLRS in a supervised stage: applies the decisions of ``algos.adalrs`` to weights, optimizer and learning rate."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the configuration of a supervised stage and its folder to a model that RL starts from."""
+"""Runs a supervised stage in its folder; the result is a model that RL can start from."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ MODEL, ADAPTER, START = "model", "adapter", "start"
 """In the run folder: the result, its adapter if one was trained, and the model it began with if that was built."""
 SETTINGS = ("model.build", "model.lora", "model.dtype", "run.seed", "training.rows_per_step")
 FIXED = ("model.content", "model.build", "model.lora", "run.seed", "training.rows_per_step", "data.train.content")
-"""What no checkpoint goes on without: its weights, and the rows that it skips because they were learned."""
+"""Keys that can never change: the weights of a checkpoint, and the rows that it skips because they were learned."""
 
 
 def start_sft(config: SftConfig, folder: Path, start: Start = UNTYPED) -> None:
-    """Runs or resumes a supervised stage in ``folder``; a finished one says so and does nothing.
+    """Runs or resumes a supervised stage in ``folder``; a finished one only prints its result.
 
     Raises:
         CheckpointError: the last checkpoint is damaged, or belongs to another experiment.

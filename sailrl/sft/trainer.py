@@ -41,7 +41,7 @@ from sailrl.sft.lr_search import SearchRate
 STEPS = Sealed("checkpoint-", "sailrl.json")
 """A folder without its seal was cut off while it was written."""
 PACE_STEPS = 16
-"""Steps over which the speed is measured that a line tells."""
+"""Steps over which the speed in the metrics is measured."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Logging:
     checkpoints: SftCheckpoints
     progress: Progress
     identity: Mapping[str, Any]
-    """What makes the stage this experiment."""
+    """The identity of the experiment."""
 
 
 def supervised_policy(
@@ -97,7 +97,7 @@ def train_sft(
     if training.lr_search is not None:
         trainer.add_callback(SearchRate(trainer, training.lr_search, last))
     if follow is not None:
-        trainer.add_callback(follow)  # last, since it says of a checkpoint that it is whole
+        trainer.add_callback(follow)  # last, since it seals the checkpoint
     try:
         trainer.train(resume_from_checkpoint=None if last is None else str(last))
     except (OSError, ValueError, RuntimeError) as error:
@@ -112,7 +112,7 @@ def train_sft(
             follow.metrics.close()
     trainer.accelerator.free_memory()
     del trainer
-    gc.collect()  # the trainer is full of cycles, and its optimizer would stay in the GPU's memory beside the engines
+    gc.collect()  # the trainer has reference cycles; without this its optimizer would stay in GPU memory
 
 
 class SupervisedTrainer(SFTTrainer):
@@ -171,7 +171,7 @@ class SupervisedTrainer(SFTTrainer):
         self.remove_callback(PrinterCallback)
 
     def create_model_card(self, *_: Any, **__: Any) -> None:
-        """None: a checkpoint is for going on from, not for publishing."""
+        """Writes none: checkpoints are for resuming, not for publishing."""
 
     def training_step(self, model: Any, inputs: dict[str, torch.Tensor], num_items_in_batch: Any = None) -> Any:
         """Forward and backward over the rows of one step; the loss is divided by the count of the whole step."""
@@ -206,7 +206,7 @@ class _Follow(TrainerCallback):
         self._watch, self._pace = Stopwatch(), Pace(PACE_STEPS)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._watch.lap()  # what came before belongs to no step
+        self._watch.lap()  # the time before the first step does not count
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **_: Any) -> None:
         if logs is None or "loss" not in logs:

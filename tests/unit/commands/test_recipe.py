@@ -180,7 +180,7 @@ def test_references_are_found_and_replaced_wherever_they_stand() -> None:
 
 def test_the_model_of_an_rl_stage_is_its_last_checkpoint(tmp_path: Path) -> None:
     stage = load(Path(__file__).parents[3] / "configs" / "rlvr_tiny_text.yaml").config
-    with pytest.raises(DataError, match="should have made"):
+    with pytest.raises(DataError, match="which was removed"):
         output_of(stage, tmp_path, "model")
     for episode in (5, 10):
         (tmp_path / "checkpoints" / f"episode-{episode:06d}" / "model").mkdir(parents=True)

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -354,7 +355,8 @@ def test_the_command_loads_no_torch_ray_or_vllm_and_its_exit_codes_hold(folder: 
         done = subprocess.run([sys.executable, "-c", script, "score", *args], capture_output=True, text=True)
         return done.stdout.strip().splitlines()[-1], done.stderr
 
-    assert outcome("in.jsonl", "--out", "out.jsonl", *reward) == ("[] 0", "")
+    code, shown = outcome("in.jsonl", "--out", "out.jsonl", *reward)
+    assert (code, re.sub(r"\[\d:\d\d\] row 2/2 .*\n", "", shown)) == ("[] 0", "")  # the progress line and nothing else
     assert outcome("gone.jsonl", "--out", "out.jsonl", *reward)[0] == "[] 2"
     code, errors = outcome("in.jsonl", "--out", "out.jsonl", "--reward", "gone.py:X=1")
     assert code == "[] 2"

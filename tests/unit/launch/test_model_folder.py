@@ -68,6 +68,6 @@ def test_a_damaged_file_is_not_used(plugin: str, tmp_path: Path, resumed: bool) 
 def test_a_folder_that_something_else_made_is_not_removed(plugin: str, tmp_path: Path) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "weights").write_text("trained for a week")
-    with pytest.raises(CheckpointError, match="model is in the way: this job makes it, and did not"):
+    with pytest.raises(CheckpointError, match="model exists, but this job makes that folder itself"):
         built(plugin, tmp_path)
     assert (tmp_path / "model" / "weights").read_text() == "trained for a week"
