@@ -75,7 +75,7 @@ def origin(path: str, base_dir: Path | None = None) -> Origin:
         return "file"
     if any(mark in path for mark in "*?["):
         return "pattern"
-    # A folder `data` that is here and has no `data/shards` is more likely than somebody named `data` on the hub.
+    # A folder `data` that is here and has no `data/shards` is more likely than a user `data` on the hub.
     on_hub = _HUB_NAME.fullmatch(path) and row_format(Path(path)) is None and not local.parent.is_dir()
     return "hub" if on_hub else "file"
 
