@@ -21,6 +21,7 @@ from types import ModuleType
 from typing import Any
 
 from sailrl.errors import ConfigError
+from sailrl.foreign import as_reward, library_of
 
 IMPORT_LIMIT_S = 60.0
 """Longest time that a plug-in may take to be imported."""
@@ -81,19 +82,8 @@ def build_callable(spec: str, args: Mapping[str, Any] | None = None) -> Any:
     return made
 
 
-_ELSEWHERE = {
-    "completions": ("TRL", "[response]"),
-    "prompts": ("TRL", "[problem.prompt]"),
-    "data_source": ("verl", "problem.task"),
-    "solution_str": ("verl", "response"),
-    "ground_truth": ("verl", "problem.answer"),
-    "extra_info": ("verl", "problem.meta"),
-}
-"""Arguments of rewards in other libraries: whose they are, and what stands for them here."""
-
-
 def build_reward(spec: str, args: Mapping[str, Any] | None = None) -> Any:
-    """A reward, see ``sailrl.types.Reward``.
+    """A reward, see ``sailrl.types.Reward``; one that was written for TRL, verl or verifiers is called as there.
 
     Raises:
         ConfigError: it does not load, cannot be built, or cannot be called as ``reward(response, problem)``.
@@ -103,37 +93,17 @@ def build_reward(spec: str, args: Mapping[str, Any] | None = None) -> Any:
         signature = inspect.signature(reward)
     except (TypeError, ValueError):  # some built-in callables have none
         return reward
-    names = list(signature.parameters)
-    library, _ = _ELSEWHERE.get(names[0], ("", "")) if names else ("", "")
+    if library_of(signature):
+        return as_reward(reward, signature, f"reward {spec!r}")
     try:
         signature.bind("response", "problem")
-        if not library:
-            return reward
-        fault = ""
     except TypeError as error:
-        fault = str(error)
-    fault = f"these are the arguments of {library}" if library else fault
-    module, _, name = spec.rpartition(":")
-    how = "give other arguments a default, or a value under `args`"
-    how = f"Write `def __call__(self, response, problem)`, or `def score(response, problem)`; {how}."
-    if library:
-        required = [p.name for p in signature.parameters.values() if p.default is p.empty and p.kind not in (2, 4)]
-        values = ", ".join(_ELSEWHERE.get(argument, ("", _column(argument, library)))[1] for argument in required)
-        first = "[0]" * (library == "TRL")
-        how = (
-            f"Write in that file `def score(response, problem): return {name}({values}){first}` and use {module}:score."
-        )
-    raise ConfigError(
-        f"reward {spec!r} takes {signature}, but a reward is called with one response and its problem: {fault}. {how}"
-    )
-
-
-def _column(name: str, library: str) -> str:
-    """What stands here for a column of the data that another library hands to its rewards."""
-    value = (
-        "problem.answer" if name in {"solution", "answer", "answers", "label", "target"} else f"problem.meta[{name!r}]"
-    )
-    return f"[{value}]" if library == "TRL" else value
+        raise ConfigError(
+            f"reward {spec!r} takes {signature}, but a reward is called with one response and its problem: {error}. "
+            "Write `def __call__(self, response, problem)`, or `def score(response, problem)`; give other arguments a "
+            "default, or a value under `args`."
+        ) from None
+    return reward
 
 
 def code_digest(spec: str) -> str:

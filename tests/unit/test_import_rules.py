@@ -13,7 +13,7 @@ PACKAGES = ("sailrl", "rewards", "data_filters")
 HEAVY = {"torch", "ray", "vllm", "transformers"}
 ROOMS = {f"sailrl.{room}" for room in ("rollout", "learner", "sync", "scoring")}
 FLOORS = (
-    {"types", "errors", "killable", "killable_child", "paths", "plugins"},
+    {"types", "errors", "foreign", "killable", "killable_child", "paths", "plugins"},
     {"families"},
     {"algos", "config", "sync"},
     {"plan", "data"},

@@ -84,27 +84,6 @@ def test_a_function_and_a_fast_that_return_numbers_are_scored(folder: Path) -> N
 
 
 REFUSED = {
-    "TRL": (
-        "def score(completions, **kwargs):\n    return [1.0 for c in completions]",
-        r"these are the arguments of TRL. Write in that file `def score\(response, problem\): "
-        r"return score\(\[response\]\)\[0\]`",
-    ),
-    "TRL with prompts": (
-        "def score(prompts, completions, **kwargs):\n    return [1.0 for c in completions]",
-        r"return score\(\[problem.prompt\], \[response\]\)\[0\]`",
-    ),
-    "TRL with a column": (
-        "def score(completions, solution, level, **kwargs):\n    return [1.0 for c in completions]",
-        r"return score\(\[response\], \[problem.answer\], \[problem.meta\['level'\]\]\)\[0\]` and use mine.py:score",
-    ),
-    "verl": (
-        "def score(data_source, solution_str, ground_truth, extra_info=None):\n    return 1.0",
-        r"return score\(problem.task, response, problem.answer\)`",
-    ),
-    "verl's two": (
-        "def score(solution_str, ground_truth):\n    return 1.0",
-        r"these are the arguments of verl. .*return score\(response, problem.answer\)`",
-    ),
     "one argument": ("def score(response):\n    return 1.0", "too many positional arguments"),
     "none": ("def score():\n    return 1.0", "too many positional arguments"),
     "a third": ("def score(response, problem, scale):\n    return 1.0", "missing a required argument: 'scale'"),
