@@ -40,7 +40,8 @@ def as_reward(function: Callable[..., Any], signature: inspect.Signature, what: 
 
     TRL's rewards get lists of one and return a list of one. Every field of the row is an argument, and the reference
     answer goes by its usual names (``solution``, ``ground_truth``, ...). The response is a chat message where the
-    function is annotated with one or, without an annotation, where the prompt is a chat (TRL's rule); always for verifiers.
+    function is annotated with one or, without an annotation, where the prompt is a chat (TRL's rule); always for
+    verifiers.
 
     Args:
         what: names the reward in errors.
