@@ -50,7 +50,7 @@ def _run(folder: Path, dtype: str, seed: int, updates: int, rollouts: int) -> No
     command = ["sailrl", "run", str(CONFIG), f"run.dir={folder}", f"run.seed={seed}", f"model.dtype={dtype}"]
     command += [f"batch.episodes={updates}", f"batch.rollouts_per_episode={rollouts}"]
     command += [f"batch.rollouts_per_update={rollouts}", f"eval.every_episodes={updates}"]
-    command += ["checkpoint.every_episodes=1000", "rollout.dynamic_sampling.enabled=false"]
+    command += ["checkpoint.every_episodes=1000"]
     environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=ROOT)
     if done.returncode:

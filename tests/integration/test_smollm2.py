@@ -29,9 +29,9 @@ pytestmark = [pytest.mark.slow, pytest.mark.long, pytest.mark.timeout(1200)]
 
 ROWS = "sailrl.demo.smollm2:rows"
 BOXED = {"boxed": {"use": "rewards.boxed:BoxedAnswer", "weight": 1.0}}
-EDUCATED = 0.15
-"""What accuracy gains at least by learning: two standard errors of a difference of two samples of 64 are 0.17, and the
-control must stay below it; four updates gained 0.44 when this was written."""
+GAIN = 0.15
+"""What accuracy gains at least by learning, and the control must stay below. Four updates gained 0.27 when this was
+written; the difference between two samples of 64 has a standard error of 0.09."""
 COIN = """
 from zlib import crc32
 
@@ -127,7 +127,7 @@ def command(name: str, *arguments: str) -> str:
 
 def test_the_model_learns_sums_that_it_has_not_seen(learned: Finished) -> None:
     before, after = accuracies(learned.folder)
-    assert after > before + EDUCATED
+    assert after > before + GAIN
 
 
 def test_a_reward_that_knows_nothing_teaches_nothing(config: Path, tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_a_reward_that_knows_nothing_teaches_nothing(config: Path, tmp_path: Pat
     done = run(tmp_path / "coin", *asked, "checkpoint.every_episodes=9", config=config)
     assert done.code == 0, done.output
     before, after = accuracies(done.folder)
-    assert after < before + EDUCATED
+    assert after < before + GAIN
     assert all(line["grad_norm"] > 0 for line in updates(done.folder))  # it did learn: the coin
 
 
@@ -223,7 +223,7 @@ def test_a_supervised_stage_gives_rl_a_better_start(
     model = supervised.folder / "model"
     done = run(tmp_path / "rl", f"model.path={model}", *ONE_SMALL_UPDATE, config=config)
     assert done.code == 0, done.output
-    assert accuracies(done.folder)[0] > accuracies(learned.folder)[0] + EDUCATED
+    assert accuracies(done.folder)[0] > accuracies(learned.folder)[0] + GAIN
 
 
 def test_filter_keeps_what_is_sometimes_solved(base: Path, tmp_path: Path) -> None:
@@ -273,7 +273,7 @@ def test_eval_shows_before_and_after_side_by_side(learned: Finished, base: Path,
     assert "cut off" in table
     lines = [json.loads(line) for line in (tmp_path / "eval" / "evals.jsonl").read_text().splitlines()]
     accuracy = {line["model"]: line["accuracy"] for line in lines}
-    assert accuracy["after"] > accuracy["before"] + EDUCATED
+    assert accuracy["after"] > accuracy["before"] + GAIN
 
 
 def test_its_rollouts_score_as_they_did_in_the_run(learned: Finished, tmp_path: Path) -> None:
