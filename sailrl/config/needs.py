@@ -127,6 +127,15 @@ def model_is_whole(model: ModelConfig) -> Iterator[Complaint]:
             f"name of one on the hub, like {EXAMPLE}. {_FROM_HERE}",
         )
         return
+    base = read_object(folder / "adapter_config.json").get("base_model_name_or_path")
+    if base is not None and not (folder / "config.json").is_file():
+        out = f"{model.path.rstrip('/')}-merged" if model.path else "FOLDER"
+        yield Complaint(
+            ("path",),
+            f"is {model.path!r}, an adapter of {base} and no model. Merge them: sailrl merge {model.path} --out {out}. "
+            "Then name the merged folder here.",
+        )
+        return
     weights = weight_files(folder) or [f"{SINGLE} or {INDEX}" if any(folder.glob("*.safetensors")) else "*.safetensors"]
     missing = [name for name in ("config.json", *weights) if not (folder / name).is_file()]
     if missing:

@@ -89,7 +89,7 @@ def _changes(family: Family, config: Mapping[str, Any]) -> Iterator[str]:
             yield f"whose logits are changed by {key}: {text[key]}, {refused}"
     if config.get("model_type") in _BIASED:
         yield f"whose output layer has a bias, {refused}"
-    if quantized := config.get("quantization_config"):
+    if quantized := config.get("quantization_config") or text.get("quantization_config"):
         method = quantized.get("quant_method") if isinstance(quantized, Mapping) else quantized
         yield f"but its weights are quantised ({method}). Take the model that they were made of."
     for key in _DROPOUT:

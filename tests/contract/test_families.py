@@ -28,7 +28,7 @@ from sailrl.learner.objective import Objective, UpdateScope
 from sailrl.learner.shape import model_shape
 from sailrl.learner.vision import Vision
 from tests.fakes.family_bench import Bench, open_bench, worst
-from tests.fakes.family_toys import IN_CI, TOYS, build_toy
+from tests.fakes.family_toys import IN_CI, SECOND_END, TOYS, build_toy
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -75,6 +75,20 @@ def test_the_comparison_sees_which_picture_it_is(bench: Bench) -> None:
     other = replace(prompt, images=(bench.store.add(_png(black)),))
     mine = torch.tensor(bench.policy.prompt_logprobs(other))
     assert (bench.engines(prompt) - mine).abs().max() > 100 * EXACT
+
+
+def test_what_the_checkpoint_says_about_sampling_changes_nothing_but_what_ends_a_turn(bench: Bench) -> None:
+    """Its generation_config.json wants the likeliest token only (``top_k`` 1), and names a second id that ends a turn.
+    With it every response to a prompt would be the same, of log-probability 0."""
+    assert SECOND_END in bench.processor.stop_ids
+    samples = bench.sample(bench.prompts()[:1], samples=16, max_tokens=40)
+    assert len({sample.response_ids.tobytes() for sample in samples}) > 8
+    assert worst(bench.policy, samples) < EXACT
+    ends = set(bench.processor.stop_ids)
+    for sample in samples:
+        said = sample.response_ids.tolist()
+        assert not ends & set(said[:-1])
+        assert said[-1] in ends or len(said) == 40
 
 
 @pytest.mark.parametrize("fault", ["order of tiles", "unshuffle", "last norm"])

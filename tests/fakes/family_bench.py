@@ -77,7 +77,8 @@ class Bench:
 
     def sample(self, prompts: Sequence[Prompt], *, samples: int = 2, max_tokens: int = 10) -> list[Sample]:
         """Responses of the engine at temperature 1, as the learner gets them; every second one is the better one."""
-        sampling = Sampling(samples, 1.0, max_tokens, banned_ids=self.processor.banned_ids)
+        stops = self.processor.stop_ids
+        sampling = Sampling(samples, 1.0, max_tokens, banned_ids=self.processor.banned_ids, stop_ids=stops)
 
         async def collect() -> dict[int, list[Completion]]:
             requests = [request(number, prompt) for number, prompt in enumerate(prompts)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -48,6 +49,10 @@ TOYS: dict[str, Build] = {
     "Mistral": text("mistral", sliding_window=None),
     "Mistral, windows": text("mistral", sliding_window=16),
 }
+BAD_SAMPLING = {"do_sample": True, "top_k": 1, "top_p": 0.1, "temperature": 0.2, "repetition_penalty": 3.0}
+"""What a checkpoint may ask for in its generation_config.json, and what must not change how responses are drawn."""
+SECOND_END = 40
+"""A second id that ends a turn, by the same file."""
 IN_CI = ("SAIL-VL2", "Qwen3-VL")
 """The toys that every change is checked with; all of them in the long tests."""
 
@@ -63,4 +68,6 @@ def build_toy(name: str, folder: Path) -> Path:
         for parameter in model.parameters():
             parameter.mul_(4.0 if parameter.dim() >= 2 else 1.0)
     model.save_pretrained(folder)
+    ends = [model.config.get_text_config().eos_token_id, SECOND_END]
+    (folder / "generation_config.json").write_text(json.dumps(BAD_SAMPLING | {"eos_token_id": ends}))
     return folder

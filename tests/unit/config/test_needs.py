@@ -127,6 +127,22 @@ def test_every_model_of_an_evaluation_has_positions_for_its_prompts(base: Path) 
     assert "./long" not in said
 
 
+def test_a_language_model_inside_another_has_its_positions_too(base: Path) -> None:
+    inner = {"llm_config": {"max_position_embeddings": 20}, "model_type": "sailvl"}
+    assert "has 20 positions. Write max_prompt_tokens: " in missing(
+        base, model_folder("sail", inner, "model.safetensors")
+    )
+
+
+def test_an_adapter_alone_is_named_with_its_base_and_the_way_out(base: Path) -> None:
+    folder = model_folder("adapter", None, "adapter_model.safetensors")
+    (base.parent / "adapter" / "adapter_config.json").write_text('{"base_model_name_or_path": "org/base"}')
+    assert (
+        "model.path is './adapter', an adapter of org/base and no model. Merge them: "
+        "sailrl merge ./adapter --out ./adapter-merged" in missing(base, folder)
+    )
+
+
 QWEN = {"model_type": "qwen2_5_vl", "architectures": ["Qwen2_5_VLForConditionalGeneration"], "vision_config": {"a": 1}}
 
 
@@ -134,7 +150,7 @@ def test_a_kind_of_model_that_cannot_be_trained_is_refused_before_anything_start
     said = missing(base, model_folder("seeing", QWEN, "model.safetensors"))
     assert "model.path is './seeing', of kind Qwen2_5_VLForConditionalGeneration (qwen2_5_vl): this kind of" in said
     base.write_text("{kind: sft, model: {path: ./seeing}, data: {train: {path: train.jsonl}}}")
-    assert "Can be trained: Qwen3-VL" in missing(base)
+    assert "Can be trained: SAIL-VL2" in missing(base)
 
 
 def test_a_kind_that_engines_alone_know_may_be_evaluated_and_filtered_with(base: Path) -> None:
@@ -143,7 +159,7 @@ def test_a_kind_that_engines_alone_know_may_be_evaluated_and_filtered_with(base:
     rest = base.read_text().partition("\n")[2].replace("train: {path", "problems: {path").partition("\n")[2]
     base.write_text("kind: filter\nmodel: {path: ./seeing}\n" + rest)
     fine(base)
-    assert "Can be asked: Qwen3-VL" in missing(base, "model.path=./other")
+    assert "Can be asked: SAIL-VL2" in missing(base, "model.path=./other")
     base.write_text("kind: eval\nmodels: {a: {path: ./seeing}}\n" + rest)
     fine(base)
     assert "models.a.path is './other', of kind" in missing(base, "models.a.path=./other")

@@ -49,6 +49,8 @@ CHANGED: list[tuple[dict[str, Any], str]] = [
     ({"model_type": "gpt2", "attn_pdrop": 0.1}, "Write attn_pdrop: 0.0 there."),
     ({"model_type": "qwen3_vl", "text_config": {"attention_dropout": 0.1}}, "Write attention_dropout: 0.0 there."),
     ({"model_type": "qwen3", "quantization_config": {"quant_method": "fp8"}}, "its weights are quantised (fp8)"),
+    ({"model_type": "qwen3_vl", "text_config": {"quantization_config": {"quant_method": "awq"}}}, "quantised (awq)"),
+    ({"model_type": "sailvl", "llm_config": {"quantization_config": {"quant_method": "gptq"}}}, "quantised (gptq)"),
 ]
 
 
