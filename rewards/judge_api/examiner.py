@@ -15,6 +15,15 @@ from rewards.judge_api.text import question_text
 from rewards.judge_api.verdict import Verdict
 from sailrl.types import Problem
 
+_TO_DO = {
+    "unreachable": "Start its server, or correct base_url",
+    "timeout": "Raise timeout_s, or lower max_concurrency",
+    "http_401": "Name the environment variable that holds its key as api_key_env",
+    "http_404": "Correct base_url, which for most servers ends in /v1, or the name of the model",
+    "not_a_reply": "Correct base_url: what answers there is no chat API",
+}
+"""By reason, what most likely helps."""
+
 
 class Examiner:
     """Asks the judge of one endpoint. Examiners with equal settings share one client."""
@@ -66,6 +75,12 @@ class AsksJudge:
         """No limit for the caller to set: the client limits each call itself, and waiting in its queue does not
         count."""
         return math.inf
+
+    def failure(self, reason: str) -> str:
+        """Which judge a failed score is about, and what to do, for the line that is said of it."""
+        settings = self.examiner.settings
+        todo = _TO_DO.get(reason)
+        return f"asked {settings.model} at {settings.base_url}{f'. {todo}' if todo else ''}"
 
     def metrics(self) -> dict[str, float]:
         """Calls, retries, cache hits, tokens and latencies of the endpoint, shared with all rewards that ask it."""

@@ -151,7 +151,8 @@ def _check_source(
             for note in task_notes(spec, seen.tasks, name):
                 say(console, f"warning: {note}")
             try:
-                check_answers(spec, seen.some, name)
+                for note in check_answers(spec, seen.some, name):
+                    say(console, f"warning: {note}")
             except (DataError, RewardError) as error:
                 complaints.append(str(error))
     return complaints

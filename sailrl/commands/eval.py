@@ -55,13 +55,13 @@ def start_eval(config: EvaluateConfig, folder: Path, start: Start = UNTYPED) -> 
         write_choices=config.data.write_choices,
     )
     problems = loaded.problems
-    check_answers(ScoringSpec.from_config(config.rewards), evenly_spread(problems), "data.problems")
+    unusable = check_answers(ScoringSpec.from_config(config.rewards), evenly_spread(problems), "data.problems")
     wanted = _wanted(config, problems)
     todo = {key: what for key, what in wanted.items() if _line(what, folder) is None}
     if todo:
         with open_progress(folder.name, len(config.models) * len(config.instructions)) as progress:
             list_left_out(folder, loaded.bad_rows, progress.message)
-            for note in (*loaded.notes, *asked_otherwise(config)):
+            for note in (*loaded.notes, *unusable, *asked_otherwise(config)):
                 progress.message(note)
             asyncio.run(_try_all(config, folder, problems, todo, progress))
     print_evals(folder, [line for what in wanted.values() if (line := _line(what, folder))])

@@ -16,13 +16,13 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from sailrl.config.model_files import INDEX, SINGLE, tensor_shapes, weight_files
 from sailrl.errors import DataError
 from sailrl.families import family_at
 from sailrl.launch.run_folder import write_whole
 from sailrl.learner.weights import publish_layout
 
 ADAPTER, CONFIG = "adapter_config.json", "config.json"
-SINGLE, INDEX = "model.safetensors", "model.safetensors.index.json"
 PASSING = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "use_cache")
 """Entries of a config.json, at any depth, in which models of one kind may differ."""
 MOST_LISTED = 6
@@ -125,19 +125,15 @@ class _Weights:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        index = folder / INDEX
-        if index.is_file():
-            self.files: dict[str, str] = _json(index).get("weight_map", {})
-            for name in self.files.values():
-                if Path(name).name != name:  # the output file gets this name, too
-                    raise DataError(
-                        f"{index} names {name!r}. Weights are in the folder of their index: write file names."
-                    )
-        elif (folder / SINGLE).is_file():
-            with safe_open(folder / SINGLE, framework="pt") as file:
-                self.files = dict.fromkeys(file.keys(), SINGLE)
-        else:
+        names = weight_files(folder)
+        if not names:
             raise DataError(f"{folder} has no weights: neither {SINGLE} nor {INDEX}. Save the model as safetensors.")
+        for name in names:
+            if Path(name).name != name:  # the output file gets this name, too
+                raise DataError(
+                    f"{folder / INDEX} names {name!r}. Weights are in the folder of their index: write file names."
+                )
+        self.files = {tensor: name for name in names for tensor in tensor_shapes(folder / name)}
 
     def tensor(self, name: str) -> torch.Tensor:
         with safe_open(self.folder / self.files[name], framework="pt") as file:

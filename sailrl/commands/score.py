@@ -57,6 +57,7 @@ def score_job(options: ScoreOptions) -> None:
     spec, accuracy = _spec(options)
     rows = read_rows(options.source)
     if options.explain is not None:
+        _refuse_unused(options)
         with Scorer(spec, workers=1) as scorer:
             _explain(options.source, options.explain, rows, scorer)
         return
@@ -83,6 +84,16 @@ def score_job(options: ScoreOptions) -> None:
             print_comparison(_compare(options, accuracy, words, other), options.compare, accuracy)
 
 
+def _refuse_unused(options: ScoreOptions) -> None:
+    given = {"--out": options.out, "--compare": options.compare, "--workers": options.workers}
+    unused = [name for name, value in given.items() if value is not None]
+    if unused:
+        raise ConfigError(
+            f"--explain shows one row and writes no file, so {', '.join(unused)} would not be used. Leave out "
+            f"--explain, or {', '.join(unused)}."
+        )
+
+
 def _check_scored(summary: Summary, options: ScoreOptions) -> None:
     """Raises DataError when no row has a reward, and prints a line when most have none."""
     total = summary.total()
@@ -102,6 +113,7 @@ def _score_file(source: Path, out: Path, rows: Iterator[tuple[int, Row | BadRow]
     unfinished = Unfinished(source, out, scorer.spec)
     resume = unfinished.begin()
     summary = Summary()
+    replaced = 0
     copy_types = file_format(source) == file_format(out) == ".parquet"
     with RowWriter(out, resume=resume, finish=_parquet_copy(source, scorer.parts) if copy_types else None) as writer:
         if writer.rows_kept:
@@ -112,6 +124,7 @@ def _score_file(source: Path, out: Path, rows: Iterator[tuple[int, Row | BadRow]
                 for (line, row), scored in scorer.score_stream(_requests(source, todo)):
                     result = scored_fields(scored.total.value, scored.scores)
                     _write(writer, row, result, results_only=copy_types)
+                    replaced += isinstance(row, dict) and not row.keys().isdisjoint(result)
                     if not writer.rows_kept:
                         summary.add(out_row(row, result), line)
                     for part, detail in scored.details.items():
@@ -128,6 +141,8 @@ def _score_file(source: Path, out: Path, rows: Iterator[tuple[int, Row | BadRow]
             for (line, row), (_, result) in zip(read_rows(source), done, strict=True):
                 summary.add(out_row(row, {name: result[name] for name in ("reward", "scores")}), line)
     unfinished.finished()
+    if replaced:
+        say(f"{replaced:,} rows had a `reward` or `scores` of their own; {out.name} has the new ones instead")
     return summary
 
 
@@ -188,7 +203,13 @@ def _explain(source: Path, wanted: str, rows: Iterator[tuple[int, Row | BadRow]]
 
 
 def _other_scorer(name: str, spec: ScoringSpec, workers: int | None) -> Scorer:
-    part = PartSpec(resolve(name), weight=1.0)
+    try:
+        part = PartSpec(resolve(name), weight=1.0)
+    except ConfigError as error:
+        raise ConfigError(
+            f"--compare: {error} It also takes a column of labels, as column:NAME, and a scored file, "
+            "by its name (.jsonl, .parquet)."
+        ) from None
     needs_no_arguments(part.use)
     return Scorer(replace(spec, parts={"other": part}, combine=PartSpec("rewards.mix:Weighted")), workers=workers)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from sailrl.config.base import Plugin
 from sailrl.config.complaint import Complaint, Rule, Rules
 from sailrl.config.filtering import FilterConfig
-from sailrl.config.rewards import RewardsConfig
+from sailrl.config.rewards import WEIGHTED, RewardsConfig
 from sailrl.config.schema import BatchConfig, EvalConfig, ModelConfig, RlvrConfig, SourceConfig
 from sailrl.families import EXAMPLE
 
@@ -74,6 +75,17 @@ def _eval_has_problems(config: RlvrConfig) -> Iterator[Complaint]:
             "is set, but data.eval is not, so there are no held-out problems to evaluate on. "
             "Write for example `eval: {path: data/held_out.jsonl}` or `held_out: 0.02` under data, or remove the "
             "section eval.",
+        )
+
+
+def _a_reward_has_a_weight(config: RlvrConfig) -> Iterator[Complaint]:
+    rewards = config.rewards
+    if rewards and rewards.combine == Plugin(use=WEIGHTED) and not any(part.weight for part in rewards.parts.values()):
+        first, *others = rewards.parts
+        yield Complaint(
+            ("rewards", "parts", first, "weight"),
+            f"is 0{', as are all other weights' if others else ''}, so every reward would be 0 and the run would learn "
+            "nothing. Write weight: 1.0.",
         )
 
 
@@ -160,6 +172,7 @@ BATCH_RULES: Rules = [
     (RlvrConfig, _held_out_once),
     (RlvrConfig, _eval_has_problems),
     (RewardsConfig, _accuracy_is_no_penalty),
+    (RlvrConfig, _a_reward_has_a_weight),
     (RlvrConfig, _same_response_limit),
     (FilterConfig, _same_response_limit),
     (BatchConfig, _whole_groups),

@@ -23,10 +23,10 @@ def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """Shape of every tensor in a safetensors file, from its header.
 
     Raises:
-        DataError: the header cannot be read, or promises more or fewer bytes than the file has.
+        DataError: there is no such file, its header cannot be read, or promises more or fewer bytes than the file has.
     """
-    size = path.stat().st_size
     try:
+        size = path.stat().st_size
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if length > size:
@@ -35,6 +35,8 @@ def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         header.pop("__metadata__", None)
         shapes = {str(name): tuple(int(side) for side in tensor["shape"]) for name, tensor in header.items()}
         promised = 8 + length + max((int(tensor["data_offsets"][1]) for tensor in header.values()), default=0)
+    except OSError as error:
+        raise DataError(f"{path} cannot be read: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError, IndexError):
         raise DataError(f"{path} is no whole safetensors file: its header cannot be read") from None
     if promised != size:

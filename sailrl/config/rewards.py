@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from pydantic import Field, model_validator
 
 from sailrl.config.base import Plugin, Section
+
+WEIGHTED = "rewards.mix:Weighted"
 
 
 class RewardPart(Plugin):
     """One named reward."""
 
     weight: float = 0.0
-    """Its coefficient in the total; the weights of all parts that are not penalties sum to 1 (SAIL-VL2, 4.2.5)."""
+    """Its coefficient in the total; the weights of all parts that are not penalties sum to 1 (SAIL-VL2, 4.2.5). The
+    only part has 1 where none is written."""
     penalty: bool = False
     """Added on top of the weighted sum and left out of the rule that weights sum to 1 (soft overlong punishment)."""
 
@@ -23,7 +27,7 @@ class RewardsConfig(Section):
 
     parts: dict[str, RewardPart] = Field(min_length=1)
     """The rewards, by the name under which their scores appear."""
-    combine: Plugin = Plugin(use="rewards.mix:Weighted")
+    combine: Plugin = Plugin(use=WEIGHTED)
     """How the scores of a response become one reward."""
     accuracy: str | None = None
     """The part that says whether a response is right: it is when this part scores a full 1, partial credit is not.
@@ -36,6 +40,16 @@ class RewardsConfig(Section):
     """Worker processes for CPU-bound rewards."""
     max_unscored_rate: float = Field(default=0.1, ge=0, le=1)
     """The run stops when more than this share of an episode's responses could not be scored."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _the_only_part_counts_fully(cls, data: Any) -> Any:
+        parts = data.get("parts") if isinstance(data, dict) else None
+        if isinstance(parts, dict) and len(parts) == 1:
+            ((name, part),) = parts.items()
+            if isinstance(part, dict) and not part.get("penalty"):
+                return data | {"parts": {name: {"weight": 1.0, **part}}}
+        return data
 
     @model_validator(mode="after")
     def _consistent(self) -> RewardsConfig:

@@ -81,13 +81,13 @@ def _by_sampling(origin: SamplingFilter, folder: Path, progress: Progress) -> Fi
     progress.stage("reading problems, rewriting multiple choice" if rewrites else "reading problems")
     pool = load_pool(config, origin.data, folder)
     list_left_out(folder, pool.bad_rows, progress.message)
-    for note in pool.notes:
-        progress.message(note)
-    check_answers(
+    unusable = check_answers(
         ScoringSpec.from_config(origin.rewards),
         [candidate.problem for candidate in evenly_spread(pool.candidates)],
         "data.problems",
     )
+    for note in (*pool.notes, *unusable):
+        progress.message(note)
     weights = origin.model.path
     if weights is None:
         from sailrl.launch.model_folder import model_folder

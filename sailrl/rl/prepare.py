@@ -65,8 +65,9 @@ def prepare(config: RlvrConfig, run_dir: Path, progress: Progress, *, resumed: b
         for note in loaded.notes:
             progress.message(note)
         spec = ScoringSpec.from_config(config.rewards)
-        check_answers(spec, evenly_spread(loaded.problems), section)
-        for note in task_notes(spec, Counter(problem.task or "" for problem in loaded.problems), section):
+        unusable = check_answers(spec, evenly_spread(loaded.problems), section)
+        tasks = Counter(problem.task or "" for problem in loaded.problems)
+        for note in (*unusable, *task_notes(spec, tasks, section)):
             progress.message(note)
         return loaded.problems
 

@@ -31,11 +31,14 @@ def evenly_spread(items: Sequence[Item], most: int = TRIED) -> list[Item]:
     return list(items[::step][:most])
 
 
-def check_answers(spec: ScoringSpec, problems: Sequence[Problem], section: str) -> None:
+def check_answers(spec: ScoringSpec, problems: Sequence[Problem], section: str) -> list[str]:
     """Scores a made-up response to each of ``problems`` with every reward but those that ask a server.
 
     Args:
         section: where the problems come from, for the error.
+
+    Returns:
+        A line when only some of them can have a reward.
 
     Raises:
         DataError: no response to any of them could have a reward, whatever it says, because of the problems.
@@ -53,14 +56,20 @@ def check_answers(spec: ScoringSpec, problems: Sequence[Problem], section: str) 
                 f"import check_reward; check_reward('{spec.parts[failed].use}')\"."
             )
     reasons = Counter(scored.total.reason for scored in tried if scored.total.status == "unscorable")
+    listed = ", ".join(f"{count} x {reason}" for reason, count in reasons.most_common(3))
     if tried and reasons.total() == len(tried):
-        listed = ", ".join(f"{count} x {reason}" for reason, count in reasons.most_common(3))
         answered = sum(problem.answer is not None for problem in problems)
         raise DataError(
             f"{section}: none of the {len(problems)} problems that were tried can have a reward ({listed}), and "
             f"{answered} of them have an answer. Name the column with the answers: {section}.answer_field, or use "
             "rewards that need none."
         )
+    if not reasons:
+        return []
+    return [
+        f"{section}: {reasons.total()} of the {len(tried)} problems that were tried get no reward with a made-up "
+        f"response ({listed})."
+    ]
 
 
 def task_notes(spec: ScoringSpec, tasks: Mapping[str, int], where: str) -> list[str]:

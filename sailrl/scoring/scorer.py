@@ -231,7 +231,7 @@ class Scorer:
         deadline_s = getattr(reward, "deadline_s", None) or ASYNC_DEADLINE_S
         try:
             async with asyncio.timeout(deadline_s) as limit:
-                return checked(await reward(response, problem, **keywords))
+                outcome = checked(await reward(response, problem, **keywords))
         except TimeoutError as error:
             if not limit.expired():
                 return raised(error)
@@ -239,6 +239,9 @@ class Scorer:
             return Outcome(Score(None, "timed_out", "deadline"), detail)
         except (Exception, SystemExit) as error:  # the latter would end the event loop
             return raised(error)
+        if outcome.score.status in ("failed", "timed_out") and not outcome.detail and hasattr(reward, "failure"):
+            return Outcome(outcome.score, reward.failure(outcome.score.reason))
+        return outcome
 
     def _finish(self, row: _Row) -> Scored:
         if row.verdict is not None:

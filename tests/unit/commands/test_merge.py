@@ -121,6 +121,7 @@ def test_an_index_cannot_make_a_merge_write_elsewhere(tiny_folder: Path, tmp_pat
     before = precious.stat().st_mtime_ns
     hostile = Path(shutil.copytree(tiny_folder, tmp_path / "hostile"))
     names = load_file(precious).keys()
+    (hostile / "model.safetensors").unlink()
     (hostile / "model.safetensors.index.json").write_text(
         json.dumps({"weight_map": dict.fromkeys(names, str(precious))})
     )
@@ -128,6 +129,20 @@ def test_an_index_cannot_make_a_merge_write_elsewhere(tiny_folder: Path, tmp_pat
         merge_job([hostile, tiny_folder], tmp_path / "out")
     assert precious.stat().st_mtime_ns == before
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+def test_a_damaged_or_absent_file_of_weights_is_named(tiny_folder: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(tiny_folder, tmp_path / "other"))
+    whole = (tiny_folder / "model.safetensors").read_bytes()
+    for content in (b"", whole[:5], whole[:200], whole[:-10], whole + b"x"):
+        (other / "model.safetensors").write_bytes(content)
+        with pytest.raises(DataError, match=r"other/model.safetensors is "):
+            merge_job([tiny_folder, other], tmp_path / "out")
+    (other / "model.safetensors").unlink()
+    (other / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "gone.safetensors"}}))
+    with pytest.raises(DataError, match=r"other/gone.safetensors cannot be read: No such file"):
+        merge_job([tiny_folder, other], tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_an_adapter_and_its_base_become_one_plain_model(tiny_folder: Path, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from sailrl.commands.score import ScoreOptions, score_job
 from sailrl.data.rows import RowWriter
-from sailrl.errors import DataError
+from sailrl.errors import ConfigError, DataError
 
 SAME = "my_reward.py:Same=1"
 
@@ -133,3 +133,10 @@ def test_agreement_on_no_row_is_an_error(folder: Path) -> None:
     with pytest.raises(DataError, match=r"none of the 2 rows has both a score of Same and a word of column:label"):
         compared(rows, "column:label")
     assert Path("out.jsonl").exists()
+
+
+def test_a_name_that_is_no_reward_is_answered_by_the_forms_that_compare_takes(folder: Path) -> None:
+    write("in.jsonl", [{"response": "4", "answer": "4", "label": 1}])
+    with pytest.raises(ConfigError, match=r"no built-in reward 'label'.*as column:NAME, and a scored file"):
+        score_job(ScoreOptions(Path("in.jsonl"), Path("out.jsonl"), rewards=[SAME], compare="label"))
+    assert not Path("out.jsonl").exists()

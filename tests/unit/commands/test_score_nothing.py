@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from sailrl.commands.score import ScoreOptions, score_job
-from sailrl.errors import DataError
+from sailrl.errors import ConfigError, DataError
 
 
 @pytest.fixture(autouse=True)
@@ -24,6 +24,23 @@ def score(*lines: str | dict[str, Any], rewards: tuple[str, ...] = ()) -> None:
     text = "\n".join(line if isinstance(line, str) else json.dumps(line) for line in lines)
     Path("in.jsonl").write_text(text)
     score_job(ScoreOptions(Path("in.jsonl"), Path("out.jsonl"), rewards=rewards))
+
+
+def test_what_explain_would_not_use_is_refused() -> None:
+    Path("in.jsonl").write_text(json.dumps(GOOD))
+    score_job(ScoreOptions(Path("in.jsonl"), explain="1"))
+    with pytest.raises(ConfigError, match="so --out, --compare, --workers would not be used"):
+        score_job(ScoreOptions(Path("in.jsonl"), Path("o.jsonl"), explain="1", compare="column:a", workers=2))
+    with pytest.raises(ConfigError, match=r"so --out would not be used. Leave out --explain, or --out\."):
+        score_job(ScoreOptions(Path("in.jsonl"), Path("o.jsonl"), explain="1"))
+
+
+def test_scores_of_the_input_are_not_replaced_in_silence(capsys: pytest.CaptureFixture[str]) -> None:
+    score({**GOOD, "reward": 0.5}, GOOD, {**GOOD, "scores": {"mine": 1}})
+    said = capsys.readouterr().err
+    assert "2 rows had a `reward` or `scores` of their own; out.jsonl has the new ones instead" in said
+    score(GOOD)
+    assert "of their own" not in capsys.readouterr().err
 
 
 GOOD = {"response": "<think>x</think>\\boxed{4}", "answer": "4"}

@@ -46,6 +46,24 @@ def test_every_allowed_combination_needs_no_further_line(
         sound(tmp_path, *chosen, "rollout.max_staleness=2")
 
 
+def test_the_only_reward_counts_fully(tmp_path: Path) -> None:
+    assert sound(tmp_path).rewards.parts["boxed"].weight == 1.0
+    assert "weight: 1.0" in resolved_yaml(sound(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "override",
+    [
+        "rewards.parts.boxed.weight=0",
+        'rewards.parts.other={use: "rewards.think_format:ThinkFormat"}',  # two parts, and none has a weight
+    ],
+)
+def test_a_run_whose_reward_is_always_0_is_refused(tmp_path: Path, override: str) -> None:
+    with pytest.raises(ConfigError, match=r"boxed.weight is 0.*every reward would be 0.*Write weight: 1.0"):
+        sound(tmp_path, override)
+    sound(tmp_path, override, 'rewards.combine={use: "my.py:Rule"}')  # a rule of one's own may need no weights
+
+
 def test_gspo_drops_tokens_where_the_others_weigh_them(tmp_path: Path) -> None:
     assert sound(tmp_path).mismatch.correction == TokenTis()
     gspo = sound(tmp_path, "algorithm.name=gspo", "mismatch.max_k3=0.02")

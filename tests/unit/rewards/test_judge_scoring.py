@@ -63,6 +63,16 @@ def test_an_outage_leaves_every_row_unscored_with_the_part_and_the_reason() -> N
         assert len(server.asked) < 150  # 3 judgments for each of 50 rows and a retry would be 300
 
 
+def test_a_failure_names_the_judge_that_was_asked_and_what_to_do() -> None:
+    with judge_server(lambda body, n: Refuse(401)) as server:
+        scoring = spec(server.url)
+        with Scorer(scoring) as scorer:
+            scored = scorer.score_now("<think>1 and 1</think>\\boxed{2}", PROBLEM)
+    todo = "Name the environment variable that holds its key as api_key_env"
+    assert scored.details["thinking"] == f"asked m at {server.url}. {todo}"
+    assert "boxed" not in scored.details  # what is scored needs no word
+
+
 def test_a_second_run_over_the_same_rows_asks_nobody(tmp_path: Path) -> None:
     row = Request("<think>One and one.</think>\\boxed{2}", PROBLEM)
     with judge_server(lenient) as server, Scorer(spec(server.url, cache_dir=str(tmp_path))) as scorer:

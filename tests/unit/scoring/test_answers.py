@@ -32,6 +32,14 @@ def test_one_answer_that_can_be_used_is_enough(answers: tuple[object, ...]) -> N
     check_answers(SPEC, [Problem("?", answer=answer) for answer in answers], "data.train")
 
 
+def test_problems_without_a_usable_answer_are_counted_where_others_have_one() -> None:
+    problems = [Problem("?", answer=answer) for answer in ("4", None, "", "5")]
+    (said,) = check_answers(SPEC, problems, "data.train")
+    assert said.startswith("data.train: 2 of the 4 problems that were tried get no reward")
+    assert "(2 x boxed:gold_missing)" in said
+    assert check_answers(SPEC, problems[:1], "data.train") == []
+
+
 def test_rewards_that_need_no_answer_are_asked_for_none() -> None:
     check_answers(ScoringSpec({"format": PartSpec(FORMAT.use, {}, 1.0)}), [Problem("?")], "data.train")
     watched = ScoringSpec({"boxed": PartSpec(BOXED.use, {}, 0.0), "format": PartSpec(FORMAT.use, {}, 1.0)})
