@@ -6,7 +6,6 @@ Jobs are imported inside their command, so that ``sailrl --help`` stays fast and
 
 from __future__ import annotations
 
-import os
 import sys
 from io import TextIOWrapper
 from pathlib import Path
@@ -15,6 +14,7 @@ from typing import Annotated
 import typer
 
 from sailrl.errors import SailError
+from sailrl.launch.head import set_environment
 
 app = typer.Typer(
     add_completion=False,
@@ -50,9 +50,9 @@ def run(
     ] = False,
 ) -> None:
     """Train. Run it again on the same run folder and it resumes from the last checkpoint."""
-    from sailrl.commands.run import run_job
+    from sailrl.commands.run import ready, run_job
 
-    run_job(config, overrides or [], allow_changes=allow_changes)
+    run_job(ready(config, overrides or [], allow_changes=allow_changes))
 
 
 @app.command()
@@ -98,20 +98,17 @@ def filter_(
     ] = None,
 ) -> None:
     """Keep the problems that the model can learn from. Run it again and only what is missing is sampled."""
-    import json
+    from sailrl.commands.run import filter_settings, ready, run_job
 
-    from sailrl.commands.run import run_job
-
-    settings = [] if scored is None else [f"scored={json.dumps(str(scored))}", "model=null", "data=null", "mcq=null"]
-    run_job(config, overrides or [], verb="filter", settings=settings)
+    run_job(ready(config, overrides or [], verb="filter", settings=filter_settings(scored)))
 
 
 @app.command()
 def fuse(config: ConfigFile, overrides: Overrides = None) -> None:
     """Mix the model's best own responses with direct answers into the next SFT set."""
-    from sailrl.commands.run import run_job
+    from sailrl.commands.run import ready, run_job
 
-    run_job(config, overrides or [], verb="fuse")
+    run_job(ready(config, overrides or [], verb="fuse"))
 
 
 @app.command()
@@ -145,9 +142,9 @@ def score(
 @app.command("eval")
 def eval_(config: ConfigFile, overrides: Overrides = None) -> None:
     """Try models side by side on held-out problems. Run it again and only what is missing is tried."""
-    from sailrl.commands.run import run_job
+    from sailrl.commands.run import ready, run_job
 
-    run_job(config, overrides or [], verb="eval")
+    run_job(ready(config, overrides or [], verb="eval"))
 
 
 @app.command()
@@ -200,17 +197,7 @@ def schema(
 
 def main() -> None:
     """Entry point of the ``sailrl`` script."""
-    # Engine, learner and rewards share the cores: threads that wait for work must soon sleep. On a busy machine small
-    # operations are up to a hundred times faster so than with threads that spin; on an idle one, the microseconds that
-    # GNU's OpenMP may still spin save a tenth of an update. OpenMP reads both once, when torch is loaded.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    # Learner and engines take and give back the same memory update after update: asked of the system each time, it
-    # costs some hundredths of an update. Up to a gigabyte stays with the process; pieces above 32 MiB never do.
-    os.environ.setdefault("MALLOC_TRIM_THRESHOLD_", str(1 << 30))
-    os.environ.setdefault("MALLOC_MMAP_THRESHOLD_", str(32 << 20))
-    # MKL may sum in another order from run to run unless it is told not to; a resumed run is to be equal bit for bit.
-    os.environ.setdefault("MKL_CBWR", "AUTO")
+    set_environment()  # before torch is loaded
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # responses and paths have letters that a console may lack
             stream.reconfigure(errors="backslashreplace")

@@ -6,6 +6,7 @@ import inspect
 import re
 from typing import Any
 
+import sailrl
 from data_filters.decontaminate import Decontaminate
 from data_filters.dedup import ExactDuplicates, NearDuplicates
 from data_filters.fusion import Fusion
@@ -41,15 +42,29 @@ What can be imported without Ray and vLLM. `rewards`, `data_filters`, `sailrl.ty
 and `sailrl.scoring` need `pip install -e .` only; `sailrl.algos` also needs torch (`pip install -e '.[train]'`). This
 page is generated from the docstrings. Names that are not on it may change.
 
+The commands are functions. They take a YAML file, a mapping with its keys, or what `load_config` returned:
+
+```text
+import sailrl
+
+result = sailrl.run({"kind": "rlvr", "run": {"dir": "runs/mine"}, ...})
+result.metrics[-1]["reward/mean"], result.best
+```
+
 ```python
+import sailrl
 from rewards.boxed import BoxedAnswer
 from sailrl.types import Problem
+
+rows = sailrl.score([{"response": "<think>2 + 2 is 4.</think> \\\\boxed{4}", "answer": "4"}])
+# [{'response': ..., 'answer': '4', 'reward': 1.0, 'scores': {'boxed': {'value': 1.0, ...}, 'think_format': ...}}]
 
 BoxedAnswer()("<think>2 + 2 is 4.</think> \\\\boxed{4}", Problem(answer="4"))
 # Score(value=1.0, status='scored', reason='exact')
 ```
 """
 GROUPS: dict[str, tuple[Any, ...]] = {
+    "Commands": (sailrl.run, sailrl.score, sailrl.filter, sailrl.eval, sailrl.RunResult),
     "Records": (types.Problem, types.Score, types.Verdict),
     "Interfaces of plug-ins": (types.Reward, types.Combine, types.Filter),
     "Rewards": (BoxedAnswer, ThinkFormat, check_reward),
@@ -87,8 +102,9 @@ def python_page() -> str:
 
 
 def _object(of: Any) -> str:
-    text = [f"### {of.__name__}\n", f"`from {of.__module__} import {of.__name__}`\n"]
-    if of in GROUPS["Records"]:
+    module = "sailrl" if of in GROUPS["Commands"] else of.__module__
+    text = [f"### {of.__name__}\n", f"`from {module} import {of.__name__}`\n"]
+    if of in (*GROUPS["Records"], sailrl.RunResult):
         return "\n".join([*text, body(of.__doc__), field_table(of)])
     if of not in GROUPS["Interfaces of plug-ins"]:
         text.append(_code(signature(of, of.__name__)))

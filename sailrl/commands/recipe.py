@@ -9,19 +9,18 @@ from pathlib import Path
 from typing import Any
 
 from sailrl import plugins
+from sailrl.commands.result import output_of
 from sailrl.commands.run import run_stage
 from sailrl.commands.tensors import preflight_tensors
 from sailrl.config.checks import preflight, validate
 from sailrl.config.recipe import RecipeConfig
 from sailrl.config.references import resolved
-from sailrl.config.schema import JobConfig
-from sailrl.errors import ConfigError, DataError
+from sailrl.errors import ConfigError
 from sailrl.launch.fingerprint import named_contents, source_digest
 from sailrl.launch.run_folder import write_file
 from sailrl.launch.starts import UNTYPED, Start
 from sailrl.report.evals import EVALS, print_evals
 from sailrl.report.shown import span
-from sailrl.rl import checkpoints
 
 DONE = "done.json"
 """In the folder of a finished stage: its time, its configuration, and fingerprints of the files, models and code that
@@ -64,19 +63,6 @@ def start_recipe(config: RecipeConfig, folder: Path, start: Start = UNTYPED) -> 
     for name in config.stages:
         if (folder / name / EVALS).is_file():
             print_evals(folder / name)
-
-
-def output_of(stage: JobConfig, folder: Path, output: str) -> str:
-    """The path of what a finished stage has made; ``stage.outputs()`` has the names.
-
-    Raises:
-        DataError: it is not there.
-    """
-    checkpoint = checkpoints.latest(folder) if output == "model" else None
-    path = (checkpoint or folder) / stage.outputs()[output]
-    if not path.exists():
-        raise DataError(f"the stage in {folder} wrote {path}, which was removed. Remove the folder to run it again.")
-    return str(path)
 
 
 def _is_done(written: dict[str, Any], folder: Path) -> bool:

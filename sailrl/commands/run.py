@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sailrl.commands.result import Ending, RunResult
 from sailrl.commands.tensors import preflight_tensors
 from sailrl.config.checks import preflight, validate, warnings
-from sailrl.config.load import load, run_dir
+from sailrl.config.load import Source, load, name_of, run_dir
 from sailrl.config.schema import JobConfig
 from sailrl.errors import ConfigError, Fault, SailError
 from sailrl.launch.failure import explained
@@ -23,15 +26,37 @@ INTERRUPTED = 130
 """Exit code after Ctrl-C, as in shells."""
 
 
-def run_job(
-    path: Path,
-    overrides: Sequence[str],
+@dataclass(frozen=True, slots=True)
+class Job:
+    """A checked configuration with its run folder."""
+
+    config: JobConfig
+    folder: Path
+    start: Start
+
+    def run(self) -> RunResult:
+        """Runs or resumes it.
+
+        Raises:
+            SailError: with a message for the user; nothing that was saved is lost.
+        """
+        ending: Ending = "finished"
+        try:
+            run_stage(self.config, self.folder, self.start)
+        except SystemExit as stopped:  # see start_rlvr
+            ending = "early" if stopped.code else "asked"
+        return RunResult.of(self.config, self.folder, ending)
+
+
+def ready(
+    source: Source,
+    overrides: Sequence[str] = (),
     *,
     verb: str = "run",
     settings: Sequence[str] = (),
     allow_changes: bool = False,
-) -> None:
-    """Runs the job that ``path`` describes; a run folder with a checkpoint is resumed.
+) -> Job:
+    """Checks everything that can be checked before the job that ``source`` describes starts.
 
     Args:
         overrides: ``key=value`` as typed.
@@ -40,30 +65,47 @@ def run_job(
         allow_changes: go on although it becomes another experiment.
 
     Raises:
-        SailError: with a message for the user; nothing that was saved is lost.
+        SailError: all that is wrong.
     """
-    typed = in_force(path, [*overrides, *settings])
-    loaded = load(path, [one.text for one in typed])
+    set_environment()
+    typed = in_force(source, [*overrides, *settings])
+    loaded = load(source, [one.text for one in typed])
     if earlier := [one.text for one in typed if one.text not in overrides and one.text not in settings]:
         print(f"kept from an earlier start: {shlex.join(earlier)}")
     if verb != "run" and loaded.config.kind != verb:
-        kind = loaded.config.kind
-        raise ConfigError(f"{path} is of kind {kind}, and `sailrl {verb}` runs kind {verb}. Type `sailrl run {path}`.")
+        name, kind = name_of(source), loaded.config.kind
+        raise ConfigError(f"{name} is of kind {kind}, and `sailrl {verb}` runs kind {verb}. Type `sailrl run {name}`.")
     validate(loaded.config, loaded.where)
     for warning in warnings(loaded.config, loaded.where):
         print(f"warning: {warning}", file=sys.stderr)
     preflight(loaded.config, loaded.where)
     preflight_tensors(loaded.config, loaded.where)
+    return Job(loaded.config, run_dir(loaded.config, source), Start(typed=typed, allow_changes=allow_changes))
+
+
+def filter_settings(scored: str | Path | None) -> list[str]:
+    """What `sailrl filter --from SCORED` stands for: no model is loaded."""
+    return [] if scored is None else [f"scored={json.dumps(str(scored))}", "model=null", "data=null", "mcq=null"]
+
+
+def run_job(job: Job) -> None:
+    """Runs a job from the command line, and says how to go on when it stops.
+
+    Raises:
+        SystemExit: it was interrupted, or the data had nothing left to teach.
+        SailError: see ``Job.run``.
+    """
     command = shlex.join(["sailrl", *sys.argv[1:]])
     try:
-        start = Start(typed=typed, allow_changes=allow_changes)
-        run_stage(loaded.config, run_dir(loaded.config, path), start)
+        result = job.run()
     except KeyboardInterrupt:
         print(f"\nThe run was interrupted. To go on from where it was last saved:\n  {command}", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
     except (SailError, Fault):
         print(f"\nThe run stopped. To go on once the error below is fixed:\n  {command}", file=sys.stderr)
         raise
+    if result.ended == "early":
+        raise SystemExit(1)
 
 
 def run_stage(config: JobConfig, folder: Path, start: Start = UNTYPED) -> None:
@@ -75,7 +117,6 @@ def run_stage(config: JobConfig, folder: Path, start: Start = UNTYPED) -> None:
     """
     if config.loads:
         print(f"loading {config.loads} ...", file=sys.stderr, flush=True)
-    set_environment()  # before the job imports Ray
     job: Callable[[Any, Path, Start], None] = load_object(config.runs)
     try:
         with claimed(folder):

@@ -12,6 +12,7 @@ from typing import Any
 
 from sailrl.commands.score_compare import words_beforehand
 from sailrl.commands.score_print import print_comparison, print_explanation, print_summary, say
+from sailrl.commands.scored import requests, rows_of, score_rows, scoring_spec
 from sailrl.data.rows import BadRow, Row, RowWriter, count_rows, file_format, good_rows, read_rows, written_format
 from sailrl.errors import ConfigError, DataError
 from sailrl.report.progress import open_progress
@@ -19,13 +20,12 @@ from sailrl.scoring.answers import task_notes
 from sailrl.scoring.compare import Comparison, verdict
 from sailrl.scoring.requests import broken_rule, out_row, request_from_row
 from sailrl.scoring.resume import Unfinished
-from sailrl.scoring.scorer import Request, Scorer
+from sailrl.scoring.scorer import Scorer
 from sailrl.scoring.spec import PartSpec, ScoringSpec, needs_no_arguments, resolve
 from sailrl.scoring.summary import Summary
-from sailrl.types import Score, scored_fields
+from sailrl.types import Score
 
-DEFAULT_REWARDS = ("boxed=0.9", "think_format=0.1")
-"""What ``--reward`` is by default."""
+_RESULT = ("reward", "scores")
 MAX_EXPLAINED = 10
 """Rows of one id that ``--explain`` shows."""
 
@@ -73,7 +73,7 @@ def score_job(options: ScoreOptions) -> None:
             other = ending.enter_context(_other_scorer(options.compare, spec, options.workers))
         with Scorer(spec, workers=options.workers) as scorer:
             try:
-                summary = _score_file(options.source, options.out, rows, scorer)
+                summary = _score_file(options.source, options.out, scorer)
             except OSError as error:
                 raise DataError(f"cannot write {options.out}: {error}.") from error
         print_summary(summary, options.out)
@@ -109,7 +109,8 @@ def _check_scored(summary: Summary, options: ScoreOptions) -> None:
         say(f"only {scored:,} of {total.rows:,} rows were scored; the first that was not: {summary.first_unscored}")
 
 
-def _score_file(source: Path, out: Path, rows: Iterator[tuple[int, Row | BadRow]], scorer: Scorer) -> Summary:
+def _score_file(source: Path, out: Path, scorer: Scorer) -> Summary:
+    rows, name, folder = rows_of(source)
     unfinished = Unfinished(source, out, scorer.spec)
     resume = unfinished.begin()
     summary = Summary()
@@ -121,12 +122,11 @@ def _score_file(source: Path, out: Path, rows: Iterator[tuple[int, Row | BadRow]
         with open_progress(source.name, count_rows(source), done=writer.rows_kept, unit="row") as progress:
             todo = itertools.islice(rows, writer.rows_kept, None)
             try:
-                for (line, row), scored in scorer.score_stream(_requests(source, todo)):
-                    result = scored_fields(scored.total.value, scored.scores)
-                    _write(writer, row, result, results_only=copy_types)
-                    replaced += isinstance(row, dict) and not row.keys().isdisjoint(result)
+                for (line, row), result, scored in score_rows(todo, name, folder, scorer):
+                    _write(writer, result, results_only=copy_types)
+                    replaced += isinstance(row, dict) and not row.keys().isdisjoint(_RESULT)
                     if not writer.rows_kept:
-                        summary.add(out_row(row, result), line)
+                        summary.add(result, line)
                     for part, detail in scored.details.items():
                         if part in scored.scores:
                             summary.explain(part, scored.scores[part].reason, detail)
@@ -139,26 +139,23 @@ def _score_file(source: Path, out: Path, rows: Iterator[tuple[int, Row | BadRow]
         if writer.rows_kept:  # rows of the earlier run count too
             done = good_rows(writer.lines)
             for (line, row), (_, result) in zip(read_rows(source), done, strict=True):
-                summary.add(out_row(row, {name: result[name] for name in ("reward", "scores")}), line)
+                summary.add(out_row(row, _result_of(result)), line)
     unfinished.finished()
     if replaced:
         say(f"{replaced:,} rows had a `reward` or `scores` of their own; {out.name} has the new ones instead")
     return summary
 
 
-def _requests(
-    source: Path, rows: Iterator[tuple[int, Row | BadRow]]
-) -> Iterator[tuple[tuple[int, Row | BadRow], Request | Score]]:
-    folder, name = source.parent.absolute(), source.name
-    for line, row in rows:
-        yield (line, row), request_from_row(row, where=f"{name}:{line}", folder=folder)
-
-
-def _write(writer: RowWriter, row: Row | BadRow, result: Row, *, results_only: bool) -> None:
+def _write(writer: RowWriter, row: Row, *, results_only: bool) -> None:
     try:
-        writer.write(result if results_only else out_row(row, result))
+        writer.write(_result_of(row) if results_only else row)
     except RecursionError:  # nested as deep as Python can read but not write
-        writer.write(result)
+        writer.write(_result_of(row))
+
+
+def _result_of(row: Row) -> Row:
+    """What scoring added."""
+    return {name: row[name] for name in _RESULT}
 
 
 def _parquet_copy(source: Path, parts: Sequence[str]) -> Any:
@@ -227,8 +224,9 @@ def _compare(options: ScoreOptions, part: str, words: list[bool | None] | None, 
         for (line, row), word in zip(rows, words, strict=True):
             comparison.add(line, row, part, word)
     elif other is not None:
+        place = options.source.name, options.source.parent.absolute()
         with open_progress(options.out.name, count_rows(options.out), unit="row") as progress:
-            for (line, scored_row), theirs in other.score_stream(_requests(options.source, rows)):
+            for (line, scored_row), theirs in other.score_stream(requests(rows, *place)):
                 assert isinstance(scored_row, dict)
                 comparison.add(line, scored_row, part, verdict(theirs.total.value))
                 progress.advance()
@@ -247,12 +245,13 @@ def _spec(options: ScoreOptions) -> tuple[ScoringSpec, str]:
     """The rewards to score with, and the one that counts as accuracy."""
     if options.workers is not None and options.workers < 1:
         raise ConfigError(f"--workers is {options.workers}; scoring needs at least 1.")
-    if options.config is not None:
-        if options.rewards:
-            raise ConfigError("--config and --reward both name the rewards; use one of them.")
-        return _from_config(options.config)
-    parts: dict[str, PartSpec] = {}
-    for text in options.rewards or DEFAULT_REWARDS:
+    return scoring_spec(_weights(options.rewards), options.config)
+
+
+def _weights(texts: Sequence[str]) -> dict[str, float]:
+    """``NAME=WEIGHT`` as a mapping."""
+    weights: dict[str, float] = {}
+    for text in texts:
         name, equals, weight_text = text.rpartition("=")
         try:
             weight = float(weight_text)
@@ -262,31 +261,7 @@ def _spec(options: ScoreOptions) -> tuple[ScoringSpec, str]:
             raise ConfigError(
                 f"--reward {text!r} is not of the form NAME=WEIGHT. Write for example --reward boxed=0.9."
             )
-        use = resolve(name)
-        needs_no_arguments(use)
-        key = name if ":" not in name else use.rpartition(":")[2]
-        if key in parts:
-            raise ConfigError(f"--reward names {key!r} twice; every reward has a name of its own in the result.")
-        parts[key] = PartSpec(use, {}, weight)
-    return ScoringSpec(parts), next(iter(parts))
-
-
-def _from_config(path: Path) -> tuple[ScoringSpec, str]:
-    from pydantic import ValidationError
-
-    from sailrl.config.load import read_mapping
-    from sailrl.config.messages import explain
-    from sailrl.config.rewards import RewardsConfig
-    from sailrl.config.yaml_text import Where
-
-    data, places = read_mapping(path)
-    if "rewards" not in data:
-        raise ConfigError(
-            f"{path} has no section `rewards:`. Score with a training config, or use --reward NAME=WEIGHT."
-        )
-    inner = {keys[1:]: place for keys, place in places.items() if keys[:1] == ("rewards",)}
-    try:
-        config = RewardsConfig.model_validate(data["rewards"])
-    except ValidationError as error:
-        raise ConfigError("\n\n".join(explain(error, RewardsConfig, Where(str(path), inner)))) from None
-    return ScoringSpec.from_config(config), config.accuracy_part
+        if name in weights:
+            raise ConfigError(f"--reward names {name!r} twice; every reward has a name of its own in the result.")
+        weights[name] = weight
+    return weights

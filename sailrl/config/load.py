@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 import yaml
 from pydantic import ValidationError
@@ -20,6 +21,9 @@ from sailrl.config.references import references
 from sailrl.config.schema import JobConfig
 from sailrl.config.yaml_text import Dumper, Keys, Where, dotted, parse
 from sailrl.errors import ConfigError
+
+Source: TypeAlias = str | Path | Mapping[str, Any] | JobConfig
+"""A YAML file, a mapping with the keys of one, or a configuration."""
 
 
 @dataclass(frozen=True)
@@ -39,14 +43,14 @@ def load_config(path: str | Path, overrides: Sequence[str] = ()) -> JobConfig:
     return load(path, overrides).config
 
 
-def load(path: str | Path, overrides: Sequence[str] = ()) -> Loaded:
-    """Reads ``path``, puts ``overrides`` (``section.key=value``) on top and checks every value against the schema.
+def load(source: Source, overrides: Sequence[str] = ()) -> Loaded:
+    """Reads ``source``, puts ``overrides`` (``section.key=value``) on top and checks every value against the schema.
 
     Raises:
         ConfigError: everything that is wrong, one paragraph each.
     """
-    data, places = read_mapping(path, overrides)
-    where = Where(str(path), places)
+    data, places = read_mapping(source, overrides)
+    where = Where(name_of(source), places)
     model = _kind(data, where)
     problems = list(_secrets(data, where, ()))
     if model is not RecipeConfig:
@@ -60,15 +64,20 @@ def load(path: str | Path, overrides: Sequence[str] = ()) -> Loaded:
     return Loaded(config, where)
 
 
-def read_mapping(path: str | Path, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], dict[Keys, str]]:
-    """Returns what ``path`` holds with ``overrides`` on top, and the place of every value. Not checked against a
+def name_of(source: Source) -> str:
+    """How messages name it."""
+    return str(source) if isinstance(source, str | Path) else "config"
+
+
+def read_mapping(source: Source, overrides: Sequence[str] = ()) -> tuple[dict[str, Any], dict[Keys, str]]:
+    """Returns what ``source`` holds with ``overrides`` on top, and the place of every value. Not checked against a
     schema, and without defaults.
 
     Raises:
         ConfigError: the file cannot be read, is no YAML mapping, or an override is no ``section.key=value``.
     """
-    file = str(path)
-    data, places = parse(_read(Path(path)), file)
+    file = name_of(source)
+    data, places = parse(_read(Path(source)), file) if isinstance(source, str | Path) else (_plain(source), {})
     if data is None:
         raise ConfigError(f"{file}: the file is empty. A configuration starts with {_kinds_fix()}")
     if not isinstance(data, dict):
@@ -86,14 +95,21 @@ def resolved_yaml(config: Section) -> str:
     return yaml.dump(data, Dumper=Dumper, sort_keys=False, allow_unicode=True, default_flow_style=False, width=120)
 
 
-def run_dir(config: JobConfig, path: str | Path) -> Path:
+def run_dir(config: JobConfig, source: Source) -> Path:
     """The run folder: ``run.dir``, or ``runs/<config name>``."""
-    return folder_of(config.run.dir, path)
+    return folder_of(config.run.dir, source)
 
 
-def folder_of(given: Any, path: str | Path) -> Path:
-    """The run folder for a value of ``run.dir``."""
-    return Path(given).expanduser() if isinstance(given, str) and given else Path("runs") / Path(path).stem
+def folder_of(given: Any, source: Source) -> Path:
+    """The run folder for a value of ``run.dir``. Raises ConfigError when neither that nor a file names one."""
+    if isinstance(given, str) and given:
+        return Path(given).expanduser()
+    if isinstance(source, str | Path):
+        return Path("runs") / Path(source).stem
+    raise ConfigError(
+        "config: run.dir is missing, and without a file there is no name for the run folder. Write for "
+        'example {"run": {"dir": "runs/mine"}}.'
+    )
 
 
 def join(problems: Sequence[str]) -> str:
@@ -101,6 +117,13 @@ def join(problems: Sequence[str]) -> str:
     if len(problems) == 1:
         return problems[0]
     return f"{len(problems)} things are wrong.\n\n" + "\n\n".join(problems)
+
+
+def _plain(source: Mapping[str, Any] | JobConfig) -> dict[str, Any]:
+    """A copy as YAML has it; of a configuration without the defaults."""
+    if isinstance(source, JobConfig):
+        return source.model_dump(mode="json", exclude_unset=True)
+    return {key: _plain(value) if isinstance(value, Mapping) else deepcopy(value) for key, value in source.items()}
 
 
 def _read(path: Path) -> str:

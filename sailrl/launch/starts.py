@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from sailrl.config.base import Section
-from sailrl.config.load import folder_of, read_mapping, resolved_yaml
+from sailrl.config.load import Source, folder_of, read_mapping, resolved_yaml
 from sailrl.config.schema import JobConfig, ModelConfig
 from sailrl.data import jsonl
 from sailrl.data.jsonl import AppendOnlyFile
@@ -165,17 +165,17 @@ def refuse_other_kind(config: JobConfig, folder: Path) -> None:
         )
 
 
-def in_force(path: Path, overrides: Sequence[str]) -> list[Typed]:
+def in_force(source: Source, overrides: Sequence[str]) -> list[Typed]:
     """The ``key=value`` of earlier starts that still hold, then ``overrides``. One holds until its key is given again,
     or until the YAML file has another value for it. A run without a checkpoint begins again, and nothing is kept.
 
     Raises:
         ConfigError: the file is no YAML mapping, or an override is no ``section.key=value``.
     """
-    file, _ = read_mapping(path)
+    file, _ = read_mapping(source)
     now = [Typed(text, value_in(file, key_of(text))) for text in overrides]
-    given = value_in(read_mapping(path, overrides)[0], "run.dir")
-    folder = folder_of(given[0] if given else None, path)
+    given = value_in(read_mapping(source, overrides)[0], "run.dir")
+    folder = folder_of(given[0] if given else None, source)
     last = _last(folder) if any((folder / CHECKPOINTS).glob("[!.]*")) else None
     before = [Typed(text, in_file) for text, *in_file in (last["typed"] if last else ())]
     return [typed for typed in before if typed.holds(file) and not any(map(typed.within, now))] + now

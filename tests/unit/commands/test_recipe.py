@@ -18,7 +18,8 @@ from safetensors.torch import load_file
 from rewards.answer import RuleOrJudge
 from rewards.thinking import Thinking
 from sailrl.commands.check import check_job
-from sailrl.commands.recipe import DONE, output_of, start_recipe
+from sailrl.commands.recipe import DONE, start_recipe
+from sailrl.commands.result import output_of
 from sailrl.config.checks import preflight_problems, validate
 from sailrl.config.load import load
 from sailrl.config.recipe import RecipeConfig

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from sailrl.commands.run import run_job
+from sailrl.commands.run import ready
 from sailrl.config.load import load
 from sailrl.demo import tiny_text
 from sailrl.errors import CheckpointError
@@ -40,7 +40,7 @@ class Stage:
         self.rows.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
     def run(self, *overrides: str, allow_changes: bool = False) -> None:
-        run_job(self.file, overrides, allow_changes=allow_changes)
+        ready(self.file, overrides, allow_changes=allow_changes).run()
 
     def refusal(self, *overrides: str, allow_changes: bool = False) -> str:
         before = (self.folder / RESOLVED).read_text(), (self.folder / STARTS).read_text()

@@ -207,7 +207,7 @@ def test_a_mistake_in_the_config_is_told_with_its_line(scored, folder: Path) -> 
     with pytest.raises(ConfigError, match=r"c\.yaml.*3.*\n?.*wieght"):
         scored([{"response": "4"}], config=Path("c.yaml"), rewards=[])
     (folder / "c.yaml").write_text("a: 1\n")
-    with pytest.raises(ConfigError, match="no section `rewards:`"):
+    with pytest.raises(ConfigError, match="no section `rewards`"):
         scored([{"response": "4"}], config=Path("c.yaml"), rewards=[])
 
 
