@@ -114,6 +114,9 @@ class Rejection:
 
         ``guards`` are further filters an admissible row must pass, such as decontamination; their reasons are counted
         too.
+
+        Raises:
+            DataError: some rows have their length in tokens and others only a text.
         """
         reasons: Counter[str] = Counter()
         admitted: dict[str, list[_Candidate]] = {}

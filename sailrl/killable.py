@@ -321,6 +321,7 @@ class _Deadline:
 
 
 def encode(message: Any) -> bytes:
+    """A message as bytes for a pipe: its length, then JSON."""
     # ASCII escapes carry lone surrogates, which UTF-8 refuses.
     body = json.dumps(message, separators=(",", ":")).encode("ascii")
     return HEADER.pack(len(body)) + body

@@ -56,6 +56,7 @@ def letters(text: str, known: frozenset[str] = frozenset()) -> Letters:
 
 
 def in_tokens(tokens: list[Token]) -> Letters:
+    """What the letters of an answer stand for: which are called, and which may be, by what is written around each."""
     closing = _closing(tokens)
     called: set[str] = set()
     perhaps: set[str] = set()

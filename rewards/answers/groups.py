@@ -143,6 +143,7 @@ def _by_label(g: Parsed, a: Parsed, same: Same) -> Equality:
 
 
 def in_order(g: tuple[Parsed, ...], a: tuple[Parsed, ...], same: Same, rule: str) -> Equality:
+    """Whether two lists are equal item by item."""
     if len(g) != len(a):
         return Equality(False, rule)
     return _all([same(x, y) for x, y in zip(g, a, strict=True)], rule)

@@ -47,6 +47,7 @@ def same_label(gold: str, answer: str) -> bool:
 
 
 def label_key(label: str) -> str:
+    """A label as it is compared: no spaces or braces, and ``f(x)`` is the same as ``y``."""
     label = label.replace("{", "").replace("}", "").replace(" ", "")
     return "y" if len(label) >= 4 and label[1] == "(" and label[0] in "fgh" and label[2].isalpha() else label
 
@@ -70,6 +71,7 @@ def numbered(group: Parsed) -> bool:
 
 
 def sorted_by_label(group: Parsed) -> tuple[Parsed, ...]:
+    """The items by label where each has one, else as they are."""
     if labelled(group) or numbered(group):
         return tuple(sorted(group.items, key=lambda item: label_key(item.label)))
     return group.items

@@ -52,6 +52,7 @@ class Features:
 
 
 def features(nodes: Sequence[Node]) -> Features:
+    """What stands in the trees, in one walk."""
     names, calls, constants = set(), set(), set()
     whole = limited = imaginary = False
     size = 0

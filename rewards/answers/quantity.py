@@ -324,6 +324,7 @@ def _constant(s: str) -> Parsed | None:
 
 @metered(len)
 def read_expression(s: str) -> Parsed | None:
+    """The answer as a number or an expression; None when it is neither."""
     if not s or len(s) > MAX_CHARS:
         return None
     try:

@@ -30,15 +30,18 @@ class Piece:
 
     @property
     def stop(self) -> tuple[float, bool]:
+        """The upper end as a sort key: a closed end comes last."""
         return (_place(self.high, math.inf), self.with_high)
 
     @property
     def empty(self) -> bool:
+        """Whether no number lies in it."""
         low, high = self.start[0], self.stop[0]
         return low > high or (_level(low, high) and not (self.with_low and self.with_high))
 
     @property
     def point(self) -> bool:
+        """Whether it is at most one number."""
         return _level(self.start[0], self.stop[0])
 
 
@@ -83,6 +86,7 @@ def same_set(g: RealSet, a: RealSet, same: Callable[[Parsed, Parsed], bool]) -> 
 
 
 def contains(found: RealSet, x: float) -> bool:
+    """Whether a number lies in a set."""
     for piece in found:
         low, high = piece.start[0], piece.stop[0]
         if (low < x or (piece.with_low and _level(low, x))) and (x < high or (piece.with_high and _level(high, x))):
@@ -91,6 +95,7 @@ def contains(found: RealSet, x: float) -> bool:
 
 
 def union(g: RealSet, a: RealSet) -> RealSet:
+    """What lies in either set, with pieces that touch joined."""
     out: RealSet = []
     for piece in sorted([*g, *a], key=lambda p: p.start):
         if out and _touch(out[-1], piece):
@@ -103,6 +108,7 @@ def union(g: RealSet, a: RealSet) -> RealSet:
 
 
 def intersection(g: RealSet, a: RealSet) -> RealSet:
+    """What lies in both sets."""
     out = []
     for one in g:
         for other in a:
@@ -114,6 +120,7 @@ def intersection(g: RealSet, a: RealSet) -> RealSet:
 
 
 def difference(g: RealSet, a: RealSet) -> RealSet:
+    """What lies in the first set alone."""
     for piece in a:
         kept = [] if piece.low is None else [Piece(None, piece.low, False, not piece.with_low)]
         kept += [] if piece.high is None else [Piece(piece.high, None, not piece.with_high, False)]

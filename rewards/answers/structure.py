@@ -65,6 +65,7 @@ def read(raw: str) -> Parsed:
 
 @metered(len)
 def read_clean(s: str) -> Parsed:
+    """The answer's kind and parts; an answer of no other kind is ``text``."""
     fast = read_number(s) or read_notation(s)
     if fast is not None:
         return fast

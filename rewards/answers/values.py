@@ -141,6 +141,7 @@ def _exact(x: Fraction | float) -> Fraction:
 
 
 def inexact(x: latex.Number) -> float | complex:
+    """The number as a float; infinite when it is too large for one."""
     if not isinstance(x, Fraction):
         return x
     try:
@@ -150,6 +151,7 @@ def inexact(x: latex.Number) -> float | complex:
 
 
 def near(g: float | complex, a: float | complex) -> bool | None:
+    """Whether two floats are equal up to rounding; None when floats cannot tell."""
     if g == a:
         return True
     big_g, big_a = not math.isfinite(abs(g)), not math.isfinite(abs(a))

@@ -23,6 +23,7 @@ class Breaker:
 
     @property
     def is_open(self) -> bool:
+        """Whether calls are refused now."""
         return self._opened_at is not None
 
     def enter(self) -> Literal["call", "probe"] | None:

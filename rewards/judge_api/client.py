@@ -84,6 +84,7 @@ class Unanswered:
     status: Literal["unscorable", "failed", "timed_out"] = "failed"
 
     def score(self) -> Score:
+        """The score of a response that the judge gave no verdict on."""
         return Score(None, self.status, self.reason)
 
 

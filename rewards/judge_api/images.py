@@ -32,6 +32,7 @@ class JudgeImage:
     """SHA-256 of ``data``; stands for the image in the cache key."""
 
     def data_url(self) -> str:
+        """The image as a ``data:`` URL with base64."""
         return f"data:{self.mime};base64,{base64.b64encode(self.data).decode('ascii')}"
 
 

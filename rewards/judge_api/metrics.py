@@ -20,9 +20,11 @@ class JudgeMetrics:
             self._counts[name] = 0
 
     def count(self, name: str, by: int = 1) -> None:
+        """Adds to a counter."""
         self._counts[name] += by
 
     def observe(self, name: str, value: float) -> None:
+        """Adds one sample, of which the latest are kept."""
         self._samples.setdefault(name, deque(maxlen=_RECENT)).append(value)
 
     def snapshot(self) -> dict[str, float]:

@@ -103,7 +103,11 @@ class JudgeSettings:
 
     @classmethod
     def of(cls, **settings: Any) -> JudgeSettings:
-        """The settings from keyword arguments as they stand in a YAML file; an unknown one is refused by name."""
+        """The settings from keyword arguments as they stand in a YAML file.
+
+        Raises:
+            ConfigError: one is unknown, has a wrong value, or is missing.
+        """
         known = [f.name for f in dataclasses.fields(cls)]
         for name in settings:
             if name not in known:

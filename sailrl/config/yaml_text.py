@@ -72,6 +72,7 @@ class Dumper(yaml.SafeDumper):
     """Writes text that this module and any YAML 1.1 reader read back as the same values."""
 
     def represent_text(self, text: str) -> yaml.ScalarNode:
+        """A text as a YAML node, in double quotes where its line breaks need them."""
         # YAML folds these line breaks of Unicode into spaces unless they are escaped.
         style = '"' if any(character in text for character in "\x85\u2028\u2029") else None
         return self.represent_scalar(_TAG + "str", text, style=style)

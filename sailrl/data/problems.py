@@ -149,7 +149,11 @@ class ProblemReader:
         self.check_columns()
 
     def check_columns(self) -> None:
-        """Only the part of ``check`` about columns."""
+        """Only the part of ``check`` about columns.
+
+        Raises:
+            DataError: a column that was asked for is in no row.
+        """
         if (fault := self.columns.fault()) is not None:
             raise DataError(f"{self.name}: {fault}")
 

@@ -37,6 +37,7 @@ class BadRow:
     detail: str
 
     def error(self) -> DataError:
+        """The error that names the file and the line."""
         return DataError(f"{self.path}, line {self.line}: {self.detail}. Each row is one object. Fix or drop it.")
 
 
@@ -77,7 +78,11 @@ def good_rows(path: str | Path, *, on_bad_row: OnBadRow = "error") -> Iterator[t
 
 
 def file_format(path: Path) -> str:
-    """``.jsonl``, ``.json``, ``.csv``, ``.tsv`` or ``.parquet``, by the name's end."""
+    """``.jsonl``, ``.json``, ``.csv``, ``.tsv`` or ``.parquet``, by the name's end.
+
+    Raises:
+        DataError: the name ends in none of them.
+    """
     kind = row_format(path)
     if kind is None:
         raise DataError(f"{path} does not say by its name how rows are written in it; it must end in {_ENDS}.")
@@ -87,7 +92,11 @@ def file_format(path: Path) -> str:
 
 
 def written_format(path: Path) -> str:
-    """``.jsonl`` or ``.parquet``, for a file that is to be written."""
+    """``.jsonl`` or ``.parquet``, for a file that is to be written.
+
+    Raises:
+        DataError: the name ends in neither.
+    """
     if path.suffix.lower() not in WRITTEN:
         raise DataError(f"{path} is neither JSONL nor Parquet by its name; it must end in {', '.join(WRITTEN)}.")
     return file_format(path)
@@ -140,6 +149,7 @@ class RowWriter:
         self._file.write(dump_line(row))
 
     def flush(self) -> None:
+        """Hands the rows written so far to the system."""
         self._file.flush()
 
     def __enter__(self) -> RowWriter:

@@ -178,7 +178,13 @@ def _failures(calls: Sequence[Any], done: Sequence[Any]) -> dict[int, Exception]
 
 
 def raise_cause(method: str, failed: Mapping[int, Exception]) -> None:
-    """Raises the most telling error: that a rank died, else an error of sailrl or the disk, else the first."""
+    """Raises the most telling error.
+
+    Raises:
+        LearnerDied: a rank died.
+        SailError, OSError: else the first of these.
+        LearnerError: else, with the first error of a rank.
+    """
     for rank, error in failed.items():
         if isinstance(error, ray.exceptions.OutOfMemoryError):
             raise LearnerDied(

@@ -55,7 +55,11 @@ class VllmEngine:
         self._version = 0
 
     async def start(self) -> None:
-        """Loads the model; see Engine.start."""
+        """Loads the model; see Engine.start.
+
+        Raises:
+            RolloutError: vLLM cannot start.
+        """
         os.environ["VLLM_CPU_KVCACHE_SPACE"] = str(int(self._kv_cache_gib))
         os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
         os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
@@ -159,6 +163,9 @@ class VllmEngine:
             step: name of the method: init_weight_transfer_engine, start_weight_update, update_weights or
                 finish_weight_update.
             payload: of the first and the third of them; see ``sync.transfer.EngineClient``.
+
+        Raises:
+            RolloutError: there is no such step.
         """
         from vllm.distributed.weight_transfer.base import WeightTransferInitRequest, WeightTransferUpdateRequest
 

@@ -50,10 +50,12 @@ class Comparison:
 
     @property
     def rows(self) -> int:
+        """Rows that were compared."""
         return sum(self.counts.values())
 
     @property
     def agreement(self) -> float | None:
+        """The share of rows with the same verdict, 0 to 1; None when there are no rows."""
         return (self.counts[True, True] + self.counts[False, False]) / self.rows if self.rows else None
 
 

@@ -52,6 +52,7 @@ class ScoringSpec:
 
     @property
     def weights(self) -> dict[str, float]:
+        """The weight of each part of the reward, by its name."""
         return {name: part.weight for name, part in self.parts.items()}
 
 

@@ -23,6 +23,7 @@ class Mean:
     count: int = 0
 
     def add(self, value: float | None) -> None:
+        """Adds one value; None counts as no value."""
         if value is not None:
             self.total += value
             self.count += 1

@@ -47,6 +47,7 @@ class RewardWorker:
 
 
 def unpack_outcome(reply: Sequence[Any]) -> Outcome:
+    """The outcome in a worker's reply."""
     value, status, reason, detail = reply
     return Outcome(Score(value, status, reason), detail)
 
@@ -58,6 +59,7 @@ def pack_problem(problem: Problem) -> dict[str, Any]:
 
 
 def unpack_problem(packed: Mapping[str, Any]) -> Problem:
+    """The problem that ``pack_problem`` packed."""
     return Problem(**{name: _unpack(value) for name, value in packed.items()})
 
 

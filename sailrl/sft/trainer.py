@@ -174,7 +174,11 @@ class SupervisedTrainer(SFTTrainer):
         """Writes none: checkpoints are for resuming, not for publishing."""
 
     def training_step(self, model: Any, inputs: dict[str, torch.Tensor], num_items_in_batch: Any = None) -> Any:
-        """Forward and backward over the rows of one step; the loss is divided by the count of the whole step."""
+        """Forward and backward over the rows of one step; the loss is divided by the count of the whole step.
+
+        Raises:
+            LearnerError: the loss is not finite.
+        """
         model.train()
         rows = [self._samples[row] for row in inputs["rows"].tolist()]
         tokens = sum(len(row.response_ids) for row in rows)

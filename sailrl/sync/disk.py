@@ -38,7 +38,11 @@ class DiskSync:
         self.previous: Path | None = None
 
     async def publish(self, version: int) -> None:
-        """See WeightSync.publish."""
+        """See WeightSync.publish.
+
+        Raises:
+            WeightSyncError: the weights cannot be written.
+        """
         folder = self._root / f"version-{version}"
         if self.previous is not None:
             shutil.rmtree(self.previous, ignore_errors=True)  # before the next one takes its room
