@@ -87,11 +87,11 @@ def dense_logp(model: torch.nn.Module, samples: Sequence[Sample]) -> torch.Tenso
     """[B, R] from one row; transformers sees where positions start again and builds a block-diagonal mask."""
     batch = collate(samples)
     hidden = model.base_model(input_ids=batch.input_ids[None], position_ids=batch.positions()[None])
-    return _filled(batch, model, hidden.last_hidden_state[0, batch.response_positions()])
+    return _filled(batch, model, hidden.last_hidden_state[0, batch.predictors])
 
 
 def _filled(batch: Batch, model: torch.nn.Module, hidden: torch.Tensor) -> torch.Tensor:
-    logp, _ = token_logprobs(hidden, model.get_output_embeddings().weight, batch.response_ids[batch.mask])
+    logp, _ = token_logprobs(hidden, model.get_output_embeddings().weight, batch.targets)
     return torch.zeros(batch.mask.shape).masked_scatter(batch.mask, logp)
 
 

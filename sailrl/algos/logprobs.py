@@ -20,6 +20,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
+TILES = {"cpu": (1024, 4096), "cuda": (4096, 16384)}
+"""Tokens and vocabulary entries of a tile, by the type of device."""
 _BANNED = -1e30
 """Stands for a logit of -inf: its exp is 0 just the same, but 0 times it is 0, not NaN."""
 
@@ -42,8 +44,8 @@ def token_logprobs(
         targets: ``[N]`` integer ids from 0 to V - 1; any other id gives NaN, not a quiet number (no device sync).
         temperature: the sampler's, so that these are the probabilities the tokens were drawn with.
         chunk, vocab_chunk: tokens and vocabulary entries per tile; ``2 * chunk * vocab_chunk`` numbers of extra memory.
-            None takes 1,024 x 4,096 (34 MB, stays in a CPU's cache) or on CUDA 4,096 x 16,384 (0.5 GB, where many
-            small kernels would cost more than they save). Results change by rounding only.
+            None takes those of ``TILES``: 34 MB, which stays in a CPU's cache, or on CUDA 0.5 GB, since many small
+            kernels would cost more than they save. Results change by rounding only.
         bias: ``[V]`` or None; -inf bans an entry (its probability is 0, and nothing becomes NaN).
 
     Returns:
@@ -64,7 +66,7 @@ def token_logprobs(
         raise ValueError(
             f"temperature is {temperature}; it must be positive (greedy decoding has no log-probabilities)"
         )
-    default_chunk, default_vocab_chunk = (4096, 16384) if hidden.is_cuda else (1024, 4096)
+    default_chunk, default_vocab_chunk = TILES["cuda" if hidden.is_cuda else "cpu"]
     chunk = default_chunk if chunk is None else chunk
     vocab_chunk = default_vocab_chunk if vocab_chunk is None else vocab_chunk
     if chunk < 1 or vocab_chunk < 1:

@@ -142,9 +142,11 @@ def dlogp_histogram(old_logp: Tensor, engine_logp: Tensor, mask: Tensor) -> Tens
     ``percentile``.
     """
     first, last, bins = HISTOGRAM_EDGES
-    distance = (old_logp - engine_logp).abs()[mask.bool()].double()
+    keep = mask.bool()
+    distance = torch.where(keep, old_logp - engine_logp, 0.0).abs().double()
     position = (distance.clamp(min=10.0**first).log10() - first) / (last - first) * bins
-    return torch.bincount(position.long().clamp(0, bins - 1), minlength=bins).double()
+    counts = torch.zeros(bins, dtype=torch.float64, device=distance.device)
+    return counts.scatter_add_(0, position.long().clamp(0, bins - 1).flatten(), keep.double().flatten())
 
 
 def percentile(histogram: Tensor, q: float) -> float:

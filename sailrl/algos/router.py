@@ -21,7 +21,9 @@ def expert_counts(experts: Tensor, n_experts: int) -> Tensor:
     Args:
         experts: ``[N, K]`` ids of the experts each token was sent to in one layer; no padding.
     """
-    return torch.bincount(experts.flatten(), minlength=n_experts).double()
+    chosen = experts.flatten().long()
+    ones = torch.ones(chosen.shape, dtype=torch.float64, device=chosen.device)
+    return ones.new_zeros(n_experts).scatter_add_(0, chosen, ones)  # bincount would make the host wait for a GPU
 
 
 def load_fraction(counts: Tensor) -> Tensor:

@@ -79,6 +79,10 @@ class Batch:
     """[N] int64, the first of the M tokens that lies at each place of the row."""
     prompt_lengths: torch.Tensor
     """[B] int64."""
+    targets: torch.Tensor
+    """[n] int64, the n response tokens of all samples."""
+    predictors: torch.Tensor
+    """[n] int64, where in the row the hidden state lies that predicts each of them."""
     response_ids: torch.Tensor
     """[B, R] int64, padded with 0."""
     mask: torch.Tensor
@@ -121,11 +125,6 @@ class Batch:
         sample = torch.searchsorted(starts, self.owners, right=True) - 1
         return self.owners - starts[sample]
 
-    def response_positions(self) -> torch.Tensor:
-        """[n] places in the row of the hidden states that predict the n response tokens, in the order of ``mask``."""
-        sample, offset = self.mask.nonzero(as_tuple=True)
-        return self.places[self.starts()[sample] + self.prompt_lengths[sample] + offset - 1]
-
 
 def _starts(lengths: Iterable[int], device: torch.device) -> torch.Tensor:
     return torch.tensor(list(itertools.accumulate(lengths, initial=0)), dtype=torch.int32, device=device)
@@ -154,7 +153,7 @@ def collate(samples: Sequence[Sample]) -> Batch:
 def _row(samples: Sequence[Sample]) -> dict[str, Any]:
     """What a batch knows of its row, by the names of its fields."""
     first: dict[Hashable, tuple[int, int]] = {}  # of each prompt: the sample that has it, its place in the row
-    row, places, owners, lengths, brought_by = [], [], [], [], []
+    row, places, owners, predictors, lengths, brought_by = [], [], [], [], [], []
     end = read = 0  # tokens of the row, and of the samples, so far
     for number, sample in enumerate(samples):
         prompt, response = len(sample.prompt_ids), sample.response_ids[:-1]
@@ -167,6 +166,8 @@ def _row(samples: Sequence[Sample]) -> dict[str, Any]:
         row.append(response)
         places += [np.arange(place, place + prompt), np.arange(end, end + len(response))]
         owners.append(np.arange(read + prompt, read + prompt + len(response)))
+        last = np.array([place + prompt - 1])[: len(sample.response_ids)]  # of the prompt
+        predictors += [last, np.arange(end, end + len(response))]
         lengths.append(prompt + len(response))
         end, read = end + len(response), read + lengths[-1]
     return {
@@ -175,4 +176,6 @@ def _row(samples: Sequence[Sample]) -> dict[str, Any]:
         "brought_by": tuple(brought_by),
         "places": torch.from_numpy(np.concatenate(places)),
         "owners": torch.from_numpy(np.concatenate(owners)),
+        "predictors": torch.from_numpy(np.concatenate(predictors)).long(),
+        "targets": torch.from_numpy(np.concatenate([s.response_ids for s in samples])).long(),
     }

@@ -239,7 +239,7 @@ def _rows(policy: Policy, samples: Sequence[Sample]) -> tuple[Tensor, Tensor, Te
     """``(logits [N, V], targets [N, 1], engine log-probs [N])`` of all response tokens, before temperature."""
     batches = _alone(policy, samples)
     logits = torch.cat([policy.response_logits(batch) for batch in batches])
-    targets = torch.cat([batch.response_ids[batch.mask] for batch in batches])
+    targets = torch.cat([batch.targets for batch in batches])
     return logits, targets[:, None], torch.cat([batch.engine_logp[batch.mask] for batch in batches])
 
 

@@ -110,8 +110,8 @@ class Policy(torch.nn.Module):
         Args:
             run_vision: run the vision tower even on a batch without images, because another rank has some.
         """
-        hidden = take(self._hidden(batch, run_vision=run_vision), batch.response_positions())
-        targets = batch.response_ids[batch.mask]
+        hidden = take(self._hidden(batch, run_vision=run_vision), batch.predictors)
+        targets = batch.targets
         weight = self._head(hidden.dtype)
         logp, entropy = token_logprobs(hidden, weight, targets, temperature=self.temperature, bias=self._ban)
         blank = torch.zeros(batch.mask.shape, dtype=logp.dtype, device=logp.device)
@@ -119,7 +119,7 @@ class Policy(torch.nn.Module):
 
     def response_logits(self, batch: Batch) -> torch.Tensor:
         """[n, V] float32 logits of the n response tokens before temperature: for a handful of samples only."""
-        logits = take(self._hidden(batch), batch.response_positions()).float() @ self._head(torch.float32).T
+        logits = take(self._hidden(batch), batch.predictors).float() @ self._head(torch.float32).T
         return logits if self._ban is None else logits + self._ban
 
     @torch.no_grad()

@@ -53,13 +53,21 @@ def shard(build: Build, device: torch.device, *, shard_ranks: int | None = None,
         offload: shards, gradients and optimizer stay in host memory, and the optimizer steps there.
     """
     whole = build(empty=False) if dist.get_rank() == 0 else None
-    policy = build(empty=True)
+    mesh = mesh_of(device, shard_ranks or dist.get_world_size())
+    policy = split(build(empty=True), mesh, offload=offload and device.type == "cuda")
+    policy.to_empty(device=torch.device("cpu") if offload else device)
+    _fill(policy, whole, device)
+    return policy
+
+
+def split(policy: Policy, mesh: DeviceMesh, *, offload: bool = False) -> Policy:
+    """Divides the parameters of an empty policy over a mesh, in place, and returns it."""
     half = policy.dtype != torch.float32
     precision = MixedPrecisionPolicy(policy.dtype, reduce_dtype=torch.float32) if half else MixedPrecisionPolicy()
     options: dict[str, Any] = {
-        "mesh": _mesh(device, shard_ranks or dist.get_world_size()),
+        "mesh": mesh,
         "mp_policy": precision,
-        "offload_policy": CPUOffloadPolicy() if offload and device.type == "cuda" else OffloadPolicy(),
+        "offload_policy": CPUOffloadPolicy() if offload else OffloadPolicy(),
         # Also at the root, which would stay gathered after a pass without a backward: outside of passes weights are
         # always shards.
         "reshard_after_forward": True,
@@ -74,12 +82,11 @@ def shard(build: Build, device: torch.device, *, shard_ranks: int | None = None,
             module.set_gradient_divide_factor(1.0)
             module.set_force_sum_reduction_for_comms(True)  # gloo has only sums; used with NCCL, too
             module.set_reduce_scatter_unused_params(True)  # an expert may have got no token on one rank
-    policy.to_empty(device=torch.device("cpu") if offload else device)
-    _fill(policy, whole, device)
     return policy
 
 
-def _mesh(device: torch.device, shard_ranks: int) -> DeviceMesh:
+def mesh_of(device: torch.device, shard_ranks: int) -> DeviceMesh:
+    """The ranks of the process group, as copies of the weights times shards of a copy."""
     ranks = dist.get_world_size()
     if shard_ranks == ranks:
         return init_device_mesh(device.type, (ranks,), mesh_dim_names=("shard",))

@@ -47,7 +47,7 @@ def test_a_prompt_that_samples_share_is_in_the_row_once() -> None:
     assert batch.owners.tolist() == [0, 1, 2, 3, 4, 5, 6, 13]
     assert batch.positions().tolist() == [0, 1, 2, 3, 0, 1, 2, 3]
     # 21 and 22 come after places 2 and 3, 26 and 27 after the same place 2, 28 after place 7.
-    assert batch.response_positions().tolist() == [2, 3, 4, 5, 6, 2, 2, 7]
+    assert batch.predictors.tolist() == [2, 3, 4, 5, 6, 2, 2, 7]
 
 
 def test_prompts_with_the_same_ids_and_other_images_are_not_the_same() -> None:
@@ -68,10 +68,10 @@ def test_every_sample_finds_its_own_tokens_in_the_row(rows: list[tuple[int, int]
     assert len(batch.input_ids) == sum(len(prompts[which]) for which in distinct) + sum(n - 1 for _, n in rows)
 
 
-def test_response_positions_are_those_that_predict_each_response_token() -> None:
+def test_predictors_are_the_places_that_predict_each_response_token() -> None:
     batch = collate([_sample([11, 12, 13], [21, 22], 0.5), _sample([14], [23, 24, 25], -1.0)])
     # The token after place 2 is 21, the first response token of sample 0; place 4 holds 14, before 23 of sample 1.
-    assert batch.response_positions().tolist() == [2, 3, 4, 5, 6]
+    assert batch.predictors.tolist() == [2, 3, 4, 5, 6]
 
 
 def test_the_padding_never_passes_for_a_response() -> None:
@@ -97,7 +97,7 @@ def test_a_batch_goes_to_a_device_with_all_its_tensors_or_stays_the_very_same() 
     assert batch.to(torch.device("cpu")) is batch
     moved = batch.to(torch.device("meta"))
     tensors = [value for value in vars_of(moved) if isinstance(value, torch.Tensor)]
-    assert len(tensors) == 8
+    assert len(tensors) == 10
     assert {tensor.device.type for tensor in tensors} == {"meta"}
     assert moved.images == (("photo",),)
 

@@ -46,7 +46,7 @@ def said(policy: Policy, change: Callable[[Tensor], Tensor] = lambda logits: log
     with torch.no_grad():
         # Responses of the same tokens throughout would not do: draw each token where the engine would be.
         logp = change(policy.response_logits(batch)).log_softmax(-1)
-    return _with(samples, batch.response_ids[batch.mask], logp)
+    return _with(samples, batch.targets, logp)
 
 
 def _with(samples: Sequence[Sample], targets: Tensor, logp: Tensor) -> list[Sample]:
@@ -64,7 +64,7 @@ def last_tokens(policy: Policy, change: Callable[[Tensor], Tensor], *, likely: i
     batch = collate(samples)
     with torch.no_grad():
         logp = change(policy.response_logits(batch)).log_softmax(-1)
-    return _with(samples, batch.response_ids[batch.mask], logp)
+    return _with(samples, batch.targets, logp)
 
 
 # --- sampling ------------------------------------------------------------------------------------------------------

@@ -180,7 +180,7 @@ def test_a_model_with_a_window_is_left_as_it_is_and_given_one_sample_at_a_time(t
         for sample in samples:
             batch = collate([sample])
             logits = AutoModelForCausalLM.from_pretrained(tmp_path)(batch.input_ids[None]).logits[0]
-            places = batch.response_positions()
+            places = batch.predictors
             expected = logits.log_softmax(-1)[places, batch.response_ids[0]]
             assert torch.allclose(policy(batch)[0][0], expected, atol=1e-5)
     with pytest.raises(LearnerError, match="MistralForCausalLM was given 4 samples in one row"):
