@@ -21,7 +21,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from sailrl.scoring import PartSpec, Request, Scorer, ScoringSpec
+from sailrl.scoring import PartSpec, Scorer, ScoreRequest, ScoringSpec
 from sailrl.types import Problem
 
 CHUNK = 1000
@@ -197,7 +197,7 @@ def stream(name: str, scorer: Scorer) -> Result:
     """From rows to scores in order, as ``sailrl score`` does it."""
 
     def score(rows: Sequence[LabelledRow]) -> list[bool]:
-        requests = ((None, Request(row.response, Problem(answer=row.answer))) for row in rows)
+        requests = ((None, ScoreRequest(row.response, Problem(answer=row.answer))) for row in rows)
         return [scored.scores["boxed"].value == 1.0 for _, scored in scorer.score_stream(requests)]
 
     return Result(name, score)

@@ -20,7 +20,7 @@ from sailrl.config.evaluation import EvaluateConfig
 from sailrl.config.needs import Job, config_folder, kind_is_supported, local_model, models
 from sailrl.config.schema import EngineConfig, ModelConfig, PromptConfig
 from sailrl.config.sft import SftConfig
-from sailrl.data.alignment import Fault, View, check_placeholders, compare
+from sailrl.data.alignment import PromptFault, View, check_placeholders, compare
 from sailrl.data.images import ImageStore
 from sailrl.data.processor import Processor, load_processor
 from sailrl.data.reference import Reference
@@ -113,7 +113,7 @@ def check_problems(
 
 def _check(
     problem: Problem, prompt: Prompt, processor: Processor, views: Sequence[View], report: DataReport
-) -> Fault | None:
+) -> PromptFault | None:
     report.prompt_tokens.append(len(prompt.token_ids))
     if processor.image_id is None:
         return None

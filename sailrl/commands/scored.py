@@ -16,7 +16,7 @@ from sailrl.config.yaml_text import Where
 from sailrl.data.rows import BadRow, Row, read_rows
 from sailrl.errors import ConfigError
 from sailrl.scoring.requests import out_row, request_from_row
-from sailrl.scoring.scorer import Request, Scored, Scorer
+from sailrl.scoring.scorer import Scored, Scorer, ScoreRequest
 from sailrl.scoring.spec import PartSpec, ScoringSpec, needs_no_arguments, resolve
 from sailrl.types import Score, scored_fields
 
@@ -37,7 +37,7 @@ def rows_of(source: str | Path | Iterable[Mapping[str, Any]]) -> tuple[Iterator[
     return enumerate(map(dict, source), start=1), "row", Path.cwd()
 
 
-def requests(rows: Iterator[Numbered], name: str, folder: Path) -> Iterator[tuple[Numbered, Request | Score]]:
+def requests(rows: Iterator[Numbered], name: str, folder: Path) -> Iterator[tuple[Numbered, ScoreRequest | Score]]:
     """What to score of each row, or the verdict on one that cannot be scored."""
     for line, row in rows:
         yield (line, row), request_from_row(row, where=f"{name}:{line}", folder=folder)

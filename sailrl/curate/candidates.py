@@ -15,7 +15,7 @@ from sailrl.curate.steps import build_steps
 from sailrl.data.contract import parse_problem
 from sailrl.data.fields import BrokenRow
 from sailrl.data.images import FOLDER, ImageStore
-from sailrl.data.problems import BadRow, ProblemReader
+from sailrl.data.problems import BadProblem, ProblemReader
 from sailrl.errors import DataError
 from sailrl.types import Problem, Verdict
 
@@ -52,7 +52,7 @@ class ProblemPool:
 
     candidates: list[Candidate]
     dropped: list[Dropped]
-    bad_rows: list[BadRow]
+    bad_rows: list[BadProblem]
     steps: dict[str, Counter[str]]
     """Reasons by step; those of a step sum to the rows that reached it."""
     notes: list[str] = field(default_factory=list)

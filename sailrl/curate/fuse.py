@@ -20,7 +20,7 @@ from sailrl.curate.scored_rows import ScoredRows
 from sailrl.curate.steps import decontamination
 from sailrl.data.atomic import atomic
 from sailrl.data.images import FOLDER, ImageStore
-from sailrl.data.problems import BadRow, ProblemReader
+from sailrl.data.problems import BadProblem, ProblemReader
 from sailrl.data.rows import RowWriter
 from sailrl.errors import ConfigError
 from sailrl.launch.asked import instruction_of, shown
@@ -39,7 +39,7 @@ class DirectRows:
 
     def __init__(self, sources: Sequence[SourceConfig], store: ImageStore) -> None:
         self._sources, self._store = sources, store
-        self.bad_rows: list[BadRow] = []
+        self.bad_rows: list[BadProblem] = []
         self.notes: dict[int, list[str]] = {}
         """Lines about unused columns, by number of the source."""
 

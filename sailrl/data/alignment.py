@@ -15,7 +15,7 @@ FaultKind = Literal[
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class PromptFault:
     """What is wrong with a row."""
 
     kind: FaultKind
@@ -55,7 +55,7 @@ def runs(ids: Sequence[int], image_id: int) -> list[tuple[int, int]]:
 
 def check_placeholders(
     prompt_ids: Sequence[int], response_ids: Sequence[int], image_id: int, features: Sequence[int]
-) -> Fault | None:
+) -> PromptFault | None:
     """Compares the placeholders of a row with the features of its images.
 
     Args:
@@ -66,7 +66,8 @@ def check_placeholders(
     """
     sampled = next((place for place, token in enumerate(response_ids) if token == image_id), None)
     if sampled is not None:
-        return Fault("sampled placeholder", f"token {sampled} of the response is {image_id}, the image placeholder")
+        detail = f"token {sampled} of the response is {image_id}, the image placeholder"
+        return PromptFault("sampled placeholder", detail)
     found = [length for _, length in runs(prompt_ids, image_id)]
     if _fill(found, features):
         return None
@@ -78,14 +79,14 @@ def check_placeholders(
         have, want = found[image], features[image]
         numbers = f"image {image} has {have} placeholders and {want} features ({numbers})"
         if ends_inside and image == len(found) - 1 and have < want:
-            return Fault("cut image", f"{numbers}; the prompt ends inside the image")
+            return PromptFault("cut image", f"{numbers}; the prompt ends inside the image")
         # Each of n placeholders replaced by n, or the first of n replaced where one was expected.
         if want > 1 and have in (want * want, 2 * want - 1):
-            return Fault("double expansion", f"{numbers}; placeholders that were expanded already were expanded again")
-        return Fault("pixel budget", f"{numbers}; min_pixels or max_pixels differ, or the image was resized")
+            return PromptFault("double expansion", f"{numbers}; expanded placeholders were expanded again")
+        return PromptFault("pixel budget", f"{numbers}; min_pixels or max_pixels differ, or the image was resized")
     if ends_inside and len(found) < len(features):
-        return Fault("cut image", f"{numbers}; the prompt ends inside image {len(found) - 1}")
-    return Fault("image count", f"{numbers}, in {len(found)} places")
+        return PromptFault("cut image", f"{numbers}; the prompt ends inside image {len(found) - 1}")
+    return PromptFault("image count", f"{numbers}, in {len(found)} places")
 
 
 def _fill(found: Sequence[int], features: Sequence[int]) -> bool:
@@ -99,20 +100,20 @@ def _fill(found: Sequence[int], features: Sequence[int]) -> bool:
     return next(rest, None) is None
 
 
-def compare(mine: View, other: View) -> Fault | None:
+def compare(mine: View, other: View) -> PromptFault | None:
     """The first difference between two views of one prompt."""
     if list(mine.counts) != list(other.counts):
-        return Fault(
+        return PromptFault(
             "counts", f"tokens per image are {list(mine.counts)} for {mine.name}, {list(other.counts)} for {other.name}"
         )
     if list(mine.ids) != list(other.ids):
-        return Fault("ids", f"{_first_difference(mine.ids, other.ids, 'token')} ({mine.name}, {other.name})")
+        return PromptFault("ids", f"{_first_difference(mine.ids, other.ids, 'token')} ({mine.name}, {other.name})")
     if mine.positions is None or other.positions is None:
         return None
     for axis, (a, b) in enumerate(zip(mine.positions, other.positions, strict=True)):
         if list(a) != list(b):
             where = _first_difference(a, b, "position")
-            return Fault("positions", f"{where} on axis {axis} ({mine.name}, {other.name})")
+            return PromptFault("positions", f"{where} on axis {axis} ({mine.name}, {other.name})")
     return None
 
 

@@ -17,20 +17,19 @@ from sailrl.data.fields import BrokenRow, kind_of
 from sailrl.data.forms import split_response, understood
 from sailrl.data.images import ImageStore
 from sailrl.data.pictures import as_list
-from sailrl.data.rows import BadRow as UnreadableRow
-from sailrl.data.rows import OnBadRow, Row
+from sailrl.data.rows import BadRow, OnBadRow, Row
 from sailrl.data.sources import open_source
 from sailrl.data.unread import Columns
 from sailrl.errors import DataError
 from sailrl.types import Frame, Problem
 
-__all__ = ["BadRow", "LoadedProblems", "ProblemReader", "list_bad_rows", "load_problems", "problem_from_row"]
+__all__ = ["BadProblem", "LoadedProblems", "ProblemReader", "list_bad_rows", "load_problems", "problem_from_row"]
 
 _SHOWN = 10
 
 
 @dataclass(frozen=True, slots=True)
-class BadRow:
+class BadProblem:
     """A row that cannot be used, and why."""
 
     file: str
@@ -49,7 +48,7 @@ class LoadedProblems:
     """The problems of one source, and the rows that were left out."""
 
     problems: list[Problem]
-    bad_rows: list[BadRow]
+    bad_rows: list[BadProblem]
     notes: list[str]
     """What is there and unused, in one line each, with the name of the source."""
 
@@ -87,7 +86,7 @@ class ProblemReader:
         self._about = (frozenset(also_read), needs_answer)
         self._renamed = [(name, given) for name, given in source.fields() if given != (name,)]
         self._free = {name for name, given in source.fields() if given == (name,)}
-        self.bad_rows: list[BadRow] = []
+        self.bad_rows: list[BadProblem] = []
         """Rows of the last pass that break a rule."""
         self.columns = self._no_columns()
 
@@ -110,7 +109,7 @@ class ProblemReader:
             if self.source.limit is not None and len(lines_of_ids) == self.source.limit:
                 break
             try:
-                if isinstance(row, UnreadableRow):
+                if isinstance(row, BadRow):
                     raise BrokenRow("", row.detail)
                 mapped, taken = self._mapped(row)
                 problem = self._kept(parse_problem(mapped, where=f"{name}:{line}", need_prompt=True, folder=at.folder))
@@ -122,9 +121,9 @@ class ProblemReader:
                     )
             except BrokenRow as broken:
                 hint = self.columns.hint(broken.field, row) if isinstance(row, Mapping) else ""
-                self.bad_rows.append(BadRow(name, line, broken.field, broken.rule + hint))
+                self.bad_rows.append(BadProblem(name, line, broken.field, broken.rule + hint))
             except RecursionError:
-                self.bad_rows.append(BadRow(name, line, "", "it is nested too deeply"))
+                self.bad_rows.append(BadProblem(name, line, "", "it is nested too deeply"))
             else:
                 lines_of_ids[problem.id] = line
                 self.columns.add(row, problem, taken)
@@ -225,7 +224,7 @@ def load_problems(
     return LoadedProblems(problems, reader.bad_rows, reader.notes(write_choices=write_choices))
 
 
-def list_bad_rows(bad_rows: Sequence[BadRow]) -> str:
+def list_bad_rows(bad_rows: Sequence[BadProblem]) -> str:
     """The first few, one per line, and how many more there are."""
     lines = [f"  {bad}" for bad in bad_rows[:_SHOWN]]
     if len(bad_rows) > _SHOWN:

@@ -9,7 +9,7 @@ What a reward may have besides ``__call__(response, problem) -> Score``, each fo
 * for async rewards ``deadline_s`` (seconds for one response), ``metrics() -> dict[str, float]`` and ``aclose()``.
 """
 
-from sailrl.scoring.scorer import Request, Scored, Scorer
+from sailrl.scoring.scorer import Scored, Scorer, ScoreRequest
 from sailrl.scoring.spec import PartSpec, ScoringSpec
 
-__all__ = ["PartSpec", "Request", "Scored", "Scorer", "ScoringSpec"]
+__all__ = ["PartSpec", "ScoreRequest", "Scored", "Scorer", "ScoringSpec"]

@@ -17,7 +17,7 @@ _WORDS |= {"false": False, "no": False, "wrong": False, "incorrect": False}
 
 
 @dataclass(frozen=True, slots=True)
-class Disagreement:
+class OtherVerdict:
     """A row that is right for one side and wrong for the other."""
 
     line: int
@@ -35,7 +35,7 @@ class Comparison:
     """By (ours, theirs)."""
     not_compared: int = 0
     """Rows for which one side has no verdict."""
-    listed: list[Disagreement] = field(default_factory=list)
+    listed: list[OtherVerdict] = field(default_factory=list)
 
     def add(self, line: int, row: Mapping[str, Any], part: str, theirs: bool | None) -> None:
         """Counts a scored row with the other side's verdict on it."""
@@ -46,7 +46,7 @@ class Comparison:
             return
         self.counts[ours, theirs] += 1
         if ours != theirs and len(self.listed) < MAX_LISTED:
-            self.listed.append(Disagreement(line, ours, score["reason"], theirs, row))
+            self.listed.append(OtherVerdict(line, ours, score["reason"], theirs, row))
 
     @property
     def rows(self) -> int:

@@ -21,7 +21,7 @@ from typing import Any
 from sailrl.errors import RewardError
 from sailrl.scoring.calls import Outcome, checked, is_async, raised, takes_tokens
 from sailrl.scoring.pool import RewardPool
-from sailrl.scoring.scorer import Request, Scorer
+from sailrl.scoring.scorer import Scorer, ScoreRequest
 from sailrl.scoring.spec import PartSpec, ScoringSpec, build_reward
 from sailrl.types import Problem, Score
 
@@ -31,10 +31,10 @@ CHECK_LIMIT_S = 300.0
 ENOUGH_SLOW = 3
 """Ordinary rows that run out of time before the rest are left out."""
 _OUR_WORDS = ("raised:", "not_a_score:", "not_finite", "worker_died", "worker_cannot_start", "problem_not_json")
-Rows = Mapping[str, Request]
+Rows = Mapping[str, ScoreRequest]
 
-ORDINARY: tuple[Request, ...] = tuple(
-    Request(response, problem, tokens)
+ORDINARY: tuple[ScoreRequest, ...] = tuple(
+    ScoreRequest(response, problem, tokens)
     for problem in (
         Problem(prompt="What is 2 + 2?", answer="4", task="math"),
         Problem(prompt="What is 2 + 2?", answer=4),
@@ -55,7 +55,7 @@ ORDINARY: tuple[Request, ...] = tuple(
 """Ordinary rows."""
 
 
-def hostile() -> Iterator[tuple[str, Request]]:
+def hostile() -> Iterator[tuple[str, ScoreRequest]]:
     """Rows that have broken scorers before, each with a name."""
     four = Problem(answer="4", task="math")
     for name, text in {
@@ -76,26 +76,26 @@ def hostile() -> Iterator[tuple[str, Request]]:
         "null bytes": "\x00\x00",
         "lone surrogates": "\ud800\udfff",
     }.items():
-        yield name, Request(f"<think>x</think>\\boxed{{{text}}}", four)
-        yield f"{name} as the reference", Request("<think>x</think>\\boxed{4}", Problem(answer=text))
-    yield "unbalanced open braces", Request("\\boxed{" * 50_000, four)
-    yield "unbalanced closing braces", Request("}" * 100_000 + "\\boxed{4", four)
-    yield "only open braces", Request("{" * 150_000, four)
-    yield "many thinks", Request("<think>" * 10_000 + "</think>" * 10_000 + "\\boxed{4}", four)
-    yield "many boxes", Request("\\boxed{4} " * 10_000, four)
-    yield "5 MB of words", Request("word " * 1_000_000 + "\\boxed{4}", four)
-    yield "5 MB of braces", Request("{" * 5_000_000, four)
-    yield "null bytes and controls", Request("\x00\x1b[2J\x07\u202e\\boxed{4}", four)
-    yield "an answer that is NaN", Request("\\boxed{nan}", Problem(answer=math.nan))
-    yield "an answer that is infinite", Request("\\boxed{4}", Problem(answer=math.inf))
-    yield "an answer that is a number", Request("\\boxed{4}", Problem(answer=4.0))
-    yield "an answer that is true", Request("\\boxed{4}", Problem(answer=True))
-    yield "an answer that is an object", Request("\\boxed{4}", Problem(answer={"value": 4}))
-    yield "an answer that is an empty list", Request("\\boxed{4}", Problem(answer=[]))
-    yield "an answer that is a nested list", Request("\\boxed{4}", Problem(answer=[["4", None], [{}]]))
-    yield "an answer that is empty text", Request("\\boxed{}", Problem(answer=""))
-    yield "no answer", Request("\\boxed{None}", Problem(answer=None))
-    yield "no problem at all", Request("\\boxed{4}", Problem())
+        yield name, ScoreRequest(f"<think>x</think>\\boxed{{{text}}}", four)
+        yield f"{name} as the reference", ScoreRequest("<think>x</think>\\boxed{4}", Problem(answer=text))
+    yield "unbalanced open braces", ScoreRequest("\\boxed{" * 50_000, four)
+    yield "unbalanced closing braces", ScoreRequest("}" * 100_000 + "\\boxed{4", four)
+    yield "only open braces", ScoreRequest("{" * 150_000, four)
+    yield "many thinks", ScoreRequest("<think>" * 10_000 + "</think>" * 10_000 + "\\boxed{4}", four)
+    yield "many boxes", ScoreRequest("\\boxed{4} " * 10_000, four)
+    yield "5 MB of words", ScoreRequest("word " * 1_000_000 + "\\boxed{4}", four)
+    yield "5 MB of braces", ScoreRequest("{" * 5_000_000, four)
+    yield "null bytes and controls", ScoreRequest("\x00\x1b[2J\x07\u202e\\boxed{4}", four)
+    yield "an answer that is NaN", ScoreRequest("\\boxed{nan}", Problem(answer=math.nan))
+    yield "an answer that is infinite", ScoreRequest("\\boxed{4}", Problem(answer=math.inf))
+    yield "an answer that is a number", ScoreRequest("\\boxed{4}", Problem(answer=4.0))
+    yield "an answer that is true", ScoreRequest("\\boxed{4}", Problem(answer=True))
+    yield "an answer that is an object", ScoreRequest("\\boxed{4}", Problem(answer={"value": 4}))
+    yield "an answer that is an empty list", ScoreRequest("\\boxed{4}", Problem(answer=[]))
+    yield "an answer that is a nested list", ScoreRequest("\\boxed{4}", Problem(answer=[["4", None], [{}]]))
+    yield "an answer that is empty text", ScoreRequest("\\boxed{}", Problem(answer=""))
+    yield "no answer", ScoreRequest("\\boxed{None}", Problem(answer=None))
+    yield "no problem at all", ScoreRequest("\\boxed{4}", Problem())
 
 
 def check_reward(
@@ -175,7 +175,7 @@ class _Check:
             if outcome.score.status not in moving and first[name].score.status not in moving:
                 self._differ("the second time", name, rows[name], first[name].score, outcome.score)
 
-    def _add(self, what: str, name: str, request: Request | None = None, detail: str = "") -> None:
+    def _add(self, what: str, name: str, request: ScoreRequest | None = None, detail: str = "") -> None:
         if what in self.faults:
             self.faults[what].rows += 1
             return
@@ -186,12 +186,12 @@ class _Check:
         )
         self.faults[what] = _Fault(what, f"{name}{row}{f': {detail}' if detail else ''}")
 
-    def _differ(self, when: str, name: str, request: Request, one: Score, other: Score) -> None:
+    def _differ(self, when: str, name: str, request: ScoreRequest, one: Score, other: Score) -> None:
         if one != other:
             said = f"{other.value} by {other.reason!r} instead of {one.value} by {one.reason!r}"
             self._add(f"does not say the same {when}", name, request, f"it says {said}")
 
-    def _late(self, name: str, request: Request | None) -> None:
+    def _late(self, name: str, request: ScoreRequest | None) -> None:
         self._add("the check ran out of time", name, request)
 
     def _scores(self, rows: Rows) -> dict[str, Outcome]:
@@ -252,7 +252,7 @@ class _Check:
             self._late(at[0], None)
         return not thread.is_alive()
 
-    def _check_fast(self, name: str, request: Request, slow: Score) -> None:
+    def _check_fast(self, name: str, request: ScoreRequest, slow: Score) -> None:
         fast = self.reward.fast
         tokens = {"response_tokens": request.response_tokens} if takes_tokens(fast) else {}
         began = time.thread_time()
@@ -281,7 +281,7 @@ class _Check:
     def _check_problem_is_kept(self) -> None:
         problem = Problem(answer=["1", "2"], choices=["x", "y"], meta={"k": [1]})
         before = copy.deepcopy(problem)
-        request = Request("\\boxed{1}", before)
+        request = ScoreRequest("\\boxed{1}", before)
         try:
             result = self.reward(request.response, problem)
             if is_async(self.reward):

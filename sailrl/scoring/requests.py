@@ -9,11 +9,11 @@ from typing import Any
 from sailrl.data.contract import parse_problem
 from sailrl.data.fields import BrokenRow
 from sailrl.data.rows import BadRow, Row
-from sailrl.scoring.scorer import Request
+from sailrl.scoring.scorer import ScoreRequest
 from sailrl.types import Score
 
 
-def request_from_row(row: Row | BadRow, *, where: str, folder: Path) -> Request | Score:
+def request_from_row(row: Row | BadRow, *, where: str, folder: Path) -> ScoreRequest | Score:
     """What to score, or the verdict on a row that cannot be: ``unscorable``, by a reason that names the field."""
     if isinstance(row, BadRow):
         return _unscorable(row.rule)
@@ -39,7 +39,7 @@ def broken_rule(row: Row | BadRow, *, where: str, folder: Path) -> str | None:
     return None
 
 
-def _request(row: Row, where: str, folder: Path) -> Request:
+def _request(row: Row, where: str, folder: Path) -> ScoreRequest:
     response, tokens = row.get("response"), row.get("response_tokens")
     if response is None:
         raise BrokenRow("response", "is missing; it is what is scored")
@@ -47,7 +47,8 @@ def _request(row: Row, where: str, folder: Path) -> Request:
         raise BrokenRow("response", f"must be text, not {type(response).__name__}")
     if tokens is not None and (isinstance(tokens, bool) or not isinstance(tokens, int) or tokens < 0):
         raise BrokenRow("response_tokens", "must be a whole number of at least 0")
-    return Request(response, parse_problem(_usual_forms(row), where=where, need_prompt=False, folder=folder), tokens)
+    problem = parse_problem(_usual_forms(row), where=where, need_prompt=False, folder=folder)
+    return ScoreRequest(response, problem, tokens)
 
 
 def out_row(row: Row | BadRow, result: Mapping[str, Any]) -> Row:

@@ -34,7 +34,7 @@ MAX_TOLD = 20
 Payload = TypeVar("Payload")
 
 
-class Request(NamedTuple):
+class ScoreRequest(NamedTuple):
     """One response to score."""
 
     response: str
@@ -67,7 +67,7 @@ class Scorer:
 
     Over a file, in order, with memory that does not grow::
 
-        for row, scored in scorer.score_stream((row, Request(response, problem)) for ...):
+        for row, scored in scorer.score_stream((row, ScoreRequest(response, problem)) for ...):
 
     Where parts run: a reward's ``fast`` in the caller's process, ``async`` rewards on an event loop in a thread of the
     scorer, all others in worker processes with a deadline. Scores do not depend on the number of workers or the order
@@ -108,7 +108,7 @@ class Scorer:
 
     async def score(self, response: str, problem: Problem, response_tokens: int | None = None) -> Scored:
         """Scores one response from any event loop, without blocking it."""
-        row = self._begin(Request(response, problem, response_tokens))
+        row = self._begin(ScoreRequest(response, problem, response_tokens))
         try:
             for future in row.waiting.values():
                 await asyncio.wrap_future(future)
@@ -119,9 +119,9 @@ class Scorer:
 
     def score_now(self, response: str, problem: Problem, response_tokens: int | None = None) -> Scored:
         """Scores one response and waits for it: for plain code."""
-        return self._finish(self._begin(Request(response, problem, response_tokens)))
+        return self._finish(self._begin(ScoreRequest(response, problem, response_tokens)))
 
-    def score_stream(self, rows: Iterable[tuple[Payload, Request | Score]]) -> Iterator[tuple[Payload, Scored]]:
+    def score_stream(self, rows: Iterable[tuple[Payload, ScoreRequest | Score]]) -> Iterator[tuple[Payload, Scored]]:
         """Scores rows in order, reading at most a bounded window ahead of the oldest unfinished one.
 
         The payload (a file's row, say) is handed back untouched. A ``Score`` in place of a request is a verdict known
@@ -132,7 +132,7 @@ class Scorer:
         try:
             for payload, request in rows:
                 row = self._begin(request)
-                size = len(request.response) if isinstance(request, Request) else 0
+                size = len(request.response) if isinstance(request, ScoreRequest) else 0
                 window.append((payload, row, size))
                 chars += size
                 while window and (len(window) > WINDOW_ROWS or chars > WINDOW_CHARS or window[0][1].done()):
@@ -203,7 +203,7 @@ class Scorer:
                 f"the combining rule {self.spec.combine.use!r} returned {type(result).__name__}, not Score."
             )
 
-    def _begin(self, request: Request | Score) -> _Row:
+    def _begin(self, request: ScoreRequest | Score) -> _Row:
         """Calls ``fast`` where there is one, and submits the other parts."""
         row = _Row()
         if isinstance(request, Score):

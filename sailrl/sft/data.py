@@ -12,7 +12,7 @@ from sailrl.config.sft import SftData
 from sailrl.data.alignment import check_placeholders
 from sailrl.data.batch import Sample
 from sailrl.data.images import ImageStore
-from sailrl.data.problems import BadRow, ProblemReader
+from sailrl.data.problems import BadProblem, ProblemReader
 from sailrl.data.processor import Processor
 from sailrl.data.responses import READS, imitated
 from sailrl.data.template import Template
@@ -33,7 +33,7 @@ class Imitations:
     """The rows of a source, and the counts of dropped ones."""
 
     rows: list[Imitation]
-    bad_rows: list[BadRow] = field(default_factory=list)
+    bad_rows: list[BadProblem] = field(default_factory=list)
     dropped: dict[str, dict[str, int]] = field(default_factory=dict)
     """Per filter step, how many rows ended with each reason."""
     notes: list[str] = field(default_factory=list)

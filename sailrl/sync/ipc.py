@@ -10,8 +10,8 @@ from sailrl.sync.transfer import (
     EngineCalls,
     EngineClient,
     Engines,
-    Learners,
     Sender,
+    SendingLearners,
     TransferSync,
     Weights,
     buffer_bytes,
@@ -32,7 +32,7 @@ class IpcSync(TransferSync):
         timeout_s: deadline in seconds of each step of a publish.
     """
 
-    def __init__(self, learners: Learners, pool: Engines, *, engines: int, timeout_s: float) -> None:
+    def __init__(self, learners: SendingLearners, pool: Engines, *, engines: int, timeout_s: float) -> None:
         sender = partial(open_sender, calls=pool.engine_calls(), engines=engines, timeout_s=timeout_s)
         super().__init__(learners, pool, sender, timeout_s=timeout_s)
 

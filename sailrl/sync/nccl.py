@@ -8,8 +8,8 @@ from sailrl.sync.transfer import (
     EngineCalls,
     EngineClient,
     Engines,
-    Learners,
     Sender,
+    SendingLearners,
     TransferSync,
     Weights,
     open_engine,
@@ -27,7 +27,7 @@ class NcclSync(TransferSync):
     """
 
     def __init__(
-        self, learners: Learners, pool: Engines, *, engines: int, gpus_per_engine: int, timeout_s: float
+        self, learners: SendingLearners, pool: Engines, *, engines: int, gpus_per_engine: int, timeout_s: float
     ) -> None:
         sender = partial(
             open_sender,

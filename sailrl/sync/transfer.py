@@ -50,7 +50,7 @@ OpenSender = Callable[[Weights, int], Sender]
 """Makes the trainer engine of one rank, in its process, on all ranks together."""
 
 
-class Learners(Protocol):
+class SendingLearners(Protocol):
     """What a transfer uses of the learner; see ``learner.group.LearnerGroup``."""
 
     def open_sender(self, build: OpenSender, *, timeout_s: float) -> None:
@@ -83,7 +83,7 @@ class TransferSync:
         timeout_s: deadline in seconds of each step of a publish.
     """
 
-    def __init__(self, learners: Learners, pool: Engines, open_sender: OpenSender, *, timeout_s: float) -> None:
+    def __init__(self, learners: SendingLearners, pool: Engines, open_sender: OpenSender, *, timeout_s: float) -> None:
         self._learners, self._pool, self._open_sender, self._timeout_s = learners, pool, open_sender, timeout_s
         self._connected = False
         self.current: Path | None = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from sailrl.scoring import PartSpec, Request, Scorer, ScoringSpec
+from sailrl.scoring import PartSpec, Scorer, ScoreRequest, ScoringSpec
 from sailrl.scoring.contract import ORDINARY, check_reward, hostile
 from sailrl.types import STATUSES, Problem
 
@@ -38,7 +38,7 @@ class RewardSuite:
             assert asyncio.run(together()) == alone
 
     def test_hostile_rows_cost_their_own_deadline_and_their_neighbours_nothing(self) -> None:
-        plain = Request("<think>x</think>\\boxed{4}", Problem(answer="4"), 9)
+        plain = ScoreRequest("<think>x</think>\\boxed{4}", Problem(answer="4"), 9)
         with self.scorer() as scorer:
             expected = scorer.score_now(*plain)
             for name, request in hostile():

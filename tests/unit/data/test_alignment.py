@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from sailrl.data.alignment import Fault, View, check_placeholders, compare, runs
+from sailrl.data.alignment import PromptFault, View, check_placeholders, compare, runs
 
 I = 5  # noqa: E741  the image placeholder
 GOOD = [1, 2, *[I] * 9, 3, *[I] * 4, 3, 7]
 """A prompt with an image of 9 features and one of 4."""
 
 
-def _kind(fault: Fault | None) -> str | None:
+def _kind(fault: PromptFault | None) -> str | None:
     return fault.kind if fault else None
 
 

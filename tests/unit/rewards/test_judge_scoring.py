@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sailrl.scoring.scorer import Request, Scorer
+from sailrl.scoring.scorer import Scorer, ScoreRequest
 from sailrl.scoring.spec import PartSpec, ScoringSpec
 from sailrl.types import Problem
 from tests.fakes.judge_server import Action, Asked, Refuse, Say, judge_server
@@ -47,7 +47,8 @@ def test_a_group_is_scored_by_the_cascade() -> None:
         "\\boxed{2}": 0.0,  # it should have thought, and has not the form
     }
     with judge_server(lenient) as server, Scorer(spec(server.url)) as scorer:
-        got = [scored.total.value for _, scored in scorer.score_stream((r, Request(r, PROBLEM)) for r in responses)]
+        rows = ((response, ScoreRequest(response, PROBLEM)) for response in responses)
+        got = [scored.total.value for _, scored in scorer.score_stream(rows)]
         assert got == pytest.approx(list(responses.values()))
         metrics = scorer.metrics()
     assert metrics["score/thinking/calls"] == metrics["score/judging/calls"] > 0  # one client, counted once for both
@@ -55,7 +56,7 @@ def test_a_group_is_scored_by_the_cascade() -> None:
 
 def test_an_outage_leaves_every_row_unscored_with_the_part_and_the_reason() -> None:
     with judge_server(Refuse(503)) as server, Scorer(spec(server.url, breaker_failures=2)) as scorer:
-        rows = (Request(f"<think>{n}</think>\\boxed{{2}}", PROBLEM) for n in range(50))
+        rows = (ScoreRequest(f"<think>{n}</think>\\boxed{{2}}", PROBLEM) for n in range(50))
         got = [scored for _, scored in scorer.score_stream((None, row) for row in rows)]
         assert {one.total.value for one in got} == {None}
         assert {one.total.reason for one in got} <= {"judging:http_503", "judging:breaker_open"}
@@ -74,7 +75,7 @@ def test_a_failure_names_the_judge_that_was_asked_and_what_to_do() -> None:
 
 
 def test_a_second_run_over_the_same_rows_asks_nobody(tmp_path: Path) -> None:
-    row = Request("<think>One and one.</think>\\boxed{2}", PROBLEM)
+    row = ScoreRequest("<think>One and one.</think>\\boxed{2}", PROBLEM)
     with judge_server(lenient) as server, Scorer(spec(server.url, cache_dir=str(tmp_path))) as scorer:
         assert scorer.score_now(row.response, row.problem).total.value == pytest.approx(1.0)
         assert len(server.asked) == 4

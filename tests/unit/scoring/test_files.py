@@ -12,7 +12,7 @@ import pytest
 
 from sailrl.config.rewards import RewardsConfig
 from sailrl.errors import ConfigError
-from sailrl.scoring import PartSpec, Request, ScoringSpec
+from sailrl.scoring import PartSpec, ScoreRequest, ScoringSpec
 from sailrl.scoring.compare import MAX_LISTED, Comparison, verdict
 from sailrl.scoring.requests import request_from_row
 from sailrl.scoring.spec import resolve
@@ -53,7 +53,7 @@ def test_a_row_becomes_a_request_with_its_problem_and_token_count() -> None:
         "unknown": object(),
     }
     request = request_from_row(row, where="in.jsonl:3", folder=Path("/data"))
-    assert request == Request("r", Problem(answer=4, precision=2, images=("/data/a.png",), id="in.jsonl:3"), 7)
+    assert request == ScoreRequest("r", Problem(answer=4, precision=2, images=("/data/a.png",), id="in.jsonl:3"), 7)
     bad = request_from_row({"response": "r", "precision": math.inf}, where="in.jsonl:3", folder=Path("/data"))
     assert bad == Score(None, "unscorable", "bad_field:precision")
 

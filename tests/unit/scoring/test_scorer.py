@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from sailrl.errors import ConfigError, RewardError, SailError
-from sailrl.scoring import PartSpec, Request, Scorer, ScoringSpec
+from sailrl.scoring import PartSpec, Scorer, ScoreRequest, ScoringSpec
 from sailrl.types import Problem, Score
 
 S = "tests.unit.scoring.sample_rewards"
@@ -36,7 +36,7 @@ def scorer() -> Iterator[Callable[..., Scorer]]:
 
 
 def stream(scorer: Scorer, responses: list[str], problem: Problem = FOUR) -> list[Score]:
-    rows = list(scorer.score_stream((index, Request(text, problem)) for index, text in enumerate(responses)))
+    rows = list(scorer.score_stream((index, ScoreRequest(text, problem)) for index, text in enumerate(responses)))
     assert [index for index, _ in rows] == list(range(len(responses)))
     return [scored.scores[scorer.parts[0]] for _, scored in rows]
 
@@ -205,7 +205,11 @@ def test_an_empty_answer_is_not_a_missing_one(scorer) -> None:
 
 def test_a_verdict_known_beforehand_becomes_the_score_of_every_part_in_its_place(scorer) -> None:
     bad = Score(None, "unscorable", "missing_response")
-    rows: list[tuple[int, Request | Score]] = [(0, Request("slow", FOUR)), (1, bad), (2, Request("4", FOUR))]
+    rows: list[tuple[int, ScoreRequest | Score]] = [
+        (0, ScoreRequest("slow", FOUR)),
+        (1, bad),
+        (2, ScoreRequest("4", FOUR)),
+    ]
     out = list(scorer("FastEqual").score_stream(rows))
     assert [(n, s.total) for n, s in out] == [(0, Score(0.0)), (1, bad), (2, Score(1.0))]
     assert out[1][1].scores == {"FastEqual": bad}
@@ -215,11 +219,11 @@ def test_the_stream_reads_only_a_window_ahead_of_the_slowest_row(scorer, monkeyp
     monkeypatch.setattr("sailrl.scoring.scorer.WINDOW_ROWS", 10)
     pulled = 0
 
-    def rows() -> Iterator[tuple[int, Request]]:
+    def rows() -> Iterator[tuple[int, ScoreRequest]]:
         nonlocal pulled
         for index in range(1000):
             pulled += 1
-            yield index, Request("sleep" if index == 0 else "fine", FOUR)
+            yield index, ScoreRequest("sleep" if index == 0 else "fine", FOUR)
 
     one = scorer("Misbehaves", args={"sleep_s": 0.3}, deadline_s=5.0)
     iterator = one.score_stream(rows())
@@ -299,7 +303,7 @@ def test_scores_do_not_depend_on_the_hash_seed() -> None:
 from sailrl.scoring import *
 from sailrl.types import Problem
 with Scorer(ScoringSpec({{"a": PartSpec("{S}:FastEqual", weight=0.3), "b": PartSpec("{S}:Equal", weight=0.7)}})) as s:
-    rows = ((i, Request(("slow" if i % 2 else "") + str(i), Problem(answer=str(i)))) for i in range(20))
+    rows = ((i, ScoreRequest(("slow" if i % 2 else "") + str(i), Problem(answer=str(i)))) for i in range(20))
     print([(i, r.total, sorted(r.scores.items())) for i, r in s.score_stream(rows)])
 """
     runs = [
