@@ -8,6 +8,7 @@ from pathlib import Path
 from docs.generate.commands_page import commands_page
 from docs.generate.config_page import config_page
 from docs.generate.metrics_page import metrics_page
+from docs.generate.models_page import models_page
 from docs.generate.python_page import python_page
 from docs.generate.rewards_page import rewards_page
 from sailrl.commands.schema import schema_text
@@ -23,6 +24,7 @@ def pages() -> dict[str, str]:
     files["config.md"] = config_page({kind: json.loads(text) for kind, text in schemas.items()})
     files["commands.md"] = commands_page()
     files["metrics.md"] = metrics_page()
+    files["models.md"] = models_page()
     files["rewards.md"] = rewards_page()
     files["python.md"] = python_page()
     return files

@@ -17,16 +17,13 @@ from sailrl.config.evaluation import EvaluateConfig
 from sailrl.config.filtering import FilterConfig
 from sailrl.config.fusing import FuseConfig
 from sailrl.config.load import join, load, run_dir
-from sailrl.config.needs import FILES, GPUS, REST, config_folder, kind_is_supported
+from sailrl.config.needs import FILES, GPUS, REST, kind_is_supported
 from sailrl.config.recipe import RecipeConfig
 from sailrl.config.schema import RlvrConfig
-from sailrl.config.sft import SftConfig
 from sailrl.data.rows import count_rows
 from sailrl.errors import ConfigError
-from sailrl.families import refusal
 from sailrl.launch.asked import asked_otherwise
 from sailrl.plan.batch import batch_plan, other_reading, render
-from sailrl.plan.known import known_shape
 from sailrl.report.safe_text import say
 from sailrl.report.shown import counted
 
@@ -93,25 +90,12 @@ def check_job(
         plan_for = machines or Machines()
         planned_here = print_plan(config, plan_for, console, image_bytes=pictures.encoded_bytes, built=built_here)
     problems += preflight_problems(config, loaded.where, GPUS) if planned_here else []
-    problems += _known_kinds(config)
     if missing:
         here = "\n".join(f"  {text}" for text in missing)
         problems.append(f"Missing on this machine, and needed when the run starts:\n{here}")
     if problems:
         raise ConfigError("\n\n".join(problems) if missing else join(problems))
     console.print("ok")
-
-
-def _known_kinds(config: Section) -> Iterator[str]:
-    """Complains of a model that is not here, where the table of known models says that it cannot be trained."""
-    if not isinstance(config, RlvrConfig | SftConfig) or config_folder(config.model) is not None:
-        return
-    known = known_shape(config.model.path or "")
-    if known is not None:
-        kind, shape = known
-        why = refusal({"model_type": kind, "vision": shape.vision is not None}, trained=True)
-        if why is not None:
-            yield f"model.path is {config.model.path!r}, {why}"
 
 
 def _scored_files(config: Section) -> Iterator[tuple[str, Path]]:

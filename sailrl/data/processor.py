@@ -164,7 +164,11 @@ class Processor:
         if not sizes:
             return list(ids)
         counts = iter(self.seeing.counts(self.full, sizes))
-        return [i for token in ids for i in ([token] * next(counts) if token == self.image_id else [token])]
+        return [
+            i
+            for token in ids
+            for i in (self.seeing.filled(self.full, token, next(counts)) if token == self.image_id else [token])
+        ]
 
     def pixels(self, images: Sequence[Any], *, of: int | None = None) -> list[Picture]:
         """Of each image its pixels, float32, and how they lie; see the model's family.

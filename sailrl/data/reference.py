@@ -33,7 +33,9 @@ class Reference:
     def transformers(self, text: str, images: Sequence[Any]) -> View:
         """The same prompt through the model's processor as a whole, from its text."""
         out = self._processor.full(text=[text], images=list(images) or None, add_special_tokens=False)
-        return self._view("transformers", list(out["input_ids"][0]), self._family.layouts(out))
+        return self._view(
+            "transformers", list(out["input_ids"][0]), self._family.layouts(self._processor.full, images, out)
+        )
 
     def _view(self, name: str, ids: list[int], layouts: list[torch.Tensor]) -> View:
         counts = [self._processor.features(layout) for layout in layouts]

@@ -12,12 +12,16 @@ from typing import Any
 
 from sailrl.errors import ConfigError
 from sailrl.families.base import Family
-from sailrl.families.qwen_vl import Qwen2Vl, Qwen3Vl
+from sailrl.families.qwen_vl import Qwen2Vl, Qwen3Vl, Qwen25Vl
 from sailrl.families.sail_vl2.family import SailVl2
 from sailrl.families.text import Text
 
-FAMILIES: tuple[Family, ...] = (SailVl2(), Qwen3Vl(), Qwen2Vl(), Text())
+FAMILIES: tuple[Family, ...] = (SailVl2(), Qwen3Vl(), Qwen25Vl(), Qwen2Vl(), Text())
 """In the order in which they are asked whether a model is theirs."""
+UNSUPPORTED = {
+    "gemma3": "the tokens of a picture attend to one another there, which the learner's attention does not do",
+}
+"""Why some kinds are not supported, by their ``model_type``."""
 EXAMPLE = "Qwen/Qwen3-VL-2B-Thinking"
 """A model on the hub that messages give as an example."""
 PLACEHOLDERS = ("<|image_pad|>", "<|video_pad|>", "<image>", "<video>", "<IMG_CONTEXT>")
@@ -31,9 +35,9 @@ _DROPOUT = (
 )
 
 
-def trainable() -> str:
-    """The families that can be trained, in words."""
-    return ", and ".join(family.title for family in FAMILIES if family.trained)
+def supported() -> str:
+    """The families, in words."""
+    return ", ".join(family.title for family in FAMILIES)
 
 
 def family_of(config: Mapping[str, Any]) -> Family | None:
@@ -66,16 +70,15 @@ def refusal(config: Mapping[str, Any], *, trained: bool) -> str | None:
 
     Args:
         config: what its config.json holds.
-        trained: whether the learner needs it; engines alone take more kinds.
+        trained: whether the learner needs it; engines alone compute more.
     """
     kind, architectures = config.get("model_type"), config.get("architectures")
     architecture = str(architectures[0]) if isinstance(architectures, list) and architectures else None
     name = f"of kind {architecture} ({kind})" if architecture else f"of kind {kind}"
     family = family_of(config)
-    if family is None or (trained and not family.trained):
-        asked = "; ".join(family.title for family in FAMILIES if not family.trained)
-        takes = f"Can be trained: {trainable()}." if trained else f"Can be asked: {trainable()}; {asked}."
-        return f"{name}: this kind of model is not supported. {takes}"
+    if family is None:
+        reason = f" ({UNSUPPORTED[kind]})" if kind in UNSUPPORTED else ""
+        return f"{name}: this kind of model is not supported{reason}. Supported: {supported()}."
     why = family.fault(config) or (next(_changes(family, config), None) if trained else None)
     return None if why is None else f"{name}, {why}"
 
@@ -83,7 +86,7 @@ def refusal(config: Mapping[str, Any], *, trained: bool) -> str | None:
 def _changes(family: Family, config: Mapping[str, Any]) -> Iterator[str]:
     """What a model does beside what the learner computes: hidden states times the output layer, without chance."""
     text = family.text_config(config)
-    refused = f"which the learner does not compute: this kind of model is not supported. Can be trained: {trainable()}."
+    refused = f"which the learner does not compute: this kind of model is not supported. Supported: {supported()}."
     for key in _SCALES:
         if text.get(key) not in (None, 1):
             yield f"whose logits are changed by {key}: {text[key]}, {refused}"

@@ -45,8 +45,6 @@ class Family:
     """Its name in messages and documents."""
     sees: ClassVar[bool] = False
     """Whether it takes images; then it is a ``SeeingFamily``."""
-    trained: ClassVar[bool] = True
-    """Whether the learner computes it; with other families engines alone can answer (eval, filter)."""
 
     def knows(self, config: Mapping[str, Any]) -> bool:
         """Whether a model is one of this family.
@@ -151,6 +149,10 @@ class SeeingFamily(Family):
         """How many tokens stand for each image of a prompt; ``sizes`` are their (height, width)."""
         return list(whole._get_num_multimodal_tokens(image_sizes=sizes).num_image_tokens)
 
+    def filled(self, whole: Any, image_id: int, count: int) -> list[int]:
+        """What takes the place of an image's one placeholder in a rendered prompt."""
+        return [image_id] * count
+
     def pictures(self, whole: Any, images: Sequence[Any], **crowding: Any) -> list[Picture]:
         """The pixels of each image, and how they lie."""
         raise NotImplementedError
@@ -163,8 +165,8 @@ class SeeingFamily(Family):
         """How many tokens stand for an image whose pixels lie like this."""
         raise NotImplementedError
 
-    def layouts(self, output: Mapping[str, Any]) -> list[Tensor]:
-        """How the pixels of each image lie, in what the whole processor returned."""
+    def layouts(self, whole: Any, images: Sequence[Any], output: Mapping[str, Any]) -> list[Tensor]:
+        """How the pixels of each image lie, by what the whole processor returned for a prompt with them."""
         raise NotImplementedError
 
     def positions(self, model: Any, ids: Tensor, places: Tensor, layouts: Sequence[Tensor]) -> Tensor | None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-PACKABLE = ("llama", "qwen2", "qwen3", "qwen3_moe", "qwen3_vl_text", "qwen3_vl_moe_text")
+PACKABLE = (
+    *("llama", "mistral", "qwen2", "qwen3", "qwen3_moe"),
+    *("qwen2_vl_text", "qwen2_5_vl_text", "qwen3_vl_text", "qwen3_vl_moe_text"),
+)
 """Model types of language models in which tokens interact in causal attention only, all through transformers' attention
 interface; each is tested. In others (windows, state spaces, custom attention) samples would see each other."""
 
@@ -15,7 +18,8 @@ def packs(text: Any) -> bool:
     Args:
         text: transformers' configuration of the language model.
     """
-    windows = {"full_attention"} != set(getattr(text, "layer_types", None) or ["full_attention"])
+    layers = getattr(text, "layer_types", None)  # where there are none, a window is every layer's
+    windows = getattr(text, "sliding_window", None) if layers is None else {"full_attention"} != set(layers)
     return text.model_type in PACKABLE and not windows
 
 

@@ -1,8 +1,9 @@
-"""Qwen3-VL, dense and with experts; and its forerunners, with which engines alone can answer."""
+"""Qwen3-VL, dense and with experts, and its forerunners Qwen2.5-VL and Qwen2-VL."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from sailrl.errors import ConfigError
@@ -33,7 +34,7 @@ class QwenVl(SeeingFamily):
         return VisionShape(
             layers=tower.depth,
             hidden=tower.hidden_size,
-            inner=tower.intermediate_size,
+            inner=getattr(tower, "intermediate_size", 0),
             values_per_patch=tower.in_channels * tower.temporal_patch_size * patch**2,
             patches_per_token=merge**2,
             pixels_per_token=(patch * merge) ** 2,
@@ -74,7 +75,7 @@ class QwenVl(SeeingFamily):
     def tokens(self, whole: Any, layout: Tensor) -> int:
         return int(layout.prod()) // whole.image_processor.merge_size**2
 
-    def layouts(self, output: Mapping[str, Any]) -> list[Tensor]:
+    def layouts(self, whole: Any, images: Sequence[Any], output: Mapping[str, Any]) -> list[Tensor]:
         import torch
 
         return list(torch.as_tensor(output["image_grid_thw"])) if "image_grid_thw" in output else []
@@ -109,7 +110,15 @@ class Qwen3Vl(QwenVl):
     kinds = ("qwen3_vl", "qwen3_vl_moe")
 
 
+class Qwen25Vl(QwenVl):
+    title = "Qwen2.5-VL"
+    kinds = ("qwen2_5_vl",)
+
+
 class Qwen2Vl(QwenVl):
-    title = "Qwen2-VL and Qwen2.5-VL"
-    kinds = ("qwen2_vl", "qwen2_5_vl")
-    trained = False
+    title = "Qwen2-VL"
+    kinds = ("qwen2_vl",)
+
+    def vision_shape(self, config: Any) -> VisionShape:
+        tower = config.vision_config  # its hidden_size is the language model's
+        return replace(super().vision_shape(config), hidden=tower.embed_dim, inner=tower.mlp_ratio * tower.embed_dim)

@@ -13,6 +13,13 @@ MODELS = {
 """Architectures of config.json that vLLM lacks, and where their classes are; loaded when a model needs one."""
 
 
+def advice(error: str) -> str:
+    """What to do about an error with which vLLM did not start, where it lacks a model that is ours; else nothing."""
+    if "not supported" not in error or not any(f"'{name}'" in error for name in MODELS):
+        return ""
+    return " sailrl has this model, but vLLM has not found sailrl's entry point: install sailrl again, pip install -e ."
+
+
 def register() -> None:
     """Adds models to vLLM's registry, and their configurations to transformers and vLLM. May be called again."""
     from vllm import ModelRegistry

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from sailrl.config.schema import LoraConfig
 from sailrl.errors import CheckpointError, LearnerError
+from sailrl.families.base import Family
 from sailrl.learner.ranks import gathered
 
 WEIGHTS = "adapter_model.safetensors"
@@ -28,8 +29,10 @@ _PREFIX = "base_model.model."
 """What peft puts before the names of a transformers model."""
 
 
-def add_adapter(model: Any, config: LoraConfig) -> None:
+def add_adapter(model: Any, config: LoraConfig, family: Family) -> None:
     """Freezes ``model`` and gives it an adapter, which changes no output at first; the same one on every rank.
+
+    A name that the language model and a vision tower both have means the language model's layers.
 
     Raises:
         LearnerError: the model has none of the modules, or one that cannot be adapted.
@@ -38,9 +41,10 @@ def add_adapter(model: Any, config: LoraConfig) -> None:
     from peft import inject_adapter_in_model
 
     names = list(config.target_modules)
-    linear = {
-        name.rpartition(".")[2] for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)
-    } - {"lm_head"}  # log-probabilities read the head's weight directly, without an adapter
+    layers = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+    speaking = {name.rpartition(".")[2] for name in layers if family.part(name) == "language_model"}
+    linear = {name.rpartition(".")[2] for name in layers} - {"lm_head"}  # its weight is read without an adapter
+    seeing = [name for name in layers if family.part(name) != "language_model" and name.rpartition(".")[2] in speaking]
     if missing := sorted(set(names) - linear):
         raise LearnerError(
             f"model.lora.target_modules has {', '.join(missing)}, but this model's linear layers are "
@@ -48,7 +52,10 @@ def add_adapter(model: Any, config: LoraConfig) -> None:
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
-        inject_adapter_in_model(PeftConfig(r=config.rank, lora_alpha=config.alpha, target_modules=names), model)
+        chosen = PeftConfig(
+            r=config.rank, lora_alpha=config.alpha, target_modules=names, exclude_modules=seeing or None
+        )
+        inject_adapter_in_model(chosen, model)
 
 
 def plain(model: Any) -> Iterator[tuple[str, Tensor, Addition | None]]:

@@ -90,7 +90,7 @@ class Policy(torch.nn.Module):
                 parameter.requires_grad_(False)
         self.has_adapter = adapter is not None
         if adapter is not None:
-            lora.add_adapter(self.model, adapter)
+            lora.add_adapter(self.model, adapter, family)
         self._vision, self.dtype, self.temperature = vision, DTYPES[dtype], temperature
         ban = torch.zeros(self.model.get_output_embeddings().weight.shape[0])
         ban[list(banned_ids)] = BANNED_LOGIT_BIAS  # what the engine adds to these logits

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any
 
 from sailrl.errors import RolloutError
+from sailrl.families.vllm_plugin import advice
 from sailrl.rollout.engine import Request, Sampling, Stage
 from sailrl.rollout.vllm_core import open_here
 from sailrl.types import BANNED_LOGIT_BIAS, Completion, FinishReason
@@ -98,7 +99,8 @@ class VllmEngine:
             self._tokenizer: Any = self._llm.get_tokenizer()
             await self._llm.update_weight_version(str(self._version))
         except Exception as error:  # vLLM's own errors may not pickle: keep their text only
-            raise RolloutError(f"vLLM cannot start with {self._model}: {type(error).__name__}: {error}") from None
+            text = f"{type(error).__name__}: {error}"
+            raise RolloutError(f"vLLM cannot start with {self._model}: {text}{advice(text)}") from None
         _check_dtype(str(self._options.get("dtype", "auto")), str(self._llm.model_config.dtype))
 
     def _set_in_process_options(self) -> None:

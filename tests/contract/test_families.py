@@ -19,6 +19,7 @@ from sailrl.data.alignment import compare
 from sailrl.data.batch import Sample, collate
 from sailrl.data.processor import Processor
 from sailrl.data.reference import Reference
+from sailrl.families import FAMILIES
 from sailrl.families.base import Picture
 from sailrl.families.sail_vl2.family import SailVl2
 from sailrl.learner.inventory import check_tensors
@@ -28,13 +29,13 @@ from sailrl.learner.objective import Objective, UpdateScope
 from sailrl.learner.shape import model_shape
 from sailrl.learner.vision import Vision
 from tests.fakes.family_bench import Bench, open_bench, worst
-from tests.fakes.family_toys import IN_CI, SECOND_END, TOYS, build_toy
+from tests.fakes.family_toys import SECOND_END, TOYS, build_toy
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
 EXACT = 1e-4
 """Nats, in float32 on both sides."""
-LONG = [pytest.param(name, marks=[] if name in IN_CI else pytest.mark.long) for name in TOYS]
+LONG = [pytest.param(name, marks=[] if toy.in_ci else pytest.mark.long) for name, toy in TOYS.items()]
 
 
 @pytest.fixture(scope="module", params=LONG)
@@ -42,6 +43,10 @@ def bench(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
     pytest.importorskip("vllm")
     with open_bench(build_toy(request.param, tmp_path_factory.mktemp("family") / "model")) as opened:
         yield opened
+
+
+def test_every_family_has_a_toy() -> None:
+    assert {toy.family for toy in TOYS.values()} == {family.title for family in FAMILIES}
 
 
 def test_processor_engine_and_learner_read_the_same_ids_and_positions(bench: Bench) -> None:
@@ -157,7 +162,7 @@ def test_what_is_saved_is_loaded_again(bench: Bench, tmp_path: Path) -> None:
     bench.processor.save(tmp_path / "saved")
     check_tensors(tmp_path / "saved", like=bench.folder)
     again = bench.new_policy(tmp_path / "saved")
-    mine, theirs = bench.policy.whole_state(), again.whole_state()
+    mine, theirs = bench.policy.plain_state(), again.plain_state()
     assert mine.keys() == theirs.keys()
     assert all(torch.equal(mine[name], theirs[name]) for name in mine)
     prompt = bench.prompts()[-1]
@@ -170,10 +175,10 @@ def test_what_is_frozen_stays_as_it_is_and_everything_else_learns(bench: Bench, 
     policy = bench.new_policy(frozen=[part])
     if not any(family.part(name) != part for name, _ in policy.model.named_parameters()):
         pytest.skip("there would be nothing left to train")
-    before = policy.whole_state()
+    before = policy.plain_state()
     before = {name: tensor.clone() for name, tensor in before.items()}
     _learn(policy, bench.sample(bench.prompts()))
-    changed = {name for name, tensor in policy.whole_state().items() if not torch.equal(tensor, before[name])}
+    changed = {name for name, tensor in policy.plain_state().items() if not torch.equal(tensor, before[name])}
     trained = {name for name, parameter in policy.model.named_parameters(remove_duplicate=False)
                if family.part(name) != part}  # fmt: skip
     assert changed == trained

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,19 @@ import torch
 
 from sailrl.demo import tiny_sail_vl2, tiny_text, tiny_vlm
 from sailrl.families import family_at
+from sailrl.families.qwen_vl import Qwen2Vl, Qwen3Vl, Qwen25Vl
+from sailrl.families.sail_vl2.family import SailVl2
+from sailrl.families.text import Text
 from sailrl.learner.weights import publish_layout
 
 Build = Callable[[Path], None]
+QWEN25_TOWER: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 96, "out_hidden_size": 64}
+QWEN25_TOWER |= {"fullatt_block_indexes": [1], "window_size": 56}
+GEMMA3: dict[str, Any] = {
+    "layer_types": ["sliding_attention", "full_attention", "sliding_attention"],
+    "sliding_window": 16,
+}
+GEMMA3 |= {"layer_types": ["sliding_attention", "full_attention", "sliding_attention"]}
 
 
 def text(config: str, **changes: Any) -> Build:
@@ -35,33 +46,78 @@ def text(config: str, **changes: Any) -> Build:
     return build
 
 
-TOYS: dict[str, Build] = {
-    "SAIL-VL2": tiny_sail_vl2.build,
-    "Qwen3-VL": tiny_vlm.build,
-    "SAIL-VL2, tied": partial(tiny_sail_vl2.build, tied=True),
-    "SAIL-VL2-A3B": partial(tiny_sail_vl2.build, experts=4),
-    "SAIL-VL 1.6": partial(tiny_sail_vl2.build, release="1.6"),
-    "Qwen3-VL-MoE": partial(tiny_vlm.build, experts=4),
-    "Qwen3": partial(tiny_text.build, hidden_size=64),
-    "Qwen3-MoE": partial(tiny_text.build, hidden_size=64, experts=4),
-    "Qwen2": text("qwen2"),
-    "Llama": text("llama"),
-    "Mistral": text("mistral", sliding_window=None),
-    "Mistral, windows": text("mistral", sliding_window=16),
+def qwen2_vl(kind: str, tower: dict[str, Any]) -> Build:
+    """A Qwen2-VL or Qwen2.5-VL, with the pictures and the tokenizer of the demo's toy."""
+
+    def build(folder: Path) -> None:
+        from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
+        from transformers.models.qwen2_5_vl import Qwen2_5_VLProcessor
+        from transformers.models.qwen2_vl import Qwen2VLProcessor
+        from transformers.models.qwen2_vl.video_processing_qwen2_vl import Qwen2VLVideoProcessor
+
+        tiny_vlm.build(folder)
+        there = AutoProcessor.from_pretrained(folder)
+        given = json.loads((folder / "config.json").read_text())
+        text = {key: given["text_config"][key] for key in ("vocab_size", "pad_token_id", "eos_token_id")}
+        text |= {"hidden_size": 64, "intermediate_size": 160, "num_hidden_layers": 3, "num_attention_heads": 2}
+        text |= {"num_key_value_heads": 1, "max_position_embeddings": 2048, "bos_token_id": None}
+        text |= {"rope_parameters": {"rope_type": "default", "rope_theta": 1e6, "mrope_section": [8, 4, 4]}}
+        tower_size = {"depth": 3, "num_heads": 4, "patch_size": 14, "temporal_patch_size": 2, "spatial_merge_size": 2}
+        names = ("image_token_id", "video_token_id", "vision_start_token_id", "vision_end_token_id")
+        config = AutoConfig.for_model(
+            kind, text_config=text, vision_config=tower_size | tower, **{name: given[name] for name in names}
+        )
+        torch.manual_seed(0)
+        AutoModelForImageTextToText.from_config(config).save_pretrained(folder)
+        size = there.image_processor.size
+        video = Qwen2VLVideoProcessor(patch_size=14, merge_size=2, temporal_patch_size=2, size=dict(size))
+        whole: Any = Qwen2_5_VLProcessor if kind == "qwen2_5_vl" else Qwen2VLProcessor
+        whole(there.image_processor, there.tokenizer, video, chat_template=there.chat_template).save_pretrained(folder)
+        (folder / "video_preprocessor_config.json").unlink(missing_ok=True)
+
+    return build
+
+
+@dataclass(frozen=True, slots=True)
+class Toy:
+    """A model that passes the contract of its family."""
+
+    family: str
+    """The family's title."""
+    build: Build
+    in_ci: bool = False
+    """Checked with every change; the others in the long tests only."""
+
+
+TOYS: dict[str, Toy] = {
+    "SAIL-VL2": Toy(SailVl2.title, tiny_sail_vl2.build, in_ci=True),
+    "SAIL-VL2 with a tied output layer": Toy(SailVl2.title, partial(tiny_sail_vl2.build, tied=True)),
+    "SAIL-VL2 on a MoE (A3B)": Toy(SailVl2.title, partial(tiny_sail_vl2.build, experts=4)),
+    "SAIL-VL 1.6": Toy(SailVl2.title, partial(tiny_sail_vl2.build, release="1.6")),
+    "Qwen3-VL": Toy(Qwen3Vl.title, tiny_vlm.build, in_ci=True),
+    "Qwen3-VL-MoE": Toy(Qwen3Vl.title, partial(tiny_vlm.build, experts=4)),
+    "Qwen2.5-VL": Toy(Qwen25Vl.title, qwen2_vl("qwen2_5_vl", QWEN25_TOWER)),
+    "Qwen2-VL": Toy(Qwen2Vl.title, qwen2_vl("qwen2_vl", {"embed_dim": 64, "hidden_size": 64, "mlp_ratio": 2})),
+    "Qwen3": Toy(Text.title, partial(tiny_text.build, hidden_size=64)),
+    "Qwen3-MoE": Toy(Text.title, partial(tiny_text.build, hidden_size=64, experts=4)),
+    "Qwen2": Toy(Text.title, text("qwen2")),
+    "Llama": Toy(Text.title, text("llama")),
+    "Mistral": Toy(Text.title, text("mistral", sliding_window=None)),
+    "Mistral with windows": Toy(Text.title, text("mistral", sliding_window=16)),
+    "Gemma 3 (text)": Toy(Text.title, text("gemma3_text", **GEMMA3)),
 }
 BAD_SAMPLING = {"do_sample": True, "top_k": 1, "top_p": 0.1, "temperature": 0.2, "repetition_penalty": 3.0}
 """What a checkpoint may ask for in its generation_config.json, and what must not change how responses are drawn."""
 SECOND_END = 40
 """A second id that ends a turn, by the same file."""
-IN_CI = ("SAIL-VL2", "Qwen3-VL")
-"""The toys that every change is checked with; all of them in the long tests."""
 
 
 def build_toy(name: str, folder: Path) -> Path:
     """Writes a toy into ``folder`` and returns it. Its weights are larger than at an initialisation: at that, a model
     hardly says anything, and one with a fault would say the same."""
-    TOYS[name](folder)
+    TOYS[name].build(folder)
     family = family_at(folder)
+    assert family.title == TOYS[name].family
     model = family.model_class().from_pretrained(folder, config=family.config(folder), dtype=torch.float32)
     publish_layout(model)
     with torch.no_grad():

@@ -133,7 +133,7 @@ class SailVl2(SeeingFamily):
     def tokens(self, whole: Any, layout: Tensor) -> int:
         return int(layout) * whole.image_processor.tokens_per_tile
 
-    def layouts(self, output: Mapping[str, Any]) -> list[Tensor]:
+    def layouts(self, whole: Any, images: Sequence[Any], output: Mapping[str, Any]) -> list[Tensor]:
         return list(output["num_patches"][:, None]) if "num_patches" in output else []
 
     def see(self, model: Any, pictures: Sequence[Picture]) -> list[Features]:

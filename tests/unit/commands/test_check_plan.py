@@ -116,12 +116,6 @@ def test_an_unknown_model_is_told_the_two_lines_to_write() -> None:
     assert "model.path is 'runs/think_fusion_sft/model', but" in error
 
 
-def test_a_known_model_of_another_kind_is_planned_and_refused() -> None:
-    printed, error = checked("rlvr_8b.yaml", "model.path=Qwen/Qwen2.5-VL-7B-Instruct", machines=EIGHT)
-    assert "8.29B parameters (Qwen2.5-VL-7B, from" in printed
-    assert "of kind qwen2_5_vl: this kind of model is not supported." in error
-
-
 def test_sail_vl2_is_planned_with_its_tower(tmp_path: Path) -> None:
     """From the table, and from a config.json: the tower has 682 million of its parameters."""
     known, error = checked("sail_vl2_8b.yaml", machines=EIGHT)

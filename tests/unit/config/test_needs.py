@@ -143,24 +143,27 @@ def test_an_adapter_alone_is_named_with_its_base_and_the_way_out(base: Path) -> 
     )
 
 
-QWEN = {"model_type": "qwen2_5_vl", "architectures": ["Qwen2_5_VLForConditionalGeneration"], "vision_config": {"a": 1}}
+LLAVA = {"model_type": "llava", "architectures": ["LlavaForConditionalGeneration"], "vision_config": {"a": 1}}
 
 
-def test_a_kind_of_model_that_cannot_be_trained_is_refused_before_anything_starts(base: Path) -> None:
-    said = missing(base, model_folder("seeing", QWEN, "model.safetensors"))
-    assert "model.path is './seeing', of kind Qwen2_5_VLForConditionalGeneration (qwen2_5_vl): this kind of" in said
+def test_a_kind_of_model_that_is_not_supported_is_refused_before_anything_starts(base: Path) -> None:
+    said = missing(base, model_folder("seeing", LLAVA, "model.safetensors"))
+    assert "model.path is './seeing', of kind LlavaForConditionalGeneration (llava): this kind of" in said
     base.write_text("{kind: sft, model: {path: ./seeing}, data: {train: {path: train.jsonl}}}")
-    assert "Can be trained: SAIL-VL2" in missing(base)
+    assert "Supported: SAIL-VL2" in missing(base)
 
 
-def test_a_kind_that_engines_alone_know_may_be_evaluated_and_filtered_with(base: Path) -> None:
-    model_folder("seeing", QWEN, "model.safetensors")
-    model_folder("other", QWEN | {"model_type": "llava"}, "model.safetensors")
+def test_what_only_the_learner_cannot_compute_may_be_evaluated_and_filtered_with(base: Path) -> None:
+    scaled = {"model_type": "granite", "architectures": ["GraniteForCausalLM"], "logits_scaling": 8.0}
+    assert "whose logits are changed by logits_scaling" in missing(
+        base, model_folder("granite", scaled, "model.safetensors")
+    )
+    model_folder("other", LLAVA, "model.safetensors")
     rest = base.read_text().partition("\n")[2].replace("train: {path", "problems: {path").partition("\n")[2]
-    base.write_text("kind: filter\nmodel: {path: ./seeing}\n" + rest)
+    base.write_text("kind: filter\nmodel: {path: ./granite}\n" + rest)
     fine(base)
-    assert "Can be asked: SAIL-VL2" in missing(base, "model.path=./other")
-    base.write_text("kind: eval\nmodels: {a: {path: ./seeing}}\n" + rest)
+    assert "Supported: SAIL-VL2" in missing(base, "model.path=./other")
+    base.write_text("kind: eval\nmodels: {a: {path: ./granite}}\n" + rest)
     fine(base)
     assert "models.a.path is './other', of kind" in missing(base, "models.a.path=./other")
 

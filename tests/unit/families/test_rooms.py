@@ -7,6 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from sailrl.config.schema import LoraConfig
+from sailrl.learner.model import Policy
+from tests.fakes.family_toys import build_toy
+
 ROOT = Path(__file__).resolve().parents[3] / "sailrl"
 MODELS = re.compile(
     r"qwen|internvl|llava|gemma|mistral|image_pad|IMG_CONTEXT|\.visual\.|vision_model|mlp1|deepstack|merger|grid_thw"
@@ -38,3 +42,15 @@ def test_a_model_that_is_named_elsewhere_would_be_seen(line: str, tmp_path: Path
         (tmp_path / room).mkdir()
         (tmp_path / room / "a.py").write_text(f"first = 1\n{line}\n")
     assert named(tmp_path) == [f"learner/a.py:2: {line}"]
+
+
+def test_an_adapter_is_given_to_the_language_model_where_the_tower_has_layers_of_the_same_names(tmp_path: Path) -> None:
+    """Qwen2.5-VL's tower has gate_proj, up_proj and down_proj, too; a name that only the tower has means the tower."""
+    folder = build_toy("Qwen2.5-VL", tmp_path / "model")
+    for names, parts in (
+        (("q_proj", "gate_proj", "up_proj"), {"language_model"}),
+        (("q_proj", "qkv"), {"language_model", "vision"}),
+    ):
+        policy = Policy(str(folder), adapter=LoraConfig(rank=2, target_modules=names))
+        adapted = [name for name, parameter in policy.model.named_parameters() if parameter.requires_grad]
+        assert {policy.family.part(name) for name in adapted} == parts

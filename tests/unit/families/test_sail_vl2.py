@@ -21,6 +21,7 @@ from sailrl.families import family_at, family_of, refusal
 from sailrl.families.sail_vl2 import tiles
 from sailrl.families.sail_vl2.family import SailVl2
 from sailrl.families.text import Text
+from sailrl.families.vllm_plugin import advice
 from sailrl.learner.inventory import check_tensors
 from sailrl.learner.model import Policy
 
@@ -150,6 +151,13 @@ def test_dropout_in_the_language_model_is_seen() -> None:
     config["llm_config"]["attention_dropout"] = 0.1
     assert "Write attention_dropout: 0.0 there." in (refusal(config, trained=True) or "")
     assert not isinstance(family_of(config), Text)
+
+
+def test_an_installation_without_the_entry_point_is_told_what_to_do() -> None:
+    said = "ValidationError: Model architectures ['SAILVLModel'] are not supported for now."
+    assert advice(said).endswith("install sailrl again, pip install -e .")
+    assert advice(said.replace("SAILVLModel", "NewModel")) == ""
+    assert advice("ValueError: no memory for 'SAILVLModel'") == ""
 
 
 # --- tiles -----------------------------------------------------------------------------------------------------------
