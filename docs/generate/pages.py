@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from docs.generate.algorithms_page import algorithms_page
 from docs.generate.commands_page import commands_page
 from docs.generate.config_page import config_page
 from docs.generate.metrics_page import metrics_page
@@ -22,6 +23,7 @@ def pages() -> dict[str, str]:
     schemas = {kind: schema_text(kind) for kind in KINDS}
     files = {f"schema/{kind}.json": text for kind, text in schemas.items()}
     files["config.md"] = config_page({kind: json.loads(text) for kind, text in schemas.items()})
+    files["algorithms.md"] = algorithms_page()
     files["commands.md"] = commands_page()
     files["metrics.md"] = metrics_page()
     files["models.md"] = models_page()

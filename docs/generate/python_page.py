@@ -24,13 +24,14 @@ from docs.generate.markdown import one_line
 from rewards.boxed import BoxedAnswer
 from rewards.think_format import ThinkFormat
 from sailrl import errors, types
-from sailrl.algos.advantages import group_advantages
+from sailrl.algos.advantages import decoupled_advantages, group_advantages
 from sailrl.algos.cispo import cispo_loss
 from sailrl.algos.dapo import dapo_loss
 from sailrl.algos.dr_grpo import dr_grpo_loss
 from sailrl.algos.grpo import grpo_loss
 from sailrl.algos.gspo import gspo_loss, gspo_token_loss
 from sailrl.algos.logprobs import token_logprobs
+from sailrl.algos.regularise import kl_loss
 from sailrl.algos.sapo import sapo_loss
 from sailrl.config.load import load_config
 from sailrl.scoring.contract import check_reward
@@ -86,8 +87,8 @@ GROUPS: dict[str, tuple[Any, ...]] = {
         Fusion,
         Pipeline,
     ),
-    "Losses": (dapo_loss, gspo_loss, gspo_token_loss, grpo_loss, dr_grpo_loss, cispo_loss, sapo_loss),
-    "Advantages and log-probabilities": (group_advantages, token_logprobs),
+    "Losses": (dapo_loss, gspo_loss, gspo_token_loss, grpo_loss, dr_grpo_loss, cispo_loss, sapo_loss, kl_loss),
+    "Advantages and log-probabilities": (group_advantages, decoupled_advantages, token_logprobs),
     "Configuration": (load_config,),
 }
 

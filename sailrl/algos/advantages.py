@@ -51,3 +51,28 @@ def group_advantages(rewards: Tensor, group: Tensor, *, normalize_std: bool = Tr
         std = (per_group(centred.square()) / (count - 1).clamp(min=1)).sqrt()
         centred = centred / (std + eps)[index]
     return torch.where((highest > lowest)[index], centred, 0.0).to(dtype)
+
+
+def decoupled_advantages(scores: Tensor, weights: Tensor, group: Tensor, *, eps: float = 1e-6) -> Tensor:
+    """GDPO: each reward is normalised within its group by itself, then they are summed, then the sum is normalised over
+    all responses. So a rare reward is not lost in the sum with a frequent one.
+
+    Args:
+        scores: ``[B, K]``, the K rewards of each response; a response with a nan is left out, with an advantage of 0.
+        weights: ``[K]``, a factor for each normalised reward.
+        group: ``[B]`` integer ids.
+        eps: added to every standard deviation.
+
+    Returns:
+        ``[B]`` without gradient; 0 everywhere where all sums are equal.
+
+    Raises:
+        ValueError: as ``group_advantages``.
+
+    Source: GDPO (arXiv 2601.05242).
+    """
+    scored = ~scores.isnan().any(dim=1)
+    whole = torch.where(scored[:, None], scores, torch.nan)
+    each = torch.stack([group_advantages(column, group, eps=eps) for column in whole.T], dim=1)
+    total = torch.where(scored, (each * weights.to(each)).sum(dim=1), torch.nan)
+    return group_advantages(total, torch.zeros_like(group), eps=eps)

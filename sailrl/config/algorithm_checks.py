@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from sailrl.config.complaint import Complaint, Rules
 from sailrl.config.losses import GSPO_CLIP_SCALE, ClipBounds, ScheduleClip, SequenceAlgorithm, SteeredClip, TokenTis
+from sailrl.config.rewards import WEIGHTED
 from sailrl.config.schema import RlvrConfig
 
 
@@ -118,11 +119,30 @@ def _replay_has_something_to_replay(config: RlvrConfig) -> Iterator[Complaint]:
         )
 
 
+def _each_reward_is_normalised(config: RlvrConfig) -> Iterator[Complaint]:
+    if not config.algorithm.normalize_each:
+        return
+    keys = ("algorithm", "normalize_each")
+    if config.rewards.combine.use != WEIGHTED:
+        yield Complaint(
+            keys,
+            f"is true and rewards.combine is {config.rewards.combine.use}, but only the parts of a weighted sum can be "
+            f"normalised one by one. Write normalize_each: false, or combine: {{use: {WEIGHTED}}}.",
+        )
+    if not config.algorithm.normalize_std:
+        yield Complaint(
+            keys,
+            "is true and normalize_std is false, but GDPO divides by standard deviations. Write "
+            "normalize_std: true, or normalize_each: false.",
+        )
+
+
 ALGORITHM_RULES: Rules = [
     (ClipBounds, _clip_range),
     (SteeredClip, _signal_has_a_target),
     (RlvrConfig, _correction_needs_all_tokens),
     (RlvrConfig, _token_weights_fit_gspo),
+    (RlvrConfig, _each_reward_is_normalised),
 ]
 ALGORITHM_WARNINGS: Rules = [
     (RlvrConfig, _gspo_clips),

@@ -143,6 +143,21 @@ class GroupAlgorithm(Section):
     """The algorithm."""
     normalize_std: bool = True
     """Divide advantages by the standard deviation of their group."""
+    normalize_each: bool = False
+    """GDPO (arXiv 2601.05242): normalise each reward by itself within its group, sum them with their weights, then
+    normalise over the episode. For recipes with several rewards of which one is rare."""
+    kl_coef: float = Field(default=0.0, ge=0)
+    """Weight of the KL from the start weights, a mean over the tokens of an update; 0 is off (1e-3 to 0.04 are common).
+    Takes one more forward pass and, without LoRA, a second copy of the weights."""
+    kl_estimator: Literal["k2", "k3"] = "k3"
+    """`k3` as in GRPO; `k2` has the gradient of a penalty on the reward of each token."""
+    entropy_coef: float = Field(default=0.0, ge=0)
+    """Weight of the mean entropy, which the loss subtracts; 0 is off. Above about 1e-2 a policy may turn to noise."""
+
+    @property
+    def needs_every_response(self) -> bool:
+        """Whether a response teaches something without an advantage, too."""
+        return self.kl_coef > 0 or self.entropy_coef > 0
 
 
 class SequenceAlgorithm(GroupAlgorithm):

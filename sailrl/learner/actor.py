@@ -12,13 +12,14 @@ import ray
 import torch
 import torch.distributed as dist
 
-from sailrl.config.schema import RlvrConfig
+from sailrl.config.schema import LoraConfig, RlvrConfig
 from sailrl.data.images import ImageStore
 from sailrl.data.parcel import Parcel
 from sailrl.data.processor import load_processor
 from sailrl.learner.learner import Learner
 from sailrl.learner.model import Policy
 from sailrl.learner.objective import Objective
+from sailrl.learner.reference import Reference
 from sailrl.learner.shard import shard
 from sailrl.learner.vision import Vision
 from sailrl.paths import start_in
@@ -34,12 +35,16 @@ class LearnerActor:
     Args:
         images: folder of the image store.
         state: a checkpoint to continue from, or None.
+        start_model: folder or hub name of the model that the run started with.
         start_folder: the folder that relative paths start from.
     """
 
-    def __init__(self, config: RlvrConfig, model: str, images: str, *, state: str | None, start_folder: str) -> None:
+    def __init__(
+        self, config: RlvrConfig, model: str, images: str, *, state: str | None, start_model: str, start_folder: str
+    ) -> None:
         start_in(start_folder)
         self._config, self._model, self._images, self._state = config, model, images, state
+        self._start_model = start_model
 
     def meeting_point(self) -> tuple[str, int]:
         """Opens the store through which all ranks find each other, on this rank's machine; returns its address."""
@@ -66,28 +71,33 @@ class LearnerActor:
         vision = Vision(processor, ImageStore(Path(self._images))) if processor.image_id is not None else None
         build = partial(
             Policy,
-            model,
             vision=vision,
             dtype=config.model.dtype,
             temperature=config.rollout.temperature,
             banned_ids=processor.banned_ids,
             frozen=config.model.freeze,
-            adapter=config.model.lora,
             trust_remote_code=config.model.trust_remote_code,
             activation_checkpointing=config.learner.activation_checkpointing,
             router_float32=config.learner.router_float32,
         )
-        if meeting_point is None:
-            policy = build().to(device)
-        else:
+
+        def placed(folder: str, adapter: LoraConfig | None) -> Policy:
+            make = partial(build, folder, adapter=adapter)
+            if meeting_point is None:
+                return make().to(device)
             sharing = config.learner.shard_ranks
-            policy = shard(build, device, shard_ranks=sharing, offload=config.learner.offload == "optimizer")
+            return shard(make, device, shard_ranks=sharing, offload=config.learner.offload == "optimizer")
+
+        policy = placed(model, config.model.lora)
+        reference = None
+        if config.algorithm.kl_coef:
+            reference = Reference(policy, None if config.model.lora else placed(self._start_model, None))
         objective = Objective(
             config.algorithm,
             config.mismatch,
             max_response_tokens=config.rollout.max_response_tokens,
         )
-        self._learner = Learner(policy, objective, config.learner)
+        self._learner = Learner(policy, objective, config.learner, reference)
         if self._state is not None:
             self._learner.restore(self._state)
 

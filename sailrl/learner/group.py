@@ -49,6 +49,7 @@ class LearnerGroup:
         model: folder or hub name of the model.
         images: folder of the image store.
         state: folder of the checkpoint to continue from, or None.
+        start_model: folder or hub name of the model that the run started with, the reference of a KL term.
         actor_options: Ray's options for each rank (GPU, scheduling); None for ranks without an accelerator.
     """
 
@@ -59,12 +60,16 @@ class LearnerGroup:
         images: str,
         *,
         state: str | None,
+        start_model: str,
         actor_options: Sequence[Mapping[str, Any]] | None = None,
     ) -> None:
         self._timeout_s = config.learner.timeout_s
-        self._balances_experts = bool(config.learner.router_aux_coef)  # which takes the tokens of all rows
+        # The load of experts, a KL term and an entropy bonus take the tokens of all rows.
+        self._takes_all = bool(config.learner.router_aux_coef) or config.algorithm.needs_every_response
         self._actors: list[Any] = [
-            _actor.options(num_cpus=0, **options).remote(config, model, images, state=state, start_folder=os.getcwd())
+            _actor.options(num_cpus=0, **options).remote(
+                config, model, images, state=state, start_model=start_model, start_folder=os.getcwd()
+            )
             for options in actor_options or [{}] * config.learner.ranks
         ]
         together = config.learner.ranks > 1 or config.learner.offload != "none"
@@ -107,7 +112,7 @@ class LearnerGroup:
         return self._wait("update", calls)[0] | {"tokens": float(scope.tokens)}
 
     def _learned_from(self, rows: Sequence[int]) -> list[int]:
-        return list(rows) if self._balances_experts else with_advantage(self._samples, rows)
+        return list(rows) if self._takes_all else with_advantage(self._samples, rows)
 
     note = _on_every_rank(Learner.note)
     compute_old_logprobs = _on_every_rank(Learner.compute_old_logprobs)

@@ -25,6 +25,7 @@ from sailrl.learner.model import Policy
 from sailrl.learner.moe import COUNTS, RoutingMemory, load_metrics, over_ranks
 from sailrl.learner.objective import Objective, UpdateScope, summary
 from sailrl.learner.optim import build_optimizer, learning_rate
+from sailrl.learner.reference import Reference
 from sailrl.learner.rounding import other_last_bits
 from sailrl.learner.weights import CheckpointWeights
 from sailrl.types import Prompt
@@ -39,8 +40,10 @@ class Learner:
     divided by the update's global denominator, and gradients are summed.
     """
 
-    def __init__(self, policy: Policy, objective: Objective, config: LearnerConfig) -> None:
-        self.policy, self._objective, self._config = policy, objective, config
+    def __init__(
+        self, policy: Policy, objective: Objective, config: LearnerConfig, reference: Reference | None = None
+    ) -> None:
+        self.policy, self._objective, self._config, self._reference = policy, objective, config, reference
         self.optimizer = build_optimizer(policy, config)
         self.loss_scale = LossScale(policy.dtype)
         self.updates = 0
@@ -128,6 +131,7 @@ class Learner:
             run_vision: see ``Policy.forward``.
         """
         batch = self._collate(rows)
+        reference_logp = None if self._reference is None else self._reference(batch, run_vision=run_vision)
         if not rows:
             (0.0 * self.policy(batch, run_vision=run_vision)[0].sum()).backward()
             return {}
@@ -136,7 +140,9 @@ class Learner:
             logp, entropy = self.policy(batch, run_vision=run_vision)
             old_logp = self._old(rows, logp)
             loss, metrics = self._objective(logp, old_logp, batch, scope)
-            metrics |= {"loss": loss.detach(), "entropy": (entropy * batch.mask).sum() / scope.tokens}
+            added, added_metrics = self._objective.regularisers(logp, entropy, reference_logp, batch.mask, scope)
+            loss = loss + added
+            metrics |= added_metrics | {"loss": loss.detach()}
             if balance is not None and routing.experts:
                 balancing = routing.balance_loss(*balance)
                 metrics["router/balance_loss"] = balancing.detach()

@@ -115,7 +115,7 @@ class Policy(torch.nn.Module):
         weight = self._head(hidden.dtype)
         logp, entropy = token_logprobs(hidden, weight, targets, temperature=self.temperature, bias=self._ban)
         blank = torch.zeros(batch.mask.shape, dtype=logp.dtype, device=logp.device)
-        return blank.masked_scatter(batch.mask, logp), blank.masked_scatter(batch.mask, entropy.detach())
+        return blank.masked_scatter(batch.mask, logp), blank.masked_scatter(batch.mask, entropy)
 
     def response_logits(self, batch: Batch) -> torch.Tensor:
         """[n, V] float32 logits of the n response tokens before temperature: for a handful of samples only."""

@@ -14,6 +14,7 @@ from sailrl.algos.dapo import dapo_loss
 from sailrl.algos.dr_grpo import dr_grpo_loss
 from sailrl.algos.grpo import grpo_loss
 from sailrl.algos.gspo import gspo_loss, gspo_token_loss
+from sailrl.algos.regularise import kl_loss, mean_entropy
 from sailrl.algos.sapo import sapo_loss
 from sailrl.config import losses
 from sailrl.data.batch import Batch, Sample
@@ -64,8 +65,8 @@ class UpdateScope:
 
 
 def with_advantage(samples: Sequence[Sample], rows: Sequence[int]) -> list[int]:
-    """The rows that can change weights; the first one where none can, so that the update has its metrics. The gradient
-    of every loss is 0 where the advantage is."""
+    """The rows that can change weights, where no term is added to the loss: the gradient of every loss is 0 where the
+    advantage is. The first row where there are none, so that the update has its metrics."""
     return [row for row in rows if samples[row].advantage] or list(rows[:1])
 
 
@@ -99,6 +100,24 @@ class Objective:
             metrics |= mismatch.correction_metrics(weight, *sides, denominator=scope.tokens)
         loss, loss_metrics = self._loss(logp, old_logp, batch, scope, weight)
         return loss, metrics | loss_metrics
+
+    def regularisers(
+        self, logp: Tensor, entropy: Tensor, reference_logp: Tensor | None, mask: Tensor, scope: UpdateScope
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """What is added to the loss, and its metrics; all tensors [B, R].
+
+        Args:
+            reference_logp: under the start weights; None where there is no KL term.
+        """
+        algorithm = self._algorithm
+        mean = mean_entropy(entropy, mask, denominator=scope.tokens)
+        added, metrics = -algorithm.entropy_coef * mean, {"entropy": mean.detach()}
+        if reference_logp is not None:
+            kl, kl_metrics = kl_loss(
+                logp, reference_logp, mask, estimator=algorithm.kl_estimator, denominator=scope.tokens
+            )
+            added, metrics = added + algorithm.kl_coef * kl, metrics | kl_metrics
+        return added, metrics
 
     def check(self, metrics: dict[str, float]) -> None:
         """Checks the mismatch of a whole update before the optimizer step.

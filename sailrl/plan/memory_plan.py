@@ -207,6 +207,8 @@ def learner_parts(config: RlvrConfig, shape: ModelShape, device: m.Device = "cud
 def _resting(config: RlvrConfig, shape: ModelShape, device: m.Device) -> tuple[int, int, int, int]:
     """A rank's master weights, gradients, moments, and the memory of the step itself."""
     weights = m.master_weights(shape, m.sharing(config.learner))
+    if config.algorithm.kl_coef and not config.model.lora:
+        weights *= 2  # the reference is a second copy
     return weights, m.gradients(shape, config), m.moments(shape, config), m.step_scratch(shape, config, device)
 
 

@@ -28,6 +28,7 @@ _COUNTED = "scoring, since the line of the episode before"
 _JUDGE = "a reward that asks a judge"
 _DUAL_CLIP = "`algorithm.dual_clip` is set"
 _CORRECTED = "`mismatch.correction` or `mismatch.veto_below` is on"
+_REFERENCE = "`algorithm.kl_coef` above 0"
 _FLOAT16 = "`model.dtype: float16`"
 _EXPERTS = "a mixture of experts"
 _PROBED_EXPERTS = f"{_EXPERTS}; the last update of an episode"
@@ -152,6 +153,20 @@ UPDATE_METRICS = (
         "nats per token",
         "falls slowly; near 0 the policy has stopped exploring",
         fixed=True,
+    ),
+    Metric(
+        "reference/k1",
+        "Mean over the tokens of log(policy / start weights), a plain estimate of the KL from the start weights.",
+        "nats per token",
+        "rises slowly",
+        _REFERENCE,
+    ),
+    Metric(
+        "reference/k3",
+        "The same KL by an estimate with less variance, exp(-x) - 1 + x; never negative.",
+        "nats per token",
+        "rises slowly; 0 at the start",
+        _REFERENCE,
     ),
     Metric(
         "grad_norm",

@@ -101,6 +101,7 @@ async def _open(
         else weights,  # an adapter is loaded on top of the base model of the run's start
         str(prepared.images),
         state=str(checkpoint) if checkpoint else None,
+        start_model=prepared.model,
         actor_options=options.ranks,
     )
     ending.callback(learners.stop)

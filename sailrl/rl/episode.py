@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 
-from sailrl.algos.advantages import group_advantages
+from sailrl.algos.advantages import decoupled_advantages, group_advantages
 from sailrl.algos.clip import ClipController, ClipRange, Signal
 from sailrl.config.losses import Algorithm, Sapo
 from sailrl.config.rewards import RewardsConfig
@@ -19,13 +19,20 @@ from sailrl.rollout.collect import Collection
 from sailrl.types import Group, Rollout, accuracy
 
 
-def advantages(groups: Sequence[Group], algorithm: Algorithm) -> list[list[float]]:
+def advantages(groups: Sequence[Group], algorithm: Algorithm, rewards: RewardsConfig) -> list[list[float]]:
     """One advantage per rollout, by group; 0 for a rollout without a reward."""
-    rewards = [[math.nan if r.reward is None else r.reward for r in group.rollouts] for group in groups]
-    flat = torch.tensor([reward for group in rewards for reward in group], dtype=torch.float64)
-    ids = torch.tensor([i for i, group in enumerate(rewards) for _ in group])
-    values = iter(group_advantages(flat, ids, normalize_std=algorithm.normalize_std).tolist())
-    return [[next(values) for _ in group] for group in rewards]
+    rollouts = [rollout for group in groups for rollout in group.rollouts]
+    ids = torch.tensor([i for i, group in enumerate(groups) for _ in group.rollouts])
+    if algorithm.normalize_each:
+        parts = {name: part.weight for name, part in rewards.parts.items() if part.weight}
+        scores = [[math.nan if r.reward is None else r.scores[name].value for name in parts] for r in rollouts]
+        weights = torch.tensor(list(parts.values()), dtype=torch.float64)
+        found = decoupled_advantages(torch.tensor(scores, dtype=torch.float64), weights, ids)
+    else:
+        totals = torch.tensor([math.nan if r.reward is None else r.reward for r in rollouts], dtype=torch.float64)
+        found = group_advantages(totals, ids, normalize_std=algorithm.normalize_std)
+    values = iter(found.tolist())
+    return [[next(values) for _ in group.rollouts] for group in groups]
 
 
 def episode_metrics(episode: Collection, state: RunState, rewards: RewardsConfig) -> dict[str, float]:

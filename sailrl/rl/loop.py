@@ -58,7 +58,7 @@ async def train(config: RlvrConfig, plan: BatchPlan, run: Session, run_dir: Path
             break
         state.episode += 1
         shared = episode_metrics(episode, state, config.rewards) | run.score_metrics()
-        gains = advantages(episode.kept, config.algorithm)
+        gains = advantages(episode.kept, config.algorithm, config.rewards)
         await to_thread(run.log_rollouts, state.episode, episode, gains)
 
         progress.doing("learning")

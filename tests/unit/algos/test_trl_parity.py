@@ -16,13 +16,14 @@ import pytest
 import torch
 from torch import Tensor
 
-from sailrl.algos.advantages import group_advantages
+from sailrl.algos.advantages import decoupled_advantages, group_advantages
 from sailrl.algos.cispo import cispo_loss
 from sailrl.algos.dapo import dapo_loss
 from sailrl.algos.dr_grpo import dr_grpo_loss
 from sailrl.algos.grpo import grpo_loss
 from sailrl.algos.gspo import gspo_loss, gspo_token_loss
 from sailrl.algos.logprobs import token_logprobs
+from sailrl.algos.regularise import kl_loss
 from sailrl.algos.sapo import sapo_loss
 from tests.unit.algos.by_hand import Batch, random_batch
 
@@ -54,7 +55,11 @@ class LossOnly(trl_trainer.GRPOTrainer):  # type: ignore[misc, name-defined]
         self.loss_type, self.importance_sampling_level = loss_type, level
         self.epsilon_low, self.epsilon_high, self.beta = low, high, 0.0
         self.args = SimpleNamespace(
-            delta=None, sapo_temperature_pos=1.0, sapo_temperature_neg=1.05, steps_per_generation=1
+            delta=None,
+            use_bias_correction_kl=False,
+            sapo_temperature_pos=1.0,
+            sapo_temperature_neg=1.05,
+            steps_per_generation=1,
         )
         self.top_entropy_quantile, self.off_policy_mask_threshold = 1.0, None
         self.use_vllm = self.vllm_importance_sampling_correction = True  # applies importance_sampling_ratio
@@ -68,8 +73,8 @@ class LossOnly(trl_trainer.GRPOTrainer):  # type: ignore[misc, name-defined]
     def _get_per_token_logps_and_entropies(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor, None]:
         return self.logp, torch.zeros_like(self.logp), None
 
-    def loss(self, logp: Tensor, batch: Batch) -> Tensor:
-        self.logp = logp
+    def loss(self, logp: Tensor, batch: Batch, *, beta: float = 0.0, reference: Tensor | None = None) -> Tensor:
+        self.logp, self.beta = logp, beta
         ids = torch.zeros_like(batch.mask, dtype=torch.long)
         inputs = {
             "prompt_ids": ids[:, :1],
@@ -80,6 +85,7 @@ class LossOnly(trl_trainer.GRPOTrainer):  # type: ignore[misc, name-defined]
             "old_per_token_logps": batch.old_logp,
             "importance_sampling_ratio": batch.weight,
             "num_items_in_batch": batch.mask.sum(),
+            "ref_per_token_logps": reference,
         }
         return self._compute_loss(None, inputs)
 
@@ -141,6 +147,39 @@ def test_loss_and_gradient_equal_trl(name: str, spread: float) -> None:
         assert abs(loss - their_loss) <= 1e-6 * abs(their_loss)
         assert (grad - their_grad).norm() <= 1e-6 * their_grad.norm()
         assert their_grad.norm() > 0
+
+
+def test_a_kl_term_equals_trl() -> None:
+    for seed in range(5):
+        batch = full_rows(seed, 0.3)
+        even = Batch(batch.logp, batch.old_logp, batch.adv, batch.mask, torch.ones_like(batch.weight))
+        reference = batch.logp + 0.4 * torch.randn_like(batch.logp)
+        grads = []
+        for theirs in (True, False):
+            leaf = batch.logp.clone().requires_grad_()
+            if theirs:
+                loss = LossOnly(*THEIRS["dapo"]).loss(leaf, even, beta=0.5, reference=reference)
+            else:
+                kl, _ = kl_loss(leaf, reference, even.mask, estimator="k3", denominator=even.tokens)
+                loss = ours("dapo", leaf, even) + 0.5 * kl
+            grads.append((loss.detach(), torch.autograd.grad(loss, leaf)[0]))
+        (their_loss, their_grad), (loss, grad) = grads
+        assert abs(loss - their_loss) <= 1e-6 * abs(their_loss)
+        assert (grad - their_grad).norm() <= 1e-6 * their_grad.norm()
+
+
+def test_rewards_that_are_normalised_one_by_one_equal_trl() -> None:
+    draw = torch.Generator().manual_seed(0)
+    scores = torch.randint(0, 3, (8, 2), generator=draw).double()
+    weights, group = torch.tensor([0.9, 0.1]), torch.tensor([0] * 4 + [1] * 4)
+    # The lines of GRPOTrainer under multi_objective_aggregation="normalize_then_sum", which no method of it holds.
+    grouped = scores.view(2, 4, 2)
+    each = (grouped - torch.nanmean(grouped, dim=1, keepdim=True)) / (
+        trl_trainer.nanstd(grouped, dim=1, keepdim=True) + 1e-4
+    )
+    total = (each.view(8, 2) * weights).nansum(dim=1)
+    expected = (total - torch.nanmean(total)) / (trl_trainer.nanstd(total) + 1e-4)
+    torch.testing.assert_close(decoupled_advantages(scores, weights, group, eps=1e-4), expected, rtol=1e-6, atol=1e-6)
 
 
 def test_a_wrong_normalisation_would_be_noticed() -> None:

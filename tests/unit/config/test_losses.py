@@ -188,3 +188,19 @@ def test_the_shipped_mixture_of_experts_follows_gspos_paper() -> None:
     assert config.batch.rollouts_per_episode // config.batch.rollouts_per_update == 4
     engines = config.rollout.workers * config.rollout.engine.tensor_parallel
     assert engines + config.learner.ranks == 32  # GPUs
+
+
+def test_rewards_are_normalised_one_by_one_only_in_a_weighted_sum(base: Path) -> None:
+    each = "algorithm={name: dapo, normalize_each: true}"
+    accepted(base, each)
+    cascade = "rewards.combine.use=rewards.mix:Cascade"
+    message = refused(base, each, cascade)
+    assert "algorithm.normalize_each is true and rewards.combine is rewards.mix:Cascade" in message
+    accepted(base, cascade)
+    assert "normalize_std is false" in refused(base, "algorithm={name: dr_grpo, normalize_each: true}")
+
+
+def test_terms_of_a_loss_take_every_response_and_the_loss_alone_does_not(base: Path) -> None:
+    assert not accepted(base).algorithm.needs_every_response
+    assert accepted(base, "algorithm={name: dapo, kl_coef: 0.01}").algorithm.needs_every_response
+    assert accepted(base, "algorithm={name: dapo, entropy_coef: 0.01}").algorithm.needs_every_response

@@ -33,7 +33,7 @@ def test_advantages_are_relative_to_their_own_group() -> None:
         _group(_rollout(1, 1.0), _rollout(0, 0.0)),
         _group(_rollout(1, 5.0), _rollout(1, 5.0), _rollout(0, 2.0)),
     ]
-    first, second = advantages(groups, Dapo())
+    first, second = advantages(groups, Dapo(), REWARDS)
     # group 1: mean 0.5, standard deviation (n - 1) sqrt(0.5) = 0.7071; 0.5 / 0.7071 = 0.7071
     assert first == pytest.approx([0.70711, -0.70711], abs=1e-4)
     # group 2: mean 4, deviations 1, 1, -2, standard deviation sqrt(6 / 2) = 1.7321
@@ -42,13 +42,30 @@ def test_advantages_are_relative_to_their_own_group() -> None:
 
 def test_without_dividing_by_the_standard_deviation_the_differences_stay() -> None:
     groups = [_group(_rollout(1, 5.0), _rollout(1, 5.0), _rollout(0, 2.0))]
-    assert advantages(groups, Dapo(normalize_std=False)) == [[1.0, 1.0, -2.0]]
+    assert advantages(groups, Dapo(normalize_std=False), REWARDS) == [[1.0, 1.0, -2.0]]
+
+
+def test_rewards_may_be_normalised_one_by_one() -> None:
+    """GDPO: "right" is rare, so it counts as much as its weight says, whatever the format does."""
+
+    def rollout(boxed: float, form: float) -> Rollout:
+        made = _rollout(boxed, 0.9 * boxed + 0.1 * form)
+        return Rollout(made.completion, {"boxed": Score(boxed), "format": Score(form)}, made.reward)
+
+    group = _group(rollout(1, 0), rollout(0, 1), rollout(0, 0), _rollout(None, None))
+    # boxed: mean 1/3, std sqrt((4/9 + 1/9 + 1/9) / 2) = 0.57735: 1.15470, -0.57735, -0.57735; format alike, at another
+    # place: -0.57735, 1.15470, -0.57735. 0.9 of one and 0.1 of the other: 0.98150, -0.40415, -0.57735; their mean is 0
+    # and their std sqrt((0.96334 + 0.16334 + 0.33333) / 2) = 0.85440. Without a score there is no advantage.
+    (found,) = advantages([group], Dapo(normalize_each=True), REWARDS)
+    assert found == pytest.approx([1.14876, -0.47302, -0.67574, 0.0], abs=1e-4)
+    # Normalising the sum, 0.9, 0.1 and 0, is another thing: the last two are nearly alike.
+    assert advantages([group], Dapo(), REWARDS)[0] == pytest.approx([1.14851, -0.47291, -0.67558, 0.0], abs=1e-2)
 
 
 def test_an_unscored_response_has_no_part_in_its_group() -> None:
     """It is no 0: the others are compared as if it were not there."""
     with_it = _group(_rollout(1, 1.0), _rollout(None, None), _rollout(0, 0.0))
-    assert advantages([with_it], Dapo())[0] == pytest.approx([0.70711, 0.0, -0.70711], abs=1e-4)
+    assert advantages([with_it], Dapo(), REWARDS)[0] == pytest.approx([0.70711, 0.0, -0.70711], abs=1e-4)
 
 
 def test_metrics_are_over_all_groups_dropped_ones_too() -> None:
