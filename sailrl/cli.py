@@ -184,6 +184,26 @@ def report(
 
 
 @app.command()
+def rollouts(
+    run_dir: Annotated[Path, typer.Argument(help="The folder of a run or an evaluation.", show_default=False)],
+    episode: Annotated[int | None, typer.Option(help="Only of this episode.", show_default="all")] = None,
+    best: Annotated[bool, typer.Option("--best", help="Those with the highest reward.")] = False,
+    worst: Annotated[bool, typer.Option("--worst", help="Those with the lowest reward.")] = False,
+    reward: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Best and worst by this one; alone: worst.", show_default="all"),
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="Only problems of this task.", show_default="all")] = None,
+    grep: Annotated[str | None, typer.Option(metavar="TEXT", help="Only with this text, in any case.")] = None,
+    count: Annotated[int, typer.Option(min=1, help="How many.")] = 5,
+) -> None:
+    """Show responses of a run with their scores: the newest, the best or the worst."""
+    from sailrl.commands.rollouts import Wanted, order_of, print_rollouts
+
+    print_rollouts(run_dir, Wanted(episode, task, grep, reward, order_of(best, worst, reward), count))
+
+
+@app.command()
 def schema(
     kind: Annotated[
         str | None, typer.Argument(help="rlvr, sft, filter, fuse, eval or recipe.", show_default="all kinds")

@@ -24,7 +24,7 @@ from sailrl.launch.fingerprint import digest, model_digest, prompt_settings
 from sailrl.launch.placement import cluster, nodes, worker_options
 from sailrl.launch.run_folder import list_left_out
 from sailrl.launch.starts import UNTYPED, Start
-from sailrl.report.evals import EVALS, print_evals, read_evals
+from sailrl.report.evals import EVALS, RESPONSES, print_evals, read_evals
 from sailrl.report.progress import Progress, open_progress
 from sailrl.report.shown import percent
 from sailrl.report.traces import problem_fields, rollout_fields
@@ -36,8 +36,6 @@ from sailrl.scoring.resume import identity
 from sailrl.scoring.scorer import Scorer
 from sailrl.scoring.spec import ScoringSpec
 from sailrl.types import Group, Problem, accuracy
-
-RESPONSES = "responses.jsonl"
 
 
 def start_eval(config: EvaluateConfig, folder: Path, start: Start = UNTYPED) -> None:

@@ -15,6 +15,7 @@ from sailrl.report.safe_text import safe
 from sailrl.report.shown import percent
 
 EVALS = "evals.jsonl"
+RESPONSES = "responses.jsonl"
 
 
 def read_evals(folder: Path) -> list[dict[str, Any]]:
