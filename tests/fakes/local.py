@@ -131,8 +131,8 @@ class OnePool:
 class LocalLearners:
     """One learner rank, called directly."""
 
-    def __init__(self, learner: Learner) -> None:
-        self.learner = learner
+    def __init__(self, learner: Learner, *, takes_all: bool = False) -> None:
+        self.learner, self._takes_all = learner, takes_all
         self._samples: Sequence[Sample] = ()
 
     def set_episode(self, samples: Sequence[Sample], updates: Sequence[Sequence[int]]) -> None:
@@ -143,7 +143,7 @@ class LocalLearners:
         self.learner.compute_old_logprobs()
 
     def update(self, rows: Sequence[int], *, clip_low: float, clip_high: float) -> dict[str, float]:
-        learned = with_advantage(self._samples, rows)
+        learned = list(rows) if self._takes_all else with_advantage(self._samples, rows)
         scope = UpdateScope.of(self._samples, learned, rows, clip_low=clip_low, clip_high=clip_high)
         return self.learner.update(learned, scope) | {"tokens": float(scope.tokens)}
 

@@ -53,7 +53,7 @@ def logged(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[
     """The lines of a dense run and of one with experts, both with everything on that adds keys."""
     root = tmp_path_factory.mktemp("runs")
     tiny_text.build(root / "model", hidden_size=32, layers=1, experts=4)
-    dense = make_config(algorithm={"name": "dapo", "dual_clip": 3.0})
+    dense = make_config(algorithm={"name": "dapo", "dual_clip": 3.0, "kl_coef": 0.01})
     experts = make_config(batch={"episodes": 1}, learner={"routing_replay": "r2", "router_aux_coef": 0.01})
     for name, config, model in (("dense", dense, tiny_folder), ("experts", experts, root / "model")):
         with judge_server(_often_right) as server, Scorer(_rewards(server.url)) as scorer:
