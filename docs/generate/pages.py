@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from docs.generate.algorithms_page import algorithms_page
+from docs.generate.benchmarks_page import benchmarks_page
 from docs.generate.commands_page import commands_page
 from docs.generate.config_page import config_page
 from docs.generate.metrics_page import metrics_page
@@ -24,6 +25,7 @@ def pages() -> dict[str, str]:
     files = {f"schema/{kind}.json": text for kind, text in schemas.items()}
     files["config.md"] = config_page({kind: json.loads(text) for kind, text in schemas.items()})
     files["algorithms.md"] = algorithms_page()
+    files["benchmarks.md"] = benchmarks_page()
     files["commands.md"] = commands_page()
     files["metrics.md"] = metrics_page()
     files["models.md"] = models_page()

@@ -127,6 +127,11 @@ REASONS: dict[str, Reasons] = {
         "label_not_boolean": ("unscorable", "`meta.requires_reasoning` is neither true nor false."),
     },
     "answer": {},
+    "benchmark": {
+        "anls": ("0, or 0.5 to 1", "Compared by edit distance; the nearest reference answer counts."),
+        "relaxed": ("1 or 0", "Numbers compared within 5%, other answers as text."),
+        "contains": ("1 or 0", "The reference answer was looked for in the answer."),
+    },
     "judges": _JUDGED,
     "weighted": {
         "weighted": ("the sum", "All parts with a weight are scored."),

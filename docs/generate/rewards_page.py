@@ -11,6 +11,7 @@ from docs.generate.docstrings import arguments, body, field_table, fields
 from docs.generate.markdown import code, one_line, table
 from docs.generate.reasons import REASONS, Reasons
 from rewards.answer import RuleOrJudge
+from rewards.benchmark import BenchmarkAnswer
 from rewards.boxed import BoxedAnswer
 from rewards.judge import Judge
 from rewards.judge_api.settings import JudgeSettings
@@ -56,6 +57,7 @@ PARTS: dict[str, type] = {
     "thinking": Thinking,
     "judging": Judging,
     "answer": RuleOrJudge,
+    "benchmark": BenchmarkAnswer,
 }
 COMBINES: dict[str, type] = {"weighted": Weighted, "cascade": Cascade}
 JUDGES = """\

@@ -196,7 +196,7 @@ def _sources(config: Section) -> Iterator[tuple[str, SourceConfig, OnBadRow]]:
             yield "data.eval", config.data.eval, config.data.on_bad_row
     elif isinstance(config, SftConfig):
         yield "data.train", config.data.train, config.data.on_bad_row
-    elif isinstance(config, FilterConfig | EvaluateConfig) and config.data is not None:
+    elif isinstance(config, FilterConfig | EvaluateConfig) and config.data is not None and config.data.problems:
         yield "data.problems", config.data.problems, config.data.on_bad_row
     elif isinstance(config, FuseConfig):
         for number, source in enumerate(config.direct):

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import math
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
-from statistics import fmean
 from typing import Any
 
+from sailrl.commands.eval_sets import HeldOut, held_out_sets
 from sailrl.config.evaluation import EvaluateConfig
 from sailrl.config.schema import ModelConfig
 from sailrl.curate.candidates import problem_digest
 from sailrl.data.images import FOLDER, ImageStore
 from sailrl.data.jsonl import AppendOnlyFile
-from sailrl.data.problems import load_problems
 from sailrl.data.processor import Processor, load_processor
 from sailrl.data.template import Template
 from sailrl.launch.asked import asked_otherwise
@@ -31,11 +30,10 @@ from sailrl.report.traces import problem_fields, rollout_fields
 from sailrl.rollout.collect import check_unscored, sample_groups, wave_seed
 from sailrl.rollout.engine import Sampling
 from sailrl.rollout.pool import RolloutPool
-from sailrl.scoring.answers import check_answers, evenly_spread
 from sailrl.scoring.resume import identity
 from sailrl.scoring.scorer import Scorer
 from sailrl.scoring.spec import ScoringSpec
-from sailrl.types import Group, Problem, accuracy
+from sailrl.types import Group, Problem
 
 
 def start_eval(config: EvaluateConfig, folder: Path, start: Start = UNTYPED) -> None:
@@ -45,59 +43,59 @@ def start_eval(config: EvaluateConfig, folder: Path, start: Start = UNTYPED) -> 
         SailError: a model, a problem or an engine cannot be used.
     """
     start.begins(config, folder)
-    loaded = load_problems(
-        config.data.problems,
-        "data.problems",
-        on_bad_row=config.data.on_bad_row,
-        store=ImageStore(folder / FOLDER),
-        write_choices=config.data.write_choices,
-    )
-    problems = loaded.problems
-    unusable = check_answers(ScoringSpec.from_config(config.rewards), evenly_spread(problems), "data.problems")
-    wanted = _wanted(config, problems)
+    sets = held_out_sets(config, folder / FOLDER)
+    wanted = {(*key, number): what for number, one in enumerate(sets) for key, what in _wanted(config, one).items()}
     todo = {key: what for key, what in wanted.items() if _line(what, folder) is None}
     if todo:
-        with open_progress(folder.name, len(config.models) * len(config.instructions)) as progress:
-            list_left_out(folder, loaded.bad_rows, progress.message)
-            for note in (*loaded.notes, *unusable, *asked_otherwise(config)):
+        with open_progress(folder.name, len(wanted)) as progress:
+            list_left_out(folder, [bad for one in sets for bad in one.bad_rows], progress.message)
+            for note in (*(note for one in sets for note in one.notes), *asked_otherwise(config)):
                 progress.message(note)
-            asyncio.run(_try_all(config, folder, problems, todo, progress))
+            asyncio.run(_try_all(config, folder, sets, dict(sorted(todo.items(), key=_by_model(config))), progress))
     print_evals(folder, [line for what in wanted.values() if (line := _line(what, folder))])
 
 
 async def _try_all(
     config: EvaluateConfig,
     folder: Path,
-    problems: list[Problem],
-    todo: dict[tuple[str, str], dict[str, Any]],
+    sets: list[HeldOut],
+    todo: dict[tuple[str, str, int], dict[str, Any]],
     progress: Progress,
 ) -> None:
-    """Tries every model in every way of ``todo``, which says what its line is about."""
+    """Tries every model in every way on every set of ``todo``, which says what its line is about."""
     progress.stage("starting Ray")
     with (
         closing(AppendOnlyFile.going_on(folder / EVALS)) as evals,
         closing(AppendOnlyFile.going_on(folder / RESPONSES)) as responses,
         cluster(folder),
-        Scorer(ScoringSpec.from_config(config.rewards), say=progress.message) as scorer,
     ):
-        engines, part = _Engines(config, folder, progress), config.rewards.accuracy_part
+        engines = _Engines(config, folder, progress)
         try:
-            for (name, asked), what in todo.items():
-                pool = await engines.holding(config.models[name])
-                progress.doing(f"{name}, {asked}")
+            for (name, asked, number), what in todo.items():
+                held_out, pool = sets[number], await engines.holding(config.models[name])
+                doing = f"{name}, {asked}" + (f", {held_out.name}" if held_out.name else "")
+                progress.doing(doing)
                 processor = load_processor(config.models[name], config.data, config.models[name].path or "")
                 if processor.note:
                     progress.message(f"{name}: {processor.note}")
-                groups = await _sample(config, folder, problems, processor, asked, pool, scorer)
-                responses.append(*_rows(groups, name, asked, part))  # before anything that can stop the evaluation
-                check_unscored(groups, config.rewards.max_unscored_rate)
-                result = what | _numbers(groups, part)
+                with Scorer(ScoringSpec.from_config(held_out.rewards), say=progress.message) as scorer:
+                    groups = await _sample(config, folder, held_out.problems, processor, asked, pool, scorer)
+                # Before anything that can stop the evaluation.
+                responses.append(*_rows(groups, name, asked, held_out.rewards.accuracy_part))
+                check_unscored(groups, held_out.rewards.max_unscored_rate)
+                result = what | held_out.numbers(groups)
                 evals.append(result)
                 progress.message(
-                    f"{name}, {asked}: accuracy {percent(result['accuracy'])}, {result['response_tokens']:.1f} tokens"
+                    f"{doing}: accuracy {percent(result['accuracy'])}, {result['response_tokens']:.1f} tokens"
                 )
         finally:
             await engines.stop()
+
+
+def _by_model(config: EvaluateConfig) -> Callable[[tuple[tuple[str, str, int], Any]], tuple[int, int, int]]:
+    """The order in which each model's weights are loaded once."""
+    models, ways = list(config.models), list(config.instructions)
+    return lambda item: (models.index(item[0][0]), ways.index(item[0][1]), item[0][2])
 
 
 class _Engines:
@@ -166,32 +164,6 @@ async def _sample(
     return await sample_groups(pool, partial(score_rollout, scorer), prompts, sampling, seed)
 
 
-def _numbers(groups: list[Group], part: str) -> dict[str, Any]:
-    """Accuracy, the share of responses that are right, with its standard error, and the mean length. Unscored
-    responses are left out and counted.
-
-    The responses to one problem are correlated, so the error counts problems: with n_i scored responses, c_i of them
-    right, to problem i of m, it is sqrt(m / (m - 1) * sum (c_i - accuracy * n_i)^2) / sum n_i (that of a ratio;
-    Cochran, Sampling Techniques, section 6.3).
-    """
-    rollouts = [rollout for group in groups for rollout in group.rollouts]
-    share = accuracy(rollouts, part)
-    verdicts = [[right for r in group.rollouts if (right := r.right(part)) is not None] for group in groups]
-    verdicts = [known for known in verdicts if known]
-    error = None
-    if share is not None and len(verdicts) > 1:
-        spread = sum((sum(known) - share * len(known)) ** 2 for known in verdicts)
-        error = math.sqrt(len(verdicts) / (len(verdicts) - 1) * spread) / sum(map(len, verdicts))
-    return {
-        "accuracy": share,
-        "standard_error": error,
-        "response_tokens": fmean(len(r.completion.token_ids) for r in rollouts),
-        "problems": len(groups),
-        "unscored": sum(r.right(part) is None for r in rollouts),
-        "truncated": sum(r.completion.finish_reason == "length" for r in rollouts),
-    }
-
-
 def _rows(groups: list[Group], name: str, asked: str, part: str) -> list[dict[str, Any]]:
     """Every response, as ``sailrl score`` reads it."""
     return [
@@ -201,9 +173,9 @@ def _rows(groups: list[Group], name: str, asked: str, part: str) -> list[dict[st
     ]
 
 
-def _wanted(config: EvaluateConfig, problems: list[Problem]) -> dict[tuple[str, str], dict[str, Any]]:
+def _wanted(config: EvaluateConfig, held_out: HeldOut) -> dict[tuple[str, str], dict[str, Any]]:
     """What identifies the result of each model and instruction; when one of these values changes, it is tried again."""
-    settings, found = _settings(config, problems), {}
+    settings, found = _settings(config, held_out), {}
     for name, model in config.models.items():
         model_hash = model_digest(model.path or "", model.trust_remote_code)
         for asked, instruction in config.instructions.items():
@@ -217,6 +189,7 @@ def _wanted(config: EvaluateConfig, problems: list[Problem]) -> dict[tuple[str, 
                 "samples": config.samples,
                 "temperature": config.temperature,
                 "settings": settings,
+                **held_out.about,
             }
     return found
 
@@ -226,19 +199,19 @@ def _line(what: dict[str, Any], folder: Path) -> dict[str, Any] | None:
     return next((line for line in reversed(read_evals(folder)) if what.items() <= line.items()), None)
 
 
-def _settings(config: EvaluateConfig, problems: list[Problem]) -> str:
+def _settings(config: EvaluateConfig, held_out: HeldOut) -> str:
     """Fingerprint of what is the same for all results: the content of the problems, how they are rendered and sampled,
     and what scores the responses, including its code."""
     run, rollout = config.run, config.rollout
     return digest(
         {
-            "problems": [problem_digest(problem) for problem in problems],
+            "problems": [problem_digest(problem) for problem in held_out.problems],
             "prompt": prompt_settings(config.data.model_copy(update={"instruction": ""})),
             "longest": [config.data.max_prompt_tokens, config.data.on_long_prompt],
             "sampling": rollout.model_dump(include={"top_p", "top_k", "max_response_tokens"}),
             "images_per_prompt": rollout.engine.images_per_prompt,
             "seed": run.seed if run.deterministic else None,
-            "rewards": identity(ScoringSpec.from_config(config.rewards)),
-            "accuracy": config.rewards.accuracy_part,
+            "rewards": identity(ScoringSpec.from_config(held_out.rewards)),
+            "accuracy": held_out.rewards.accuracy_part,
         }
     )

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterator
 from typing import Any, Literal, Self
 
 from pydantic import Field, ModelWrapValidatorHandler, model_validator
 
+from sailrl.config.benchmarks import BENCHMARKS
 from sailrl.config.complaint import Complaint, Rules
-from sailrl.config.filtering import ProblemsConfig
 from sailrl.config.rewards import RewardsConfig
-from sailrl.config.schema import SAIL_INSTRUCTION, JobConfig, ModelConfig, SamplingConfig
+from sailrl.config.schema import SAIL_INSTRUCTION, JobConfig, ModelConfig, PromptConfig, SamplingConfig
+from sailrl.config.sources import SourceConfig
+
+
+class HeldOutConfig(PromptConfig):
+    """Held-out problems, and how problems become prompts."""
+
+    problems: SourceConfig | None = None
+    """The problems; null where only `benchmarks` are tried."""
 
 
 class EvaluateConfig(JobConfig):
@@ -23,13 +32,18 @@ class EvaluateConfig(JobConfig):
     """The job."""
     models: dict[str, ModelConfig] = Field(min_length=1)
     """The models, by their names in the table."""
-    data: ProblemsConfig
+    data: HeldOutConfig = HeldOutConfig()
     """The held-out problems."""
+    benchmarks: tuple[str, ...] = Field(default=(), strict=False)
+    """Public benchmarks by name (`mathvista_mini`, `mmmu_val`, ...: docs/benchmarks.md). Each has its own problems and
+    its own rule."""
+    benchmarks_folder: str = "~/LMUData"
+    """Folder with their files, under VLMEvalKit's names."""
     instructions: dict[str, str] = Field(default={"thinking": SAIL_INSTRUCTION, "direct": ""}, min_length=1)
     """Instructions by name. Every model gets every problem with each of them, in place of `data.instruction`. Default:
     `thinking` with `data.instruction` where there is one, and `direct` with none."""
-    rewards: RewardsConfig
-    """What scores the responses; `rewards.accuracy` names the part that says whether one is right."""
+    rewards: RewardsConfig | None = None
+    """What scores the responses to `data.problems`; `rewards.accuracy` names the part that says which are right."""
     rollout: SamplingConfig = SamplingConfig()
     """How the responses are sampled."""
     samples: int = Field(default=1, ge=1)
@@ -43,6 +57,28 @@ class EvaluateConfig(JobConfig):
         config = validate(data)
         asked = config.data.instruction
         return config.unless_written("instructions", {"thinking": asked, "direct": ""} if asked else {"direct": ""})
+
+
+def _something_is_tried(config: EvaluateConfig) -> Iterator[Complaint]:
+    if config.data.problems is None and not config.benchmarks:
+        yield Complaint(
+            ("data", "problems"),
+            "is missing, and so is benchmarks; an evaluation needs problems. Write for example `problems: {path: "
+            "held_out.jsonl}`, or `benchmarks: [mathvista_mini]`.",
+        )
+    if (config.data.problems is None) != (config.rewards is None):
+        what = "is missing, but data.problems need it" if config.rewards is None else "has no data.problems to score"
+        yield Complaint(("rewards",), f"{what}; benchmarks have rules of their own. Give both, or none of the two.")
+
+
+def _benchmarks_are_known(config: EvaluateConfig) -> Iterator[Complaint]:
+    for number, name in enumerate(config.benchmarks):
+        if name not in BENCHMARKS:
+            near = difflib.get_close_matches(name, BENCHMARKS, n=1)
+            hint = f"Did you mean {near[0]}?" if near else f"There are {', '.join(BENCHMARKS)}."
+            yield Complaint(("benchmarks", number), f"is {name!r}, which is no benchmark here. {hint}")
+        if name in config.benchmarks[:number]:
+            yield Complaint(("benchmarks", number), f"is {name!r}, which is there twice. Remove one.")
 
 
 def _instruction_is_replaced(config: EvaluateConfig) -> Iterator[Complaint]:
@@ -62,6 +98,8 @@ def _models_are_there(config: EvaluateConfig) -> Iterator[Complaint]:
 
 
 EVALUATION_RULES: Rules = [
+    (EvaluateConfig, _something_is_tried),
+    (EvaluateConfig, _benchmarks_are_known),
     (EvaluateConfig, _instruction_is_replaced),
     (EvaluateConfig, _models_are_there),
 ]

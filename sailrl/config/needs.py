@@ -13,6 +13,7 @@ from typing import Any, TypeAlias
 
 from sailrl import plugins
 from sailrl.config.base import Plugin, Section
+from sailrl.config.benchmarks import BENCHMARKS, missing, place
 from sailrl.config.complaint import Complaint, Rule, Rules
 from sailrl.config.engine_options import engine_options_are_known
 from sailrl.config.evaluation import EvaluateConfig
@@ -240,7 +241,15 @@ def _engines_return_their_experts(config: RlvrConfig) -> Iterator[Complaint]:
         )
 
 
+def _benchmarks_are_here(config: EvaluateConfig) -> Iterator[Complaint]:
+    folder = Path(config.benchmarks_folder).expanduser()
+    for number, name in enumerate(config.benchmarks):
+        if name in BENCHMARKS and place(name, folder) is None:
+            yield Complaint(("benchmarks", number), f"is {missing(name, folder)}")
+
+
 FILES: Rules = [
+    (EvaluateConfig, _benchmarks_are_here),
     (ModelConfig, model_is_whole),
     (SourceConfig, _source_is_there),
     (PromptConfig, _files_exist("chat_template", built_in=PLAIN)),

@@ -68,6 +68,8 @@ class ProblemReader:
         store: takes images that come as bytes, and the problem has their paths there: memory holds none of them. None
             leaves them as they are.
         rule: what the caller asks of a row beyond the contract; raises BrokenRow.
+        convert: makes a row of another form one of the contract before anything is read from it, or None where the row
+            does not count; raises BrokenRow.
     """
 
     def __init__(
@@ -80,9 +82,10 @@ class ProblemReader:
         needs_answer: bool = True,
         store: ImageStore | None = None,
         rule: Callable[[Row], None] = lambda row: None,
+        convert: Callable[[Row], Row | None] | None = None,
     ) -> None:
         self.source, self.section = source, section
-        self._base_dir, self._store, self._rule = base_dir, store, rule
+        self._base_dir, self._store, self._rule, self._convert = base_dir, store, rule, convert
         self._about = (frozenset(also_read), needs_answer)
         self._renamed = [(name, given) for name, given in source.fields() if given != (name,)]
         self._free = {name for name, given in source.fields() if given == (name,)}
@@ -111,6 +114,8 @@ class ProblemReader:
             try:
                 if isinstance(row, BadRow):
                     raise BrokenRow("", row.detail)
+                if self._convert is not None and (row := self._convert(row)) is None:
+                    continue
                 mapped, taken = self._mapped(row)
                 problem = self._kept(parse_problem(mapped, where=f"{name}:{line}", need_prompt=True, folder=at.folder))
                 mapped |= _whole(problem)

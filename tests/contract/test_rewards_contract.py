@@ -15,6 +15,15 @@ class TestBoxedAnswer(RewardSuite):
     use = "rewards.boxed:BoxedAnswer"
 
 
+class TestBenchmarkAnswer(RewardSuite):
+    use = "rewards.benchmark:BenchmarkAnswer"
+
+
+class TestBenchmarkAnswerByEditDistance(RewardSuite):
+    use = "rewards.benchmark:BenchmarkAnswer"
+    args = {"rule": "anls", "alternatives": True}  # noqa: RUF012
+
+
 class TestThinkFormat(RewardSuite):
     use = "rewards.think_format:ThinkFormat"
 

@@ -12,9 +12,15 @@ import pytest
 from rich.console import Console
 
 from data_filters.reading import _file_digest as image_digests
-from sailrl.commands.eval import _line, _numbers, _same_but_weights, _settings, _wanted
+from sailrl.commands.eval import _line, _same_but_weights, _settings, _wanted
+from sailrl.commands.eval_sets import HeldOut
+from sailrl.config.benchmarks import AVERAGES, BENCHMARKS
+from sailrl.config.checks import preflight, validate
 from sailrl.config.evaluation import EvaluateConfig
+from sailrl.config.load import load
+from sailrl.config.rewards import RewardsConfig
 from sailrl.config.schema import ModelConfig
+from sailrl.errors import ConfigError
 from sailrl.report.evals import EVALS, print_evals
 from sailrl.types import Completion, Frame, Group, Problem, Prompt, Rollout, Score
 
@@ -48,6 +54,11 @@ def test_with_as_many_responses_to_each_problem_the_error_is_that_of_the_mean_ov
     numbers = _numbers([_group(1.0, 1.0), _group(0.0, 1.0), _group(0.0, 0.0)], "boxed")
     # accuracies 1, 1/2, 0: variance (1/4 + 0 + 1/4) / 2 = 1/4, over 3 problems 1/12
     assert numbers["standard_error"] == pytest.approx((1 / 12) ** 0.5)
+
+
+def _numbers(groups: list[Group], part: str) -> dict[str, Any]:
+    rewards = {"parts": {part: {"use": "rewards.boxed:BoxedAnswer", "weight": 1.0}}}
+    return HeldOut([], RewardsConfig.model_validate(rewards)).numbers(groups)
 
 
 def _config(model: str | Path, **sections: Any) -> EvaluateConfig:
@@ -85,7 +96,13 @@ PROBLEMS = [Problem(prompt="1+1=?", answer="2"), Problem(prompt="2+2=?", answer=
 
 
 def _settings_of(problems: list[Problem] = PROBLEMS, **sections: Any) -> str:
-    return _settings(_config("m", **sections), problems)
+    config = _config("m", **sections)
+    return _settings(config, _set(config, problems))
+
+
+def _set(config: EvaluateConfig, problems: list[Problem]) -> HeldOut:
+    assert config.rewards is not None
+    return HeldOut(problems, config.rewards)
 
 
 def test_the_content_of_the_problems_decides_on_a_line_and_not_the_name_of_their_file(tmp_path: Path) -> None:
@@ -161,14 +178,14 @@ def test_the_table_shows_the_lines_of_this_configuration_even_when_another_was_t
         "".join(
             json.dumps({**what, **found, "accuracy": accuracy, "problems": len(problems)}) + "\n"
             for problems, accuracy in ((PROBLEMS, 0.25), (other, 0.5))
-            for what in _wanted(config, problems).values()
+            for what in _wanted(config, _set(config, problems)).values()
         )
     )
     for problems, accuracy in ((PROBLEMS, 0.25), (other, 0.5)):
-        lines = [_line(what, tmp_path) for what in _wanted(config, problems).values()]
+        lines = [_line(what, tmp_path) for what in _wanted(config, _set(config, problems)).values()]
         assert [line and line["accuracy"] for line in lines] == [accuracy, accuracy]
     changed = [PROBLEMS[0], replace(PROBLEMS[1], answer="5")]
-    assert [_line(what, tmp_path) for what in _wanted(config, changed).values()] == [None, None]
+    assert [_line(what, tmp_path) for what in _wanted(config, _set(config, changed)).values()] == [None, None]
 
 
 def test_engines_are_kept_for_models_that_differ_in_weights_only(tmp_path: Path) -> None:
@@ -193,7 +210,75 @@ def test_weights_that_changed_at_the_same_path_are_another_line(tmp_path: Path) 
     weights = tmp_path / "model" / "model.safetensors"
     config = _config(tmp_path / "model")
     weights.write_text("first")
-    before = _wanted(config, PROBLEMS)
-    assert _wanted(config, PROBLEMS) == before
+    before = _wanted(config, _set(config, PROBLEMS))
+    assert _wanted(config, _set(config, PROBLEMS)) == before
     weights.write_text("second")
-    assert all(what != before[key] for key, what in _wanted(config, PROBLEMS).items())
+    assert all(what != before[key] for key, what in _wanted(config, _set(config, PROBLEMS)).items())
+
+
+# --- benchmarks -------------------------------------------------------------------------------------------------------
+
+
+def test_the_table_of_benchmarks_has_what_is_published_and_the_mean_where_all_its_parts_are_there(
+    tmp_path: Path,
+) -> None:
+    parts, _ = AVERAGES["OpenCompass reasoning"]
+    numbers = {"standard_error": 0.02, "response_tokens": 9.0, "problems": 40, "samples": 1, "truncated": 10}
+    lines = [
+        {"model": "a", "asked": "thinking", "benchmark": name, "published": BENCHMARKS[name].published, **numbers}
+        | {"accuracy": 0.1 * number}
+        for number, name in enumerate((*parts, "chartqa"))
+    ]
+    lines.append({**lines[-1], "model": "b"})
+    output = io.StringIO()
+    print_evals(tmp_path, lines, Console(file=output, width=160))
+    rows = {line.split("│")[1].strip(): line for line in output.getvalue().splitlines() if line.startswith("│")}
+    assert "10.0% ± 2.0" in rows["mathvision"]
+    assert "46.7%" in rows["mathvision"]
+    assert "25.0%" in rows["mathvision"]  # 10 of 40 were cut off
+    assert rows["chartqa"].count("60.0%") == 2
+    assert "25.0%" in rows["mean: OpenCompass reasoning"]  # 0, 10, ... 50%
+    assert "54.4%" in rows["mean: OpenCompass reasoning"]
+    assert rows["mean: OpenCompass reasoning"].count("–") == 1  # b has one benchmark of six
+    assert "Table 10" in output.getvalue()
+
+
+def test_a_benchmark_scores_each_sample_and_means_over_them() -> None:
+    def group(number: int, *values: float | None) -> Group:
+        rollouts = [
+            Rollout(
+                Completion([1], [], "", "stop", 0), {"answer": Score(value, "scored" if value else "failed")}, value
+            )
+            for value in values
+        ]
+        return Group(Prompt(Problem(meta={"index": number, "qid": number // 2}), [], []), rollouts)
+
+    groups = [group(0, 1.0, 1.0), group(1, 1.0, 0.5), group(2, 1.0, 1.0), group(3, 1.0, 1.0)]
+    rewards = {"parts": {"answer": {"use": "rewards.benchmark:BenchmarkAnswer", "weight": 1.0}}}
+    numbers = HeldOut([], RewardsConfig.model_validate(rewards), "dynamath").numbers(groups)
+    assert numbers["accuracy"] == 0.75  # first samples: both questions right in all variants; second: one of two
+    assert HeldOut([], RewardsConfig.model_validate(rewards), "docvqa").numbers(groups)["accuracy"] == 0.9375  # 7.5 / 8
+
+
+def test_an_unknown_benchmark_is_refused_with_the_nearest_and_nothing_to_try_with_what_to_write(tmp_path: Path) -> None:
+    def said(text: str) -> str:
+        (tmp_path / "c.yaml").write_text(f"kind: eval\nmodels: {{a: {{path: org/model}}}}\n{text}")
+        with pytest.raises(ConfigError) as error:
+            validate(load(tmp_path / "c.yaml").config)
+        return str(error.value)
+
+    assert "'mathvista', which is no benchmark here. Did you mean mathvista_mini?" in said("benchmarks: [mathvista]")
+    assert "is there twice" in said("benchmarks: [gsm8k, gsm8k]")
+    assert "problems is missing, and so is benchmarks" in said("samples: 2")
+    assert "rewards is missing, but data.problems need it" in said("data: {problems: {path: x.jsonl}}")
+
+
+def test_a_file_that_is_not_there_comes_with_the_command_that_downloads_it(tmp_path: Path) -> None:
+    (tmp_path / "c.yaml").write_text(
+        f"kind: eval\nmodels: {{a: {{path: org/model}}}}\nbenchmarks: [mmstar, gsm8k]\nbenchmarks_folder: {tmp_path}\n"
+    )
+    loaded = load(tmp_path / "c.yaml")
+    with pytest.raises(ConfigError) as error:
+        preflight(loaded.config, loaded.where)
+    assert f"curl -L --create-dirs -o {tmp_path}/MMStar.tsv https://" in str(error.value)
+    assert "gsm8k" not in str(error.value)  # on the hub
