@@ -25,7 +25,7 @@ number in `evals.jsonl` with its standard error; run again, the same command tri
 has a column with what SAIL-VL2 8B has published ({TABLE_10}), where it has, and a row with the mean
 of all six of OpenCompass's reasoning benchmarks.
 
-The final answer is the last `\\boxed{{}}` behind the thinking; without a box it is the text behind `Answer:` in the last
+The final answer is the last `\\boxed{{}}` behind the thinking; without one it is the text behind `Answer:` in the last
 line, or a response of one line. Most of these benchmarks ask a language model to find it, so figures of other tools
 differ. What else is ours and not the benchmark's is said below. Columns and prompts follow VLMEvalKit's code and were
 tested on small tables of the same form; the published files themselves were not at hand.

@@ -19,7 +19,7 @@ Total: TypeAlias = Literal["mean", "all_of_group", "hallusion", "wemath"]
 """How the scores of rows become one number, see ``sailrl.report.totals``."""
 _VLMEVALKIT = "https://opencompass.openxlab.space/utils/VLMEval"
 _READ_BY_RULES = "Answers are read by rules, not by a language model."
-TABLE_10 = "SAIL-VL2, arXiv 2509.14033, Table 10"
+TABLE_10 = "arXiv 2509.14033, Table 10"
 
 
 @dataclass(frozen=True, slots=True)
