@@ -14,7 +14,7 @@ from sailrl.config.evaluation import EvaluateConfig
 from sailrl.config.rewards import RewardsConfig
 from sailrl.data.benchmark_rows import benchmark_reader
 from sailrl.data.images import ImageStore
-from sailrl.data.problems import BadRow, load_problems
+from sailrl.data.problems import BadProblem, load_problems
 from sailrl.report.totals import Scored, total
 from sailrl.scoring.answers import check_answers, evenly_spread
 from sailrl.scoring.spec import ScoringSpec
@@ -32,7 +32,7 @@ class HeldOut:
     rewards: RewardsConfig
     name: str = ""
     """The benchmark; empty for ``data.problems``."""
-    bad_rows: list[BadRow] = field(default_factory=list)
+    bad_rows: list[BadProblem] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     @property
