@@ -6,6 +6,7 @@ Jobs are imported inside their command, so that ``sailrl --help`` stays fast and
 
 from __future__ import annotations
 
+import os
 import sys
 from io import TextIOWrapper
 from pathlib import Path
@@ -221,6 +222,11 @@ def main() -> None:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):  # responses and paths have letters that a console may lack
             stream.reconfigure(errors="backslashreplace")
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        print("error: the folder that you are in was removed. Change to another one.", file=sys.stderr)
+        sys.exit(2)
     try:
         app()
     except Exception as raised:

@@ -46,8 +46,17 @@ def tensor_shapes(path: Path) -> dict[str, tuple[int, ...]]:
 
 def read_object(path: Path) -> dict[str, Any]:
     """The object in a JSON file; empty where there is none to read."""
+    return _object_in(path) or {}
+
+
+def holds_object(path: Path) -> bool:
+    """Whether a JSON file has an object."""
+    return _object_in(path) is not None
+
+
+def _object_in(path: Path) -> dict[str, Any] | None:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
-        return {}
-    return data if isinstance(data, dict) else {}
+        return None
+    return data if isinstance(data, dict) else None

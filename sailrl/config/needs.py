@@ -19,9 +19,9 @@ from sailrl.config.engine_options import engine_options_are_known
 from sailrl.config.evaluation import EvaluateConfig
 from sailrl.config.filtering import DecontaminateConfig, FilterConfig
 from sailrl.config.fusing import FuseConfig
-from sailrl.config.model_files import INDEX, SINGLE, read_object, tensor_shapes, weight_files
+from sailrl.config.model_files import INDEX, SINGLE, holds_object, read_object, tensor_shapes, weight_files
 from sailrl.config.rewards import RewardsConfig
-from sailrl.config.schema import PLAIN, EngineConfig, ModelConfig, PromptConfig, RlvrConfig
+from sailrl.config.schema import PLAIN, EngineConfig, ModelConfig, PromptConfig, RlvrConfig, RunConfig
 from sailrl.config.sft import SftConfig
 from sailrl.config.sources import DATASET_KEYS, SourceConfig, is_here, origin
 from sailrl.config.yaml_text import Keys
@@ -54,10 +54,19 @@ def _files_exist(key: str, *, built_in: str | None = None) -> Rule:
     return rule
 
 
+def _run_dir_is_a_folder(run: RunConfig) -> Iterator[Complaint]:
+    given = Path(run.dir).expanduser() if run.dir else None
+    taken = next((path for path in (given, *given.parents) if path.is_file()), None) if given else None
+    if taken is not None:
+        yield Complaint(("dir",), f"is {run.dir!r}, but {taken} is a file. Name a folder.")
+
+
 def _source_is_there(source: SourceConfig) -> Iterator[Complaint]:
     """A file or folder is on this machine; what a name on the hub stands for is only known once it is loaded."""
     kind, of = (None, "generate") if source.path is None else (origin(source.path), source.path)
-    if source.path is not None and not is_here(source.path):
+    if source.path == "":
+        yield Complaint(("path",), "is empty. Name a file, a folder, or a dataset on the hub.")
+    elif source.path is not None and not is_here(source.path):
         path = Path(source.path).expanduser().absolute()
         what = f"no file matches {path}" if kind == "pattern" else f"there is no file {path}"
         yield Complaint(("path",), f"is {source.path!r}, but {what}. {_FROM_HERE}")
@@ -67,11 +76,13 @@ def _source_is_there(source: SourceConfig) -> Iterator[Complaint]:
 
 
 def local_model(model: ModelConfig) -> Path | None:
-    """The model's folder; None when it is built, or named on the hub."""
+    """The model's folder; None when it is built, or named on the hub. A path into a folder that is here is no name."""
     if model.path is None:
         return None
     path = Path(model.path).expanduser()
-    return None if _HUB_NAME.fullmatch(model.path) and not path.exists() else path
+    parent, slash, _ = model.path.partition("/")
+    named = _HUB_NAME.fullmatch(model.path) and not path.exists() and not (slash and Path(parent).is_dir())
+    return None if named else path
 
 
 def model_config(model: ModelConfig) -> dict[str, Any]:
@@ -145,6 +156,11 @@ def model_is_whole(model: ModelConfig) -> Iterator[Complaint]:
             ("path",),
             f"is {model.path!r}, but that folder has no {' and no '.join(missing)}. "
             f"A model folder holds config.json and its weights as *.safetensors.{old}",
+        )
+        return
+    if not holds_object(folder / "config.json"):
+        yield Complaint(
+            ("path",), f"is {model.path!r}, but its config.json holds no JSON object. Copy or download that file again."
         )
         return
     for name in weights:
@@ -250,6 +266,7 @@ def _benchmarks_are_here(config: EvaluateConfig) -> Iterator[Complaint]:
 
 FILES: Rules = [
     (EvaluateConfig, _benchmarks_are_here),
+    (RunConfig, _run_dir_is_a_folder),
     (ModelConfig, model_is_whole),
     (SourceConfig, _source_is_there),
     (PromptConfig, _files_exist("chat_template", built_in=PLAIN)),

@@ -11,6 +11,7 @@ import json
 import logging
 import math
 import os
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -121,6 +122,11 @@ def parse_line(text: bytes) -> tuple[dict[str, Any] | None, str, str]:
         return None, "not_json", f"not usable JSON ({type(error).__name__})"
     if not isinstance(value, dict):
         return None, "not_an_object", f"a JSON {type(value).__name__}, not an object"
+    if any(text.count(b'"%s"' % key.encode("utf-8", "replace")) > 1 for key in value):
+        # Perhaps a value or a deeper key; only then is it worth a second, slower reading.
+        first: list[tuple[str, Any]] = json.loads(text.decode("utf-8").removeprefix("\ufeff"), object_pairs_hook=list)
+        if twice := next((key for key, times in Counter(key for key, _ in first).items() if times > 1), None):
+            return None, "repeated_key", f"has the key {twice!r} more than once"
     return value, "", ""
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeAlias
 
+from sailrl.errors import ConfigError
 from sailrl.families.packing import packs
 
 if TYPE_CHECKING:
@@ -71,10 +72,20 @@ class Family:
 
         Args:
             local: look at files on this machine only.
+
+        Raises:
+            ConfigError: transformers refuses what its config.json holds.
+            OSError: there is no config.json.
         """
         from transformers import AutoConfig
 
-        return AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code, local_files_only=local)
+        try:
+            return AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code, local_files_only=local)
+        except OSError:
+            raise
+        except Exception as error:  # each kind of model checks its own values, with errors of its own
+            why = " ".join(str(error).split())
+            raise ConfigError(f"transformers cannot use config.json of the model {path}: {why}") from error
 
     def engine_options(self, config: Any) -> dict[str, Any]:
         """What vLLM must be told to load a model, as arguments of its ``ModelConfig``."""

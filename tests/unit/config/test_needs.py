@@ -223,6 +223,29 @@ def test_a_model_folder_that_does_not_exist_is_refused(base: Path, path: str) ->
     assert "does not exist; a model is a folder in Hugging Face format" in missing(base, f"model.path={path}")
 
 
+def test_a_path_into_a_folder_that_is_here_is_no_name_on_the_hub(base: Path) -> None:
+    Path("models").mkdir()
+    assert "models/nope does not exist" in missing(base, "model.path=models/nope")
+    fine(base, "model.path=org/nope")
+
+
+@pytest.mark.parametrize("content", ["[]", "{", ""])
+def test_a_config_json_without_an_object_is_refused(base: Path, content: str) -> None:
+    override = model_folder("odd", {}, "model.safetensors")
+    fine(base, override)
+    Path("odd", "config.json").write_text(content)
+    assert "its config.json holds no JSON object" in missing(base, override)
+
+
+@pytest.mark.parametrize("run_dir", ["train.jsonl", "train.jsonl/runs/one"])
+def test_a_run_folder_is_no_file(base: Path, run_dir: str) -> None:
+    assert "but train.jsonl is a file. Name a folder." in missing(base, f"run.dir={run_dir}")
+
+
+def test_an_empty_path_is_no_folder(base: Path) -> None:
+    assert "data.train.path is empty" in missing(base, "data.train.path=")
+
+
 @pytest.mark.parametrize("name", ["gpt2", "Qwen/Qwen3-VL-8B-Thinking"])
 def test_a_name_on_the_hub_is_not_looked_up(base: Path, name: str) -> None:
     fine(base, f"model.path={name}")

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 import pytest
 
-from sailrl.data.jsonl import SCAN_BYTES, AppendOnlyFile, dump_line, read, read_run
+from sailrl.data.jsonl import SCAN_BYTES, AppendOnlyFile, dump_line, parse_line, read, read_run
 from sailrl.errors import DataError
 
 
@@ -116,3 +116,21 @@ def test_records_that_belong_together_are_found_again_by_their_offset(tmp_path: 
     AppendOnlyFile(path).append({"g": 1, "n": "é"}, {"g": 2, "n": 1}, {"g": 2, "n": 2}, {"g": 3, "n": 3})
     offsets = [offset for offset, _ in read(path)]
     assert read_run(path, offsets[1], ("g",)) == [{"g": 2, "n": 1}, {"g": 2, "n": 2}]
+
+
+@pytest.mark.parametrize(
+    ("line", "key"),
+    [
+        (b'{"answer": "1", "answer": "2"}', "answer"),
+        (b'{"a": 1, "b": {"c": 2}, "a": 3}', "a"),
+        (b'{"a": {"b": 1}, "b": 2}', None),
+        (b'{"b": "\\"b\\"", "c": "b"}', None),
+        (b'{"a": {"c": 1, "c": 2}, "b": 2}', None),
+    ],
+)
+def test_a_key_that_a_row_has_twice_is_a_fault_and_its_last_value_never_wins(line: bytes, key: str | None) -> None:
+    row, rule, detail = parse_line(line)
+    if key is None:
+        assert row == json.loads(line)
+    else:
+        assert (row, rule, detail) == (None, "repeated_key", f"has the key {key!r} more than once")
