@@ -21,7 +21,15 @@ from sailrl.config.filtering import DecontaminateConfig, FilterConfig
 from sailrl.config.fusing import FuseConfig
 from sailrl.config.model_files import INDEX, SINGLE, holds_object, read_object, tensor_shapes, weight_files
 from sailrl.config.rewards import RewardsConfig
-from sailrl.config.schema import PLAIN, EngineConfig, ModelConfig, PromptConfig, RlvrConfig, RunConfig
+from sailrl.config.schema import (
+    PLAIN,
+    EngineConfig,
+    ModelConfig,
+    PromptConfig,
+    RlvrConfig,
+    RunConfig,
+    TrainingRunConfig,
+)
 from sailrl.config.sft import SftConfig
 from sailrl.config.sources import DATASET_KEYS, SourceConfig, is_here, origin
 from sailrl.config.yaml_text import Keys
@@ -264,6 +272,17 @@ def _benchmarks_are_here(config: EvaluateConfig) -> Iterator[Complaint]:
             yield Complaint(("benchmarks", number), f"is {missing(name, folder)}")
 
 
+def _trackers_are_installed(run: TrainingRunConfig) -> Iterator[Complaint]:
+    for number, name in enumerate(run.trackers):
+        if importlib.util.find_spec(name) is None:
+            extra = "train" if name == "tensorboard" else name
+            yield Complaint(
+                ("trackers", number),
+                f"is {name}, but the library {name} is not installed. Run pip install 'sailrl[{extra}]', or leave "
+                "the tracker out.",
+            )
+
+
 FILES: Rules = [
     (EvaluateConfig, _benchmarks_are_here),
     (RunConfig, _run_dir_is_a_folder),
@@ -291,5 +310,6 @@ REST: Rules = [
     (FilterConfig, _positions_suffice),
     (EvaluateConfig, _positions_suffice),
     (EngineConfig, engine_options_are_known),
+    (TrainingRunConfig, _trackers_are_installed),
 ]
 NEEDS: Rules = [*FILES, *REST, *GPUS]

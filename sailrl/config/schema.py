@@ -34,6 +34,16 @@ class RunConfig(Section):
     """Seeded waves, so that a resumed run equals an uninterrupted one bit for bit. Needs `rollout.max_staleness: 0`."""
 
 
+class TrainingRunConfig(RunConfig):
+    """What a run that trains has besides."""
+
+    trackers: tuple[Literal["tensorboard", "wandb", "trackio", "mlflow", "swanlab"], ...] = Field(
+        default=("tensorboard",), strict=False
+    )
+    """Where metrics go besides `metrics.jsonl`. Keys, addresses and offline modes come from each library's own
+    environment variables. A tracker that fails is named, and the run goes on."""
+
+
 class LoraConfig(Section):
     """Trains a low-rank addition to chosen weights, not the model. Engines get the merged weights."""
 
@@ -323,6 +333,8 @@ class RlvrConfig(JobConfig):
 
     kind: Literal["rlvr"]
     """The job."""
+    run: TrainingRunConfig = TrainingRunConfig()
+    """The run folder, the seed, restarts and trackers."""
     placement: Literal["split", "colocated"] = "split"
     """`split`: engines and learner ranks have GPUs of their own. `colocated`: rank i and engine i share a GPU and take
     turns. The engine frees its memory while the rank learns; `rollout.engine.gpu_memory_utilization` must leave room

@@ -10,7 +10,7 @@ from pydantic import Field, ModelWrapValidatorHandler, model_validator
 
 from sailrl.config.base import Plugin, Section
 from sailrl.config.complaint import Complaint, Rules
-from sailrl.config.schema import JobConfig, ModelConfig, PromptConfig, SourceConfig
+from sailrl.config.schema import JobConfig, ModelConfig, PromptConfig, SourceConfig, TrainingRunConfig
 
 
 class SftData(PromptConfig):
@@ -98,6 +98,8 @@ class SftConfig(JobConfig):
 
     kind: Literal["sft"]
     """The job."""
+    run: TrainingRunConfig = TrainingRunConfig()
+    """The run folder, the seed, restarts and trackers."""
     model: ModelConfig
     """The model to train. The result is written to `model/` of the run folder, with an adapter (`model.lora`) merged
     into it."""

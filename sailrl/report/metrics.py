@@ -1,4 +1,4 @@
-"""metrics.jsonl and TensorBoard: one line per update, one per held-out evaluation."""
+"""metrics.jsonl and trackers: one line per update, one per held-out evaluation."""
 
 from __future__ import annotations
 
@@ -10,10 +10,9 @@ from typing import Any
 
 from sailrl.data.jsonl import AppendOnlyFile
 from sailrl.report.metric_table import EVAL_METRICS, SFT_METRICS, UPDATE_METRICS, fixed_keys
-from sailrl.report.tensorboard import EventFile
+from sailrl.report.trackers import Say, Trackers
 
 METRICS_FILE = "metrics.jsonl"
-TENSORBOARD_FOLDER = "tensorboard"
 
 RLVR_KEYS = fixed_keys(UPDATE_METRICS)
 """Keys of every update line of an RL run, with ``reward/<name>`` for each reward; scripts rely on these names."""
@@ -24,19 +23,26 @@ SFT_KEYS = fixed_keys(SFT_METRICS)
 
 
 class MetricsLog:
-    """Appends to ``metrics.jsonl`` and to TensorBoard events, and can go back to where a checkpoint was taken.
+    """Appends to ``metrics.jsonl``, which can go back to where a checkpoint was taken, and hands on to trackers.
 
     A number that is not finite is written as null, and the line gets ``nonfinite: {key: "nan" | "inf" | "-inf"}``, so
     that every line is valid JSON and nothing is hidden. None (not measured) is null as well, without an entry there.
     """
 
     def __init__(
-        self, run_dir: Path, *, resume_at: Mapping[str, Any] | None = None, required: Sequence[str] = RLVR_KEYS
+        self,
+        run_dir: Path,
+        *,
+        resume_at: Mapping[str, Any] | None = None,
+        required: Sequence[str] = RLVR_KEYS,
+        trackers: tuple[str, ...] = ("tensorboard",),
+        settings: Mapping[str, Any] | None = None,
+        say: Say = print,
     ) -> None:
         self._required = required
         self._step = int(resume_at["step"]) if resume_at else -1
         self._file = AppendOnlyFile(run_dir / METRICS_FILE, resume_at=int(resume_at["bytes"]) if resume_at else None)
-        self._events = EventFile(run_dir / TENSORBOARD_FOLDER, purge_step=self._step + 1)
+        self._trackers = Trackers(trackers, run_dir, purge_step=self._step + 1, settings=settings or {}, say=say)
 
     def log(self, step: int, values: Mapping[str, float | None]) -> None:
         """Writes the line of update number ``step`` (1 is the first).
@@ -59,7 +65,7 @@ class MetricsLog:
     def close(self) -> None:
         """A second call does nothing."""
         self._file.close()
-        self._events.close()
+        self._trackers.close()
 
     def _append(self, step: int, values: Mapping[str, float | None], required: Sequence[str]) -> None:
         line: dict[str, Any] = {"step": step, **values}
@@ -83,5 +89,5 @@ class MetricsLog:
         if nonfinite:
             line["nonfinite"] = nonfinite
         self._file.append(line)
-        self._events.scalars(step, measured)
+        self._trackers.log(step, measured)
         self._step = step

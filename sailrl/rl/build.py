@@ -119,7 +119,13 @@ async def _open(
     elif checkpoint:
         progress.message("with other problems or another seed, problems are drawn from the beginning")
     state.identity = dict(identity)
-    metrics = MetricsLog(run_dir, resume_at=state.metrics or None)
+    metrics = MetricsLog(
+        run_dir,
+        resume_at=state.metrics or None,
+        trackers=config.run.trackers,
+        settings=config.model_dump(mode="json"),
+        say=progress.message,
+    )
     ending.callback(metrics.close)
     rollouts = RolloutLog(run_dir, accuracy=config.rewards.accuracy_part, resume_at=state.rollouts or None)
     ending.callback(rollouts.close)

@@ -81,7 +81,7 @@ def start_sft(config: SftConfig, folder: Path, start: Start = UNTYPED) -> None:
             tokenizer=processor.tokenizer,
             scratch=folder,
             seed=config.run.seed,
-            logging=Logging(folder, config.checkpoint, progress, identity),
+            logging=Logging(folder, config.checkpoint, progress, identity, config.run.trackers, settings),
         )
         progress.stage("writing the model")
         if policy.has_adapter:

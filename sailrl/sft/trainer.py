@@ -53,6 +53,8 @@ class Logging:
     progress: Progress
     identity: Mapping[str, Any]
     """The identity of the experiment."""
+    trackers: tuple[str, ...]
+    settings: Mapping[str, Any]
 
 
 def supervised_policy(
@@ -206,7 +208,14 @@ class _Follow(TrainerCallback):
     def __init__(self, trainer: SupervisedTrainer, logging: Logging, last: Path | None) -> None:
         self._trainer, self._logging = trainer, logging
         saved = {} if last is None else STEPS.read(last)
-        self.metrics = MetricsLog(logging.folder, resume_at=saved.get("metrics"), required=SFT_KEYS)
+        self.metrics = MetricsLog(
+            logging.folder,
+            resume_at=saved.get("metrics"),
+            required=SFT_KEYS,
+            trackers=logging.trackers,
+            settings=logging.settings,
+            say=logging.progress.message,
+        )
         self._watch, self._pace = Stopwatch(), Pace(PACE_STEPS)
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
