@@ -44,6 +44,8 @@ class SourceConfig(Section):
     """The row's field that holds the reference answer (verl: `reward_model.ground_truth`)."""
     answer_regex: str | None = None
     """The answer is the first group of the last match in the answer field (GSM8K: `####\\s*(.+)`)."""
+    response_field: str = "response"
+    """The row's field that holds what a supervised stage imitates."""
     images_field: Fields = "images"
     """The row's field that holds the images, a list or one image; or several fields, `[image_1, image_2]`."""
     choices_field: Fields = "choices"
@@ -58,9 +60,10 @@ class SourceConfig(Section):
 
     def fields(self) -> Iterator[tuple[str, tuple[str, ...]]]:
         """The names of a problem's fields that can be mapped, each with the row's fields that it is read from."""
-        for name in ("prompt", "answer", "images", "choices"):
+        for name in ("prompt", "answer", "images", "choices", "response"):
             given: str | tuple[str, ...] = getattr(self, f"{name}_field")
-            yield name, (given,) if isinstance(given, str) else given
+            if (name, given) != ("response", "response"):  # which only supervised stages read
+                yield name, (given,) if isinstance(given, str) else given
 
 
 def origin(path: str, base_dir: Path | None = None) -> Origin:

@@ -107,7 +107,7 @@ class ProblemReader:
         """
         self.bad_rows, self.columns = [], self._no_columns()
         lines_of_ids: dict[str, int] = {}
-        for at in open_source(self.source, self._base_dir):
+        for at in open_source(self.source, self._base_dir, self.section):
             name, line, row = at.file, at.line, at.row
             if self.source.limit is not None and len(lines_of_ids) == self.source.limit:
                 break

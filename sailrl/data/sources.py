@@ -45,10 +45,11 @@ class SourceRow:
     row: Row | BadRow | Any
 
 
-def open_source(source: SourceConfig, base_dir: Path | None = None) -> Iterator[SourceRow]:
+def open_source(source: SourceConfig, base_dir: Path | None = None, section: str | None = None) -> Iterator[SourceRow]:
     """The rows of a source, or ``limit`` of them at random with ``shuffle``.
 
     Args:
+        section: where the source stands in the configuration, for what a message tells to write.
         base_dir: what a relative path starts from; None for the folder one runs from.
 
     Raises:
@@ -61,7 +62,7 @@ def open_source(source: SourceConfig, base_dir: Path | None = None) -> Iterator[
         use, args = source.generate.use, source.generate.args
         return _chosen(lambda: _generated(use, args, base_dir or Path()), source)
     if origin(source.path, base_dir) == "hub":
-        return _dataset_rows(_from_hub(source), source, source.path, Path())
+        return _dataset_rows(_from_hub(source, section), source, source.path, Path())
     path = _local(source.path, base_dir)
     if _is_saved_dataset(path):
         return _dataset_rows(_from_disk(path, source), source, path.name, path)
@@ -208,7 +209,7 @@ def _from_disk(path: Path, source: SourceConfig) -> Any:
     return _one_split(found, source, str(path))
 
 
-def _from_hub(source: SourceConfig) -> Any:
+def _from_hub(source: SourceConfig, section: str | None) -> Any:
     assert source.path is not None
     datasets, name = _library(source.path), source.path
     try:
@@ -219,7 +220,8 @@ def _from_hub(source: SourceConfig) -> Any:
         raise DataError(
             f"the dataset {name} is not in the cache on this machine, and the hub cannot be reached ({_line(error)}). "
             f"There is no file or folder {Path(name).absolute()} either, which would come first. Where there is a "
-            f"network: hf download {name} --repo-type dataset --local-dir {name}"
+            f"network: hf download {name} --repo-type dataset --local-dir {name}. To use other data, write "
+            f"{section or 'data.train'}: {{path: FILE}}."
         ) from error
     except Exception as error:  # a missing or closed dataset, a subset or split that must be named, broken files
         raise DataError(f"cannot load the dataset {name} from the hub: {_line(error)}.") from error
