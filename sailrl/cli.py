@@ -205,6 +205,20 @@ def rollouts(
 
 
 @app.command()
+def push(
+    run_dir: Annotated[Path, typer.Argument(help="A run folder, e.g. runs/rlvr_tiny", show_default=False)],
+    repo: Annotated[str | None, typer.Argument(help="A repository of the hub: user/name.", show_default=False)] = None,
+    to: Annotated[Path | None, typer.Option(help="A folder to write instead.", show_default=False)] = None,
+    best: Annotated[bool, typer.Option("--best", help="The best evaluated checkpoint, not the newest.")] = False,
+    private: Annotated[bool, typer.Option("--private", help="A new repository is private.")] = False,
+) -> None:
+    """Publish the model of a run with a card, its adapter, recipe, curve and metrics."""
+    from sailrl.commands.push import push_job
+
+    print(push_job(run_dir, repo, to, best=best, private=private))
+
+
+@app.command()
 def schema(
     kind: Annotated[
         str | None, typer.Argument(help="rlvr, sft, filter, fuse, eval or recipe.", show_default="all kinds")
