@@ -15,7 +15,7 @@ from sailrl.config.rewards import RewardsConfig
 from sailrl.data.benchmark_rows import benchmark_reader
 from sailrl.data.images import ImageStore
 from sailrl.data.problems import BadProblem, load_problems
-from sailrl.report.totals import Scored, total
+from sailrl.report.totals import ScoredResponse, total
 from sailrl.scoring.answers import check_answers, evenly_spread
 from sailrl.scoring.spec import ScoringSpec
 from sailrl.types import Group, Problem, accuracy
@@ -121,7 +121,7 @@ def _of_benchmark(benchmark: Benchmark, groups: Sequence[Group]) -> tuple[float 
         for group in groups:
             score = group.rollouts[number].scores.get(PART) if number < len(group.rollouts) else None
             if score is not None and score.value is not None:
-                scored.append(Scored(group.prompt.problem.meta, score.value))
+                scored.append(ScoredResponse(group.prompt.problem.meta, score.value))
         found.append(total(benchmark, scored))
     values = [value for value, _ in found if value is not None]
     errors = [error for _, error in found if error is not None]

@@ -19,7 +19,7 @@ from sailrl.data.processor import load_processor
 from sailrl.learner.learner import Learner
 from sailrl.learner.model import Policy
 from sailrl.learner.objective import Objective
-from sailrl.learner.reference import Reference
+from sailrl.learner.reference import ReferencePolicy
 from sailrl.learner.shard import shard
 from sailrl.learner.vision import Vision
 from sailrl.paths import start_in
@@ -91,7 +91,7 @@ class LearnerActor:
         policy = placed(model, config.model.lora)
         reference = None
         if config.algorithm.kl_coef:
-            reference = Reference(policy, None if config.model.lora else placed(self._start_model, None))
+            reference = ReferencePolicy(policy, None if config.model.lora else placed(self._start_model, None))
         objective = Objective(
             config.algorithm,
             config.mismatch,

@@ -25,7 +25,7 @@ from sailrl.learner.model import Policy
 from sailrl.learner.moe import COUNTS, RoutingMemory, load_metrics, over_ranks
 from sailrl.learner.objective import Objective, UpdateScope, summary
 from sailrl.learner.optim import build_optimizer, learning_rate
-from sailrl.learner.reference import Reference
+from sailrl.learner.reference import ReferencePolicy
 from sailrl.learner.rounding import other_last_bits
 from sailrl.learner.weights import CheckpointWeights
 from sailrl.types import Prompt
@@ -41,7 +41,7 @@ class Learner:
     """
 
     def __init__(
-        self, policy: Policy, objective: Objective, config: LearnerConfig, reference: Reference | None = None
+        self, policy: Policy, objective: Objective, config: LearnerConfig, reference: ReferencePolicy | None = None
     ) -> None:
         self.policy, self._objective, self._config, self._reference = policy, objective, config, reference
         self.optimizer = build_optimizer(policy, config)

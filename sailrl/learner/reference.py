@@ -12,7 +12,7 @@ from sailrl.data.batch import Batch
 from sailrl.learner.model import Policy
 
 
-class Reference:
+class ReferencePolicy:
     """Log-probabilities under the start weights: a copy that is never trained, or the policy without its adapter.
 
     Args:

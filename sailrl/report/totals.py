@@ -12,7 +12,7 @@ from sailrl.config.benchmarks import Benchmark, Total
 
 
 @dataclass(frozen=True, slots=True)
-class Scored:
+class ScoredResponse:
     """The score of one response to a row of a benchmark."""
 
     row: Mapping[str, Any]
@@ -21,7 +21,7 @@ class Scored:
     """From 0 to 1."""
 
 
-def total(benchmark: Benchmark, scored: Sequence[Scored]) -> tuple[float | None, float | None]:
+def total(benchmark: Benchmark, scored: Sequence[ScoredResponse]) -> tuple[float | None, float | None]:
     """The benchmark's number, from 0 to 1, and its standard error; None where there is too little to tell."""
     if benchmark.total == "mean":
         return _mean([one.value for one in scored])
@@ -38,10 +38,10 @@ def _mean(values: Sequence[float]) -> tuple[float | None, float | None]:
     return mean, math.sqrt(sum((value - mean) ** 2 for value in values) / (n - 1) / n) if n > 1 else None
 
 
-def _jackknife(count: _Count, key: _Key, scored: Sequence[Scored]) -> tuple[float | None, float | None]:
+def _jackknife(count: _Count, key: _Key, scored: Sequence[ScoredResponse]) -> tuple[float | None, float | None]:
     """A number over rows that belong together in groups, and sqrt((m - 1) / m * sum (t_i - mean t)^2) with t_i the
     number without group i of m (Efron, The Jackknife, 1982, section 3)."""
-    groups: dict[Hashable, list[Scored]] = defaultdict(list)
+    groups: dict[Hashable, list[ScoredResponse]] = defaultdict(list)
     for one in scored:
         groups[key(one.row)].append(one)
     without = [count([one for name, rows in groups.items() if name != left_out for one in rows]) for left_out in groups]
@@ -58,7 +58,7 @@ def _group(benchmark: Benchmark, row: Mapping[str, Any]) -> Hashable:
     return int(str(value)) % int(size) if size and str(value).isdigit() else str(value)
 
 
-def _hallusion(scored: Sequence[Scored]) -> float | None:
+def _hallusion(scored: Sequence[ScoredResponse]) -> float | None:
     """The mean of the accuracy over answers, over figures and over questions that are asked of several figures (aAcc,
     fAcc and qAcc; HallusionBench, arXiv 2310.14566, section 4)."""
     keys = [_hallusion_keys(one.row) for one in scored]
@@ -75,7 +75,7 @@ def _hallusion_keys(row: Mapping[str, Any]) -> tuple[Hashable, str, str]:
     return (str(row.get("l2-category", "")), of), figure, asked
 
 
-def _wemath(scored: Sequence[Scored]) -> float | None:
+def _wemath(scored: Sequence[ScoredResponse]) -> float | None:
     """We-Math's strict score (arXiv 2407.01284, section 3): 1 for a problem that is right with all its steps, a half
     where only the problem itself is wrong, else 0."""
     steps: dict[Hashable, list[float]] = defaultdict(list)
@@ -103,7 +103,7 @@ def _all_right(values: Iterable[tuple[Hashable, float]]) -> list[float]:
     return [float(right) for right in groups.values()]
 
 
-_Count: TypeAlias = Callable[[Sequence[Scored]], float | None]
+_Count: TypeAlias = Callable[[Sequence[ScoredResponse]], float | None]
 _Key: TypeAlias = Callable[[Mapping[str, Any]], Hashable]
 _JOINED: dict[Total, tuple[_Count, _Key]] = {
     "hallusion": (_hallusion, lambda row: _hallusion_keys(row)[0]),

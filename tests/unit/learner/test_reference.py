@@ -12,7 +12,7 @@ from sailrl.config.schema import LoraConfig
 from sailrl.data.batch import collate
 from sailrl.learner.learner import Learner
 from sailrl.learner.model import Policy
-from sailrl.learner.reference import Reference
+from sailrl.learner.reference import ReferencePolicy
 from tests.fakes.tiny_learner import make_learner, make_samples, make_scope
 
 SMALL = LoraConfig(rank=4, alpha=8)
@@ -22,7 +22,7 @@ SAMPLES = make_samples(6)
 def learner_with(folder: Path, algorithm: Dapo, adapter: LoraConfig | None = None) -> Learner:
     learner = make_learner(folder, algorithm, adapter=adapter)
     if algorithm.kl_coef:
-        learner._reference = Reference(learner.policy, None if adapter else Policy(str(folder)))
+        learner._reference = ReferencePolicy(learner.policy, None if adapter else Policy(str(folder)))
     learner.set_episode(SAMPLES)
     return learner
 

@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 
 from sailrl.config.benchmarks import BENCHMARKS
-from sailrl.report.totals import Scored, total
+from sailrl.report.totals import ScoredResponse, total
 
 
 def number(name: str, *rows: tuple[dict[str, Any], float]) -> float | None:
-    return total(BENCHMARKS[name], [Scored(row, value) for row, value in rows])[0]
+    return total(BENCHMARKS[name], [ScoredResponse(row, value) for row, value in rows])[0]
 
 
 def test_the_mean_of_rows_and_its_standard_error() -> None:
-    rows = [Scored({}, value) for value in (1.0, 0.5, 0.0)]
+    rows = [ScoredResponse({}, value) for value in (1.0, 0.5, 0.0)]
     value, error = total(BENCHMARKS["docvqa"], rows)
     assert value == 0.5
     assert error == pytest.approx((0.5 / 2 / 3) ** 0.5)  # squares 0.25 + 0 + 0.25, over n - 1 = 2, over n = 3
@@ -62,7 +62,7 @@ def test_we_math_gives_a_half_where_only_the_whole_problem_is_wrong() -> None:
 
 def test_the_standard_error_of_joined_rows_leaves_out_one_group_at_a_time() -> None:
     rows = [
-        Scored({"key": key, "ID": str(n)}, value)
+        ScoredResponse({"key": key, "ID": str(n)}, value)
         for n, value in enumerate((1.0, 0.0, 0.0, 1.0))
         for key in ("2steps_1", "2steps_multi")
     ]
