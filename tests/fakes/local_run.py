@@ -16,7 +16,7 @@ from sailrl.demo.additions import rows
 from sailrl.learner.learner import Learner
 from sailrl.learner.model import Policy
 from sailrl.learner.objective import Objective
-from sailrl.learner.reference import Reference
+from sailrl.learner.reference import ReferencePolicy
 from sailrl.plan.batch import batch_plan
 from sailrl.report.metrics import MetricsLog
 from sailrl.report.progress import PlainProgress
@@ -100,7 +100,7 @@ class LocalRun:
             policy,
             Objective(config.algorithm, config.mismatch, max_response_tokens=4),
             config.learner,
-            Reference(policy, None if config.model.lora else Policy(str(model))) if config.algorithm.kl_coef else None,
+            ReferencePolicy(policy, None if config.model.lora else Policy(str(model))) if config.algorithm.kl_coef else None,
         )
         self.learners = LocalLearners(learner, takes_all=config.algorithm.needs_every_response)
         prompts = make_prompts(model, 12, seed=1)
