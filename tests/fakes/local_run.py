@@ -100,7 +100,9 @@ class LocalRun:
             policy,
             Objective(config.algorithm, config.mismatch, max_response_tokens=4),
             config.learner,
-            ReferencePolicy(policy, None if config.model.lora else Policy(str(model))) if config.algorithm.kl_coef else None,
+            ReferencePolicy(policy, None if config.model.lora else Policy(str(model)))
+            if config.algorithm.kl_coef
+            else None,
         )
         self.learners = LocalLearners(learner, takes_all=config.algorithm.needs_every_response)
         prompts = make_prompts(model, 12, seed=1)
