@@ -51,9 +51,11 @@ class Wandb:
         self._run.define_metric("*", step_metric="update")
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
+        """See ``Tracker.log``."""
         self._run.log({**values, "update": step})
 
     def close(self) -> None:
+        """See ``Tracker.close``."""
         self._run.finish()
 
 
@@ -75,10 +77,12 @@ class Mlflow:
         self._client.update_run(self._run_id, status="RUNNING")
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
+        """See ``Tracker.log``."""
         for name, value in values.items():
             self._client.log_metric(self._run_id, name, value, step=step, synchronous=False)
 
     def close(self) -> None:
+        """See ``Tracker.close``."""
         self._client.set_terminated(self._run_id)
 
 
@@ -90,9 +94,11 @@ class _LikeWandb:
         module.init(**arguments)
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
+        """See ``Tracker.log``."""
         self._module.log(dict(values), step=step)
 
     def close(self) -> None:
+        """See ``Tracker.close``."""
         self._module.finish()
 
 
@@ -196,6 +202,7 @@ class _Thread:
             self._failed(self._name, f"{WAITING:,} lines wait for it")
 
     def close(self) -> None:
+        """See ``Tracker.close``."""
         try:
             self._lines.put(None, timeout=PATIENCE_S)
         except queue.Full:
