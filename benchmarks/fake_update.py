@@ -155,7 +155,12 @@ def model_config(name: str, layers: int | None, *, tiny: bool) -> Any:
         text["num_hidden_layers"], tower["depth"], tower["deepstack_visual_indexes"] = layers, 3, [0, 1, 2]
     tower["out_hidden_size"] = text["hidden_size"]
     text["rope_parameters"] = {"rope_type": "default", "rope_theta": 5e6, "mrope_section": section}
-    marks = {"image_token_id": IMAGE_ID, "video_token_id": 6, "vision_start_token_id": 7, "vision_end_token_id": 8}
+    marks: dict[str, Any] = {
+        "image_token_id": IMAGE_ID,
+        "video_token_id": 6,
+        "vision_start_token_id": 7,
+        "vision_end_token_id": 8,
+    }
     kind = Qwen3VLMoeConfig if experts else Qwen3VLConfig
     config: Any = kind(text_config=text, vision_config=tower, tie_word_embeddings=False, **marks)
     name = "Qwen3VLMoeForConditionalGeneration" if experts else "Qwen3VLForConditionalGeneration"

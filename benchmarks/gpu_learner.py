@@ -84,8 +84,14 @@ class Pictures:
 
 def build(name: str, tiny: bool) -> Any:
     """The configuration of a model."""
-    text = {"vocab_size": 151936, "hidden_size": 2048, "head_dim": 128, "num_key_value_heads": 8}
-    tower = {"depth": 24, "hidden_size": 1024, "intermediate_size": 4096, "num_heads": 16, "patch_size": 16}
+    text: dict[str, Any] = {"vocab_size": 151936, "hidden_size": 2048, "head_dim": 128, "num_key_value_heads": 8}
+    tower: dict[str, Any] = {
+        "depth": 24,
+        "hidden_size": 1024,
+        "intermediate_size": 4096,
+        "num_heads": 16,
+        "patch_size": 16,
+    }
     tower |= {"out_hidden_size": 2048, "deepstack_visual_indexes": [5, 11, 17]}
     if name == "2b":
         text |= {"intermediate_size": 6144, "num_hidden_layers": 28, "num_attention_heads": 16}
@@ -110,7 +116,12 @@ def build(name: str, tiny: bool) -> Any:
     text["rope_parameters"] = {"rope_type": "default", "rope_theta": 5e6, "mrope_section": section}
     text["tie_word_embeddings"] = tied = name == "2b"
     kind = Qwen3VLConfig if name == "2b" else Qwen3VLMoeConfig
-    marks = {"image_token_id": IMAGE_ID, "video_token_id": 6, "vision_start_token_id": 7, "vision_end_token_id": 8}
+    marks: dict[str, Any] = {
+        "image_token_id": IMAGE_ID,
+        "video_token_id": 6,
+        "vision_start_token_id": 7,
+        "vision_end_token_id": 8,
+    }
     return kind(text_config=text, vision_config=tower, tie_word_embeddings=tied, **marks)
 
 
@@ -217,7 +228,7 @@ def measure(name: str, options: argparse.Namespace, device: torch.device) -> flo
 
 def device_name(device: torch.device) -> str:
     """Of the GPU, or CPU."""
-    return torch.cuda.getdevice_name(device) if device.type == "cuda" else "CPU"
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else "CPU"
 
 
 def main() -> int:

@@ -30,6 +30,7 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 import torch
@@ -73,7 +74,7 @@ def padded_batches(samples: Sequence[Sample], order: Sequence[int], budget: int)
     return batches
 
 
-def padded_logp(model: torch.nn.Module, samples: Sequence[Sample]) -> torch.Tensor:
+def padded_logp(model: Any, samples: Sequence[Sample]) -> torch.Tensor:
     """[B, R] as TRL and verl compute it: one row per sample, filled up on the right, and a mask."""
     batch = collate(samples)
     rows = torch.nn.utils.rnn.pad_sequence(batch.input_ids[batch.places].split(batch.lengths), batch_first=True)
@@ -83,14 +84,14 @@ def padded_logp(model: torch.nn.Module, samples: Sequence[Sample]) -> torch.Tens
     return _filled(batch, model, hidden[row, batch.prompt_lengths[row] + offset - 1])
 
 
-def dense_logp(model: torch.nn.Module, samples: Sequence[Sample]) -> torch.Tensor:
+def dense_logp(model: Any, samples: Sequence[Sample]) -> torch.Tensor:
     """[B, R] from one row; transformers sees where positions start again and builds a block-diagonal mask."""
     batch = collate(samples)
     hidden = model.base_model(input_ids=batch.input_ids[None], position_ids=batch.positions()[None])
     return _filled(batch, model, hidden.last_hidden_state[0, batch.predictors])
 
 
-def _filled(batch: Batch, model: torch.nn.Module, hidden: torch.Tensor) -> torch.Tensor:
+def _filled(batch: Batch, model: Any, hidden: torch.Tensor) -> torch.Tensor:
     logp, _ = token_logprobs(hidden, model.get_output_embeddings().weight, batch.targets)
     return torch.zeros(batch.mask.shape).masked_scatter(batch.mask, logp)
 

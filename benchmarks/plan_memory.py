@@ -46,7 +46,7 @@ def write_model(folder: Path, more: dict[str, Any]) -> None:
     """A Qwen3 with 8 layers and a vocabulary of 8,000."""
     from transformers import AutoModelForCausalLM, Qwen3Config, Qwen3MoeConfig
 
-    kind = Qwen3MoeConfig if "num_experts" in more else Qwen3Config
+    kind: Any = Qwen3MoeConfig if "num_experts" in more else Qwen3Config
     config = kind(
         vocab_size=8_000, hidden_size=512, num_hidden_layers=8, num_attention_heads=8, num_key_value_heads=4,
         head_dim=64, tie_word_embeddings=False, max_position_embeddings=4096, **more,

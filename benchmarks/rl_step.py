@@ -234,10 +234,10 @@ def _trl_side(model: str, out: str, *, task: Task, updates: int) -> None:
 
     answer_reward, format_reward = BoxedAnswer(), ThinkFormat()
 
-    def reward(completions: list[str], answer: list[str], **_: Any) -> list[float]:
+    def reward(completions: list[str], answer: list[str], **_: Any) -> list[float | None]:
         problems = [Problem(answer=gold, task="math") for gold in answer]
         pairs = list(zip(completions, problems, strict=True))
-        return [0.9 * answer_reward(c, p).value + 0.1 * format_reward(c, p).value for c, p in pairs]
+        return [0.9 * (answer_reward(c, p).value or 0) + 0.1 * (format_reward(c, p).value or 0) for c, p in pairs]
 
     tokenizer = AutoTokenizer.from_pretrained(model)
 
@@ -251,7 +251,8 @@ def _trl_side(model: str, out: str, *, task: Task, updates: int) -> None:
         def on_train_begin(self, *_: Any, **__: Any) -> None:
             self.since = time.perf_counter()
 
-        def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float], **_: Any) -> None:
+        def on_log(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+            logs: dict[str, float] = more["logs"]
             if "completions/mean_length" in logs:
                 now = time.perf_counter()
                 tokens = logs["completions/mean_length"] * PROMPTS * GROUP

@@ -208,7 +208,8 @@ def test_vllm_has_the_methods_we_call_with_the_arguments_we_give() -> None:
     for method_name in ("nccl", "ipc"):
         assert method_name in WeightTransferEngineFactory._registry
         assert method_name in WeightTransferTrainerFactory._registry
-        args = AsyncEngineArgs(model="unused", weight_transfer_config={"backend": method_name})
+        options: dict[str, Any] = {"weight_transfer_config": {"backend": method_name}}
+        args = AsyncEngineArgs(model="unused", **options)
         assert args.weight_transfer_config is not None
         assert args.weight_transfer_config.backend == method_name
 

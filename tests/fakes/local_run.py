@@ -6,7 +6,7 @@ import asyncio
 import io
 from collections.abc import Coroutine
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from rich.console import Console
 
@@ -144,7 +144,7 @@ class LocalRun:
         """Runs the loop; a test may do so under other conditions."""
         await training
 
-    def train(self) -> LocalRun:
+    def train(self) -> Self:
         """Runs the loop to its end and closes everything."""
         progress = PlainProgress("local", 0, console=Console(file=self.output, width=200))
         try:

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -119,7 +120,8 @@ def test_colocated_placement_puts_rank_and_engine_of_a_pair_on_one_gpu_and_pairs
 
     config = make_config(learner={"ranks": 2}, rollout={"workers": 2}, placement="colocated")
     where = actor_options(config, [Node(ray.util.get_node_ip_address(), 2)])
-    actors = [Where.options(**place).remote() for place in where.workers + where.ranks]
+    kind: Any = Where  # ray.remote adds methods that type checkers do not see
+    actors = [kind.options(**place).remote() for place in where.workers + where.ranks]
     engines_and_ranks = ray.get([actor.gpu.remote() for actor in actors], timeout=60)
     for actor in actors:
         ray.kill(actor)

@@ -97,7 +97,7 @@ def run_with(vllm_bench: Bench, loud_folder: Path, tmp_path: Path) -> Iterator[C
     def go(fault: str, layer: str = "") -> LocalRun:
         pool = Faulty(vllm_bench.engine, fault, layer)
         run = LocalRun(make_config(), tmp_path / "run", loud_folder)
-        session = run.session
+        session: Any = run.session
         session.pool = session.collector._pool = session.sync._pool = session.probe._pool = pool
         progress = PlainProgress("firewall", 0, console=Console(file=io.StringIO()))
         try:

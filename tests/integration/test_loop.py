@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -68,7 +69,8 @@ def test_the_last_checkpoint_is_a_model_that_transformers_runs(tiny_run: Finishe
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     folder = tiny_run.folder / "checkpoints" / "episode-000004" / "model"
-    tokenizer, model = AutoTokenizer.from_pretrained(folder), AutoModelForCausalLM.from_pretrained(folder)
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    model: Any = AutoModelForCausalLM.from_pretrained(folder)
     chat = [{"role": "user", "content": "12+34=?"}]
     ids = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_tensors="pt", return_dict=True)
     with torch.no_grad():

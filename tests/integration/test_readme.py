@@ -18,7 +18,7 @@ def test_the_task_of_the_readme_is_learned(tmp_path: Path) -> None:
     files = dict([*blocks(ROOT / "README.md", "python"), *blocks(ROOT / "README.md", "yaml")])
     for name in ("my_task.py", "my_task.yaml"):
         (tmp_path / name).write_text(files[name])
-    command = [Path(sys.executable).with_name("sailrl"), "run", "my_task.yaml", "batch.episodes=5"]
+    command = [str(Path(sys.executable).with_name("sailrl")), "run", "my_task.yaml", "batch.episodes=5"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=DEADLINE_S)
     assert done.returncode == 0, done.stderr
     rewards = [line["reward/digits"] for line in metrics(tmp_path / "runs" / "my_task") if "reward/digits" in line]

@@ -45,8 +45,8 @@ def test_a_killed_run_leaves_no_process_and_goes_on_bit_for_bit(
     assert resumed.code == 0, resumed.output
     assert "8 of 16 updates are done" in resumed.output
     assert repeatable_metrics(folder) == repeatable_metrics(tiny_run.folder)
-    last = Path("checkpoints") / "episode-000004"
+    last = "checkpoints/episode-000004"
     learner = sorted(path.name for path in (tiny_run.folder / last).glob("learner-*.safetensors"))
     assert len(learner) > 4  # one per layer
-    for name in ("rollouts.jsonl", last / "model" / "model.safetensors", *(last / file for file in learner)):
+    for name in ("rollouts.jsonl", f"{last}/model/model.safetensors", *(f"{last}/{file}" for file in learner)):
         assert (folder / name).read_bytes() == (tiny_run.folder / name).read_bytes(), name

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -32,6 +33,10 @@ batch: {group_size: 2, rollouts_per_episode: 8, rollouts_per_update: 8, passes_p
 rollout: {max_response_tokens: 16, dynamic_sampling: {enabled: false}, engine: {enforce_eager: true, kv_cache_gib: 1.0}}
 learner: {max_tokens_per_microbatch: 1024}
 """
+
+
+def _started(log: Path) -> bool:
+    return "Ray runtime started" in log.read_text()
 
 
 @pytest.fixture
@@ -61,7 +66,7 @@ def environment(tmp_path: Path) -> Iterator[dict[str, str]]:
                         start_new_session=True,
                     )
                 )
-            wait_until(f"{name} node runs", lambda log=log: "Ray runtime started" in log.read_text(), 120)
+            wait_until(f"{name} node runs", partial(_started, log), 120)
         yield common | {"RAY_ADDRESS": f"127.0.0.1:{PORT}"}
     finally:
         for process in running:

@@ -62,7 +62,7 @@ def violations(module: str, names: set[str]) -> list[str]:
     room = ".".join(module.split(".")[:2])
     ours = {n for n in names if n.split(".")[0] in PACKAGES}
     heavy = {n.split(".")[0] for n in names} & HEAVY
-    found = []
+    found: list[str] = []
 
     def refuse(what: set[str], rule: str) -> None:
         found.extend(f"{module} imports {name}: {rule}" for name in sorted(what))

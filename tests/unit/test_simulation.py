@@ -41,7 +41,7 @@ def test_a_synchronous_episode_waits_for_its_longest_response() -> None:
     groups = [[100, 100]] * 9 + [[100, 1000]]
     pipeline = Pipeline(COSTS, Shape(engines=1, ranks=1, prompts=10), groups)
     numbers = iter(range(1000))
-    pipeline.draw.choice = lambda _: groups[next(numbers) % 10]  # type: ignore[method-assign]
+    pipeline.draw.choice = lambda _: groups[next(numbers) % 10]  # type: ignore[method-assign, assignment, return-value]
     outcome = pipeline.run(10)
     # tokens: 19 x 100 + 1,000 = 2,900, learned in 0.1 + 5.8 s
     assert outcome.step_s == pytest.approx(3.0 + 9.9 + 5.9 + 0.5 + 0.2)

@@ -88,8 +88,8 @@ def test_frozen_head_or_frozen_body_gets_no_gradient_and_the_other_its_own() -> 
         ours, theirs = [hidden.clone(), weight.clone()], [hidden.clone(), weight.clone()]
         ours[1 - frozen].requires_grad_()
         theirs[1 - frozen].requires_grad_()
-        token_logprobs(*ours, targets)[0].sum().backward()
-        plain(*theirs, targets, 1.0, torch.zeros_like(bias))[0].sum().backward()
+        token_logprobs(ours[0], ours[1], targets)[0].sum().backward()
+        plain(theirs[0], theirs[1], targets, 1.0, torch.zeros_like(bias))[0].sum().backward()
         torch.testing.assert_close(ours[1 - frozen].grad, theirs[1 - frozen].grad)
         assert ours[frozen].grad is None
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -151,7 +152,7 @@ def test_advantages_may_be_one_per_response() -> None:
 def test_packed_tokens_give_the_same_dapo_loss_as_padded_rows() -> None:
     batch = random_batch(4)
     keep = batch.mask
-    settings = {"clip_low": 0.2, "clip_high": 0.28, "denominator": batch.tokens}
+    settings: dict[str, Any] = {"clip_low": 0.2, "clip_high": 0.28, "denominator": batch.tokens}
     padded, _ = dapo_loss(batch.logp, batch.old_logp, batch.adv, keep, **settings)
     packed, _ = dapo_loss(batch.logp[keep], batch.old_logp[keep], batch.adv[keep], keep[keep], **settings)
     torch.testing.assert_close(padded, packed)

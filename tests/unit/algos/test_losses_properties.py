@@ -127,7 +127,9 @@ def test_a_fully_masked_row_contributes_nothing(name: str) -> None:
     batch = random_batch(5)
     mask = torch.cat([batch.mask, torch.zeros_like(batch.mask[:1])])
     longer = Batch(
-        *(torch.cat([x, x[:1]]) for x in (batch.logp, batch.old_logp, batch.adv)),
+        torch.cat([batch.logp, batch.logp[:1]]),
+        torch.cat([batch.old_logp, batch.old_logp[:1]]),
+        torch.cat([batch.adv, batch.adv[:1]]),
         mask,
         torch.cat([batch.weight, batch.weight[:1]]),
     )

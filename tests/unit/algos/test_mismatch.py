@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -90,7 +91,7 @@ def test_weights_scale_the_loss_and_carry_no_gradient() -> None:
     logp = OLD[:1].clone().requires_grad_()
     weight = token_tis(logp, ENGINE[:1], MASK[:1])
     adv = torch.ones_like(logp)
-    settings_ = {"clip_low": 0.2, "clip_high": 0.28, "denominator": 3, "weight": weight}
+    settings_: dict[str, Any] = {"clip_low": 0.2, "clip_high": 0.28, "denominator": 3, "weight": weight}
     loss, _ = dapo_loss(logp, logp.detach(), adv, MASK[:1], **settings_)
     assert loss.item() == pytest.approx(-3.5 / 3)
     assert torch.autograd.grad(loss, logp)[0].tolist() == [pytest.approx([-1 / 3, -2 / 3, -0.5 / 3])]

@@ -48,7 +48,7 @@ class OneProcess:
         return tensor
 
 
-class LossOnly(trl_trainer.GRPOTrainer):  # type: ignore[misc, name-defined]
+class LossOnly(trl_trainer.GRPOTrainer):  # type: ignore[name-defined]
     """TRL's trainer with nothing but its loss."""
 
     def __init__(self, loss_type: str, level: str, low: float, high: float) -> None:
@@ -100,8 +100,8 @@ def full_rows(seed: int, spread: float) -> Batch:
 
 def ours(name: str, logp: Tensor, b: Batch) -> Tensor:
     tensors = logp, b.old_logp, b.adv, b.mask
-    clip = {"clip_low": 0.2, "clip_high": 0.28, "weight": b.weight}
-    narrow = {"clip_low": 0.02, "clip_high": 0.03, "weight": b.weight}
+    clip: dict[str, Any] = {"clip_low": 0.2, "clip_high": 0.28, "weight": b.weight}
+    narrow: dict[str, Any] = {"clip_low": 0.02, "clip_high": 0.03, "weight": b.weight}
     match name:
         case "dapo":
             return dapo_loss(*tensors, **clip, denominator=b.tokens)[0]

@@ -63,7 +63,10 @@ def test_a_file_without_any_answer_is_refused(tmp_path: Path) -> None:
 
 def test_images_for_a_model_of_text_are_refused_without_rendering_anything(tmp_path: Path, tiny_folder: Path) -> None:
     Image.new("RGB", (28, 28)).save(tmp_path / "a.png")
-    rows = [{"prompt": "?", "answer": "1", "images": ["a.png"]}, {"prompt": "1+1?", "answer": "2"}]
+    rows: list[dict[str, Any]] = [
+        {"prompt": "?", "answer": "1", "images": ["a.png"]},
+        {"prompt": "1+1?", "answer": "2"},
+    ]
     _, error = checked(tmp_path, rows, model=str(tiny_folder))
     assert "data.train: 1 of 2 problems have images, and the model" in error
     assert "data.train.ignore: [images, videos]" in error

@@ -74,7 +74,7 @@ def _config(model: str | Path, **sections: Any) -> EvaluateConfig:
 
 
 def test_the_table_has_a_row_per_model_and_three_columns_per_way(tmp_path: Path) -> None:
-    lines = [
+    lines: list[dict[str, Any]] = [
         {"model": "a", "asked": "thinking", "accuracy": 0.5, "standard_error": 0.01, "response_tokens": 30.0},
         {"model": "a", "asked": "direct", "accuracy": None, "standard_error": None, "response_tokens": 5.25},
         {"model": "b", "asked": "thinking", "accuracy": 0.75, "standard_error": 0.01, "response_tokens": 29.0},

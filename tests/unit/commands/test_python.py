@@ -17,7 +17,7 @@ from sailrl.config.load import load_config
 from sailrl.errors import ConfigError, DataError
 from sailrl.rl import checkpoints
 
-ROWS = [
+ROWS: list[dict[str, Any]] = [
     {"id": "a", "prompt": "2 + 2?", "answer": "4", "response": "<think>t</think>\n\\boxed{4}"},
     {"id": "b", "prompt": "2 + 3?", "answer": "5", "response": "\\boxed{6}", "level": 3},
     {"id": "c", "prompt": "2 + 4?", "answer": "6"},
@@ -121,4 +121,4 @@ def test_scoring_from_python_loads_no_torch_and_no_ray() -> None:
 
 def test_an_unknown_name_of_sailrl_is_an_attribute_error() -> None:
     with pytest.raises(AttributeError, match="no attribute 'train'"):
-        sailrl.train  # noqa: B018
+        sailrl.train  # type: ignore[attr-defined]  # noqa: B018

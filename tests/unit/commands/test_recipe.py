@@ -205,7 +205,7 @@ def test_the_demos_judge_knows_sound_from_unsound(response: str, answer: float, 
     problem = Problem(prompt="47+28=?", answer="75", task="open")
 
     async def ask(url: str) -> tuple[float | None, float | None]:
-        judge = {"base_url": url, "model": "rules"}
+        judge: dict[str, Any] = {"base_url": url, "model": "rules"}
         rewards: list[Any] = [RuleOrJudge(**judge), Thinking(**judge, empty_value=0.0)]
         scores = [await reward(response, problem) for reward in rewards]
         for reward in rewards:

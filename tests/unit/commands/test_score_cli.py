@@ -234,7 +234,10 @@ def test_parquet_in_and_out_keeps_types_and_order(folder: Path) -> None:
 
 @pytest.mark.parametrize(("source", "out"), [("in.jsonl", "o.parquet"), ("in.parquet", "o.jsonl")])
 def test_formats_mix(scored, source: str, out: str) -> None:
-    rows = [{"response": "4", "answer": "4", "precision": 1}, {"response": "x", "answer": "4", "precision": None}]
+    rows: list[dict[str, Any]] = [
+        {"response": "4", "answer": "4", "precision": 1},
+        {"response": "x", "answer": "4", "precision": None},
+    ]
     if source == "in.parquet":
         write_rows(source, rows)
         score_job(ScoreOptions(Path(source), Path(out), rewards=["my_reward.py:Same=1"]))

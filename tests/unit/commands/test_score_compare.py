@@ -129,7 +129,7 @@ def test_another_reward_scores_the_same_rows(folder: Path, capsys: pytest.Captur
 
 
 def test_agreement_on_no_row_is_an_error(folder: Path) -> None:
-    rows = [{"response": "4", "answer": "4"}, {"response": "4", "answer": {"a": 1}, "label": 1}]
+    rows: list[dict[str, Any]] = [{"response": "4", "answer": "4"}, {"response": "4", "answer": {"a": 1}, "label": 1}]
     with pytest.raises(DataError, match=r"none of the 2 rows has both a score of Same and a word of column:label"):
         compared(rows, "column:label")
     assert Path("out.jsonl").exists()

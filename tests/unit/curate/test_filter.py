@@ -81,7 +81,12 @@ def test_scored_responses_decide_by_the_rule_of_their_task(tmp_path: Path) -> No
 
 def test_rows_that_cannot_be_used_cost_themselves_only(tmp_path: Path) -> None:
     no_scores = {name: value for name, value in scored("a", 1.0).items() if name != "scores"}
-    bad = ["nonsense", no_scores, scored("a", 1.0, prompt=""), scored("a", 1.0, images=["gone.png"])]
+    bad: list[dict[str, Any] | str] = [
+        "nonsense",
+        no_scores,
+        scored("a", 1.0, prompt=""),
+        scored("a", 1.0, images=["gone.png"]),
+    ]
     write(tmp_path / "scored.jsonl", [*bad, *solved("a", 2), scored("b", None), *solved("b", 1)[:3]])
     filtered(tmp_path, scored=str(tmp_path / "scored.jsonl"))
     assert [row["id"] for row in read(tmp_path / "kept.jsonl")] == ["a"]
@@ -155,7 +160,7 @@ def pool_of(
     parsed = FilterConfig.model_validate({**sections, **config})
     assert parsed.data is not None
     pool = load_pool(parsed, parsed.data, folder)
-    return pool.candidates, {row.row.get("id"): (row.step, row.reason) for row in pool.dropped}
+    return pool.candidates, {str(row.row.get("id")): (row.step, row.reason) for row in pool.dropped}
 
 
 def test_rows_without_an_id_are_named_after_their_content(tmp_path: Path) -> None:
@@ -170,7 +175,8 @@ def test_rows_without_an_id_are_named_after_their_content(tmp_path: Path) -> Non
 
 
 def test_the_key_follows_what_the_model_sees_and_the_rewards_read(tmp_path: Path) -> None:
-    rows = [{"id": "a", "prompt": "q", "answer": "1"}, {"id": "b", "prompt": "q", "answer": "1", "meta": {}}]
+    rows: list[dict[str, Any] | str] = [{"id": "a", "prompt": "q", "answer": "1"}]
+    rows += [{"id": "b", "prompt": "q", "answer": "1", "meta": {}}]
     rows += [{"id": "c", "prompt": "q", "answer": "2"}, {"id": "d", "prompt": "q", "answer": "1", "precision": 2}]
     a, b, c, d = (candidate.key for candidate in pool_of(tmp_path, rows)[0])
     assert a == b

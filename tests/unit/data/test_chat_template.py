@@ -46,7 +46,8 @@ def tokenizer(tiny_folder: Path) -> Any:
 
 def chat(tokenizer: Any, template: str | None, **options: Any) -> ChatTemplate:
     tokenizer.chat_template = template
-    return ChatTemplate(tokenizer, "a-model", **{"args": {}, "only_text": True} | options)
+    settings: dict[str, Any] = {"args": {}, "only_text": True} | options
+    return ChatTemplate(tokenizer, "a-model", **settings)
 
 
 def ask(*turns: tuple[str, Any]) -> list[dict[str, Any]]:

@@ -156,6 +156,7 @@ def test_all_turns_before_the_last_stay_in_the_prompt(tmp_path: Path) -> None:
     turns = [("system", "Be brief."), ("human", "1+1?"), ("gpt", "2"), ("human", "2+2?"), ("gpt", "4")]
     chat = [{"from": sender, "value": text} for sender, text in turns]
     ((row, problem),) = list(read(tmp_path, {"conversations": chat}))
+    assert not isinstance(problem.prompt, str)
     assert [message["role"] for message in problem.prompt] == ["system", "user", "assistant", "user"]
     assert row["response"] == "4"
 

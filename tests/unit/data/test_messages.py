@@ -113,6 +113,7 @@ def test_parts_of_type_image_may_have_their_picture(folder: Path) -> None:
     ]
     problem = parsed({"prompt": [{"role": "user", "content": content}]}, folder)
     assert problem.images == (str(folder / "b.png"), b"png")
+    assert not isinstance(problem.prompt, str)
     assert problem.prompt[0]["content"] == [{"type": "image"}, {"type": "text", "text": "or"}, {"type": "image"}]
 
 

@@ -120,8 +120,8 @@ def test_ranks_get_equal_loads_of_both_kinds() -> None:
     for prompt in range(64):
         picture = int(draw.integers(10, 500)) if prompt % 2 else 0
         for _ in range(8):
-            tokens = picture + int(min(4096, draw.lognormal(5.7, 0.8)))
-            samples.append(sample(tokens, f"image {prompt}" if picture else "", picture))
+            length = picture + int(min(4096, draw.lognormal(5.7, 0.8)))
+            samples.append(sample(length, f"image {prompt}" if picture else "", picture))
     shares = deal(samples, 4)
     assert sorted(row for rows in shares for row in rows) == list(range(len(samples)))
     tokens = [tokens_of(samples, rows) for rows in shares]

@@ -42,7 +42,7 @@ def test_every_field_of_the_contract_arrives() -> None:
         "meta": {"source": "exam"},
         "difficulty": 3,  # not in the contract: left alone
     }
-    expected = {**row, "choices": ("one", "two")}
+    expected: dict[str, Any] = {**row, "choices": ("one", "two")}
     del expected["difficulty"]
     assert parsed(row) == Problem(**expected)
 

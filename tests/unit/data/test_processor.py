@@ -26,6 +26,11 @@ def _picture(size: tuple[int, int], seed: int = 0) -> Image.Image:
     return Image.fromarray(np.random.default_rng(seed).integers(0, 256, (*size, 3), dtype=np.uint8))
 
 
+def _mark(processor: Processor) -> int:
+    assert processor.image_id is not None
+    return processor.image_id
+
+
 def _chat(processor: Processor, images: int) -> str:
     parts: list[dict[str, Any]] = [{"type": "text", "text": "a"}]
     for _ in range(images):
@@ -43,12 +48,12 @@ def test_expanded_ids_are_those_of_the_models_own_processor(processor: Processor
     grids = [grid.tolist() for _, grid in processor.pixels(pictures)] if pictures else []
     assert grids == (whole["image_grid_thw"].tolist() if pictures else [])
     counts = [processor.features(grid) for _, grid in (processor.pixels(pictures) if pictures else [])]
-    assert ids.count(processor.image_id) == sum(counts)
+    assert ids.count(_mark(processor)) == sum(counts)
 
 
 def test_an_image_of_84_pixels_takes_9_tokens_and_one_of_280_takes_100(processor: Processor) -> None:
     """(84 / 28)^2 = 9 and (280 / 28)^2 = 100."""
-    mark = processor.image_id
+    mark = _mark(processor)
     assert processor.expand([1, mark, 2, mark], [(84, 84), (280, 280)], "p") == [1, *[mark] * 9, 2, *[mark] * 100]
 
 
@@ -64,7 +69,7 @@ def test_pixel_limits_hold_for_tokens_and_for_pixels(
     vlm_folder: Path, limits: dict[str, int], size: tuple[int, int], tokens: int
 ) -> None:
     processor = Processor(vlm_folder, pixel_limits=limits)
-    mark = processor.image_id
+    mark = _mark(processor)
     assert processor.expand([mark], [size], "p") == [mark] * tokens
     ((pixels, grid),) = processor.pixels([_picture(size)])
     assert processor.features(grid) == tokens
@@ -86,7 +91,7 @@ def test_limits_stay_out_of_what_is_saved_with_the_tokenizer(vlm_folder: Path, t
 
 
 def test_without_the_limits_the_numbers_are_others(processor: Processor) -> None:
-    mark = processor.image_id
+    mark = _mark(processor)
     assert len(processor.expand([mark], [(280, 280)], "p")) == 100
     assert len(processor.expand([mark], [(28, 28)], "p")) == 1
 
@@ -124,7 +129,7 @@ def test_a_placeholder_that_only_the_configuration_knows_is_banned_if_it_can_be_
 @pytest.mark.parametrize(("marks", "images"), [(0, 1), (1, 0), (1, 2), (3, 2)])
 def test_places_and_images_must_agree_in_number(processor: Processor, marks: int, images: int) -> None:
     with pytest.raises(DataError, match=f"problem p has {images} images and {marks} places"):
-        processor.expand([7] + [processor.image_id] * marks, [(28, 28)] * images, "p")
+        processor.expand([7] + [_mark(processor)] * marks, [(28, 28)] * images, "p")
 
 
 def test_a_place_for_a_video_is_refused(processor: Processor) -> None:
@@ -160,7 +165,7 @@ def test_the_templates_end_of_turn_ends_a_response_although_the_models_files_do_
 ) -> None:
     text = "<|endoftext|>"
     # As Qwen's base models: id 0 is <|endoftext|>, 2 is <|im_end|>.
-    base = {"config": {"eos_token_id": 0}, "generation_config": {"eos_token_id": 0}}
+    base: dict[str, Any] = {"config": {"eos_token_id": 0}, "generation_config": {"eos_token_id": 0}}
     processor = _copy(tiny_folder, tmp_path / "base", tokenizer_config={"eos_token": text}, **base)
     assert (processor.stop_ids, processor.end_id) == ([0, 2], 2)
     assert processor.note == (

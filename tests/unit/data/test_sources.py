@@ -195,7 +195,8 @@ def test_a_stream_is_read_a_part_at_a_time(tmp_path: Path) -> None:
     from sailrl.data.sources import _dataset_rows
 
     source = SourceConfig(path="a/b", limit=4, shuffle=1)
-    drawn = [row.row["prompt"] for row in _dataset_rows(found, source, "a/b", tmp_path)]
+    rows: list[Any] = [drawn.row for drawn in _dataset_rows(found, source, "a/b", tmp_path)]
+    drawn = [row["prompt"] for row in rows]
     assert len(drawn) == len(set(drawn)) == 4
 
 

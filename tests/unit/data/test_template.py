@@ -53,7 +53,7 @@ def test_a_system_prompt_comes_first(processor: Processor, tmp_path: Path) -> No
 
 
 def test_chat_messages_stay_as_they_are_and_the_last_gets_the_instruction(processor: Processor, tmp_path: Path) -> None:
-    chat = [
+    chat: list[dict[str, Any]] = [
         {"role": "user", "content": "Hi"},
         {"role": "assistant", "content": "Hello"},
         {"role": "user", "content": [{"type": "text", "text": "1+1=?"}]},

@@ -76,7 +76,7 @@ def test_marks_and_parts_of_a_chat_mean_the_same(processor: Processor, tmp_path:
 
 
 def test_a_chat_may_show_images_in_several_turns(processor: Processor, tmp_path: Path) -> None:
-    chat = [
+    chat: list[dict[str, Any]] = [
         {"role": "user", "content": "<image>What is it?"},
         {"role": "assistant", "content": "Red."},
         {"role": "user", "content": [{"type": "image"}, {"type": "text", "text": "And this?"}]},

@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 
 from data_filters.chat import prompt_messages
@@ -25,7 +27,7 @@ def test_images_come_first_unless_the_text_marks_every_one():
 
 
 def test_chat_prompts_keep_their_turns_and_the_instruction_ends_the_last_user_turn():
-    prompt = [
+    prompt: list[dict[str, Any]] = [
         {"role": "system", "content": "s"},
         {"role": "user", "content": [IMAGE, text("one")]},
         {"role": "assistant", "content": "two"},

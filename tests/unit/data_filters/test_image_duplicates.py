@@ -1,6 +1,7 @@
 import io
 import json
 import random
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -60,7 +61,10 @@ def test_the_index_finds_exactly_what_comparing_with_all_finds(hashes, allowed, 
 
 
 def test_rows_per_image_are_limited_and_the_state_goes_through_json():
-    same = [{"id": "a", "images": [encoded(drawing(1))]}, {"images": [encoded(drawing(1), "JPEG")]}]
+    same: list[dict[str, Any]] = [
+        {"id": "a", "images": [encoded(drawing(1))]},
+        {"images": [encoded(drawing(1), "JPEG")]},
+    ]
     check = ImageDuplicates()
     assert [check(r).reason for r in (*same, {"images": [encoded(drawing(2))]}, {})] == [
         "kept",

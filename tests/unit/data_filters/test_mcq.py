@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -183,7 +185,7 @@ def test_the_rest_is_kept_or_dropped_as_configured():
     dropped = McqToFree(otherwise="drop").convert(row)
     assert (dropped.row, dropped.verdict.keep, dropped.verdict.reason) == (None, False, "needs_options")
     with pytest.raises(ConfigError):
-        McqToFree(otherwise="maybe")
+        McqToFree(otherwise="maybe")  # type: ignore[arg-type]
 
 
 def test_text_after_the_options_belongs_to_the_question():
@@ -192,7 +194,7 @@ def test_text_after_the_options_belongs_to_the_question():
 
 def test_chat_prompts_keep_their_images_and_turns():
     image = {"type": "image"}
-    prompt = [
+    prompt: list[dict[str, Any]] = [
         {"role": "system", "content": "s"},
         {"role": "user", "content": [image, {"type": "text", "text": "Find x.\nA. 3\nB. 4"}]},
     ]

@@ -64,7 +64,7 @@ def test_contradicting_counts_are_refused_with_both_numbers(n, c, k, numbers):
 
 def test_counts_must_be_whole_numbers():
     with pytest.raises(TypeError):
-        pass_at_k(4, 1.5, 2)
+        pass_at_k(4, 1.5, 2)  # type: ignore[arg-type]
 
 
 def test_reasoning_tasks_keep_one_to_three_right_answers_of_four():
@@ -191,7 +191,7 @@ def test_the_task_chooses_the_rule(task, kept):
 
 def test_unknown_rules_are_refused():
     with pytest.raises(ConfigError, match="sometimes"):
-        PassAtKByTask(rules={"ocr": "sometimes"})
+        PassAtKByTask(rules={"ocr": "sometimes"})  # type: ignore[dict-item]
 
 
 @given(n=st.integers(4, 40), data=st.data())

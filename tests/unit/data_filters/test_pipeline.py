@@ -36,6 +36,7 @@ def test_rows_go_through_the_steps_in_order_and_every_step_accounts_for_those_th
 def test_a_kept_row_carries_its_evidence_and_a_dropped_one_names_the_step():
     pipeline = Pipeline(steps())
     kept = pipeline.convert(ROWS[0]).row
+    assert kept is not None
     assert kept["meta"]["split"] == "train"
     assert kept["meta"]["filters"]["pass@4"] == {"reason": "kept", "n": 4, "c": 2, "accuracy": 0.5, "pass@4": 1.0}
     assert kept["meta"]["filters"]["mcq"]["letter"] == "B"
@@ -60,4 +61,4 @@ def test_a_pipeline_is_a_filter_and_refuses_what_is_none():
     assert isinstance(Pipeline({}), Filter)
     assert Pipeline({})(ROWS[0]).keep
     with pytest.raises(ConfigError, match="'x' is int"):
-        Pipeline({"x": 3})
+        Pipeline({"x": 3})  # type: ignore[dict-item]

@@ -1,3 +1,5 @@
+from functools import partial
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -27,6 +29,7 @@ FORM = "<think>\n3 + 1\n</think>\n\n\\boxed{4}"
 )
 def test_every_spelling_becomes_the_one_form(response):
     conversion = NormaliseTags().convert({"response": response, "answer": "4"})
+    assert conversion.row is not None
     assert conversion.row["response"] == FORM
     assert conversion.verdict.reason == ("kept" if response == FORM else "normalised")
 
@@ -101,11 +104,11 @@ def test_long_hostile_texts_take_no_time():
     ):
         text = "<think>a</think>" + piece * 4000 + "b"
         row = {"prompt": text, "response": text, "answer": "4"}
-        took = processor_s(lambda row=row: NormaliseTags().convert(row), limit_s=1.0)
+        took = processor_s(partial(NormaliseTags().convert, row), limit_s=1.0)
         assert took < 1.0  # milliseconds; quadratic scans take minutes at this length
 
 
 def test_prompts_can_be_left_alone():
     row = {"prompt": "How many? Answer briefly.", "response": FORM}
     assert NormaliseTags(strip_prompts=False).convert(row).row == row
-    assert NormaliseTags().convert(row).row["prompt"] == "How many?"
+    assert NormaliseTags().convert(row).row == {"prompt": "How many?", "response": FORM}

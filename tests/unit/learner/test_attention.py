@@ -48,7 +48,7 @@ def test_it_is_causal_attention_within_each_sample_in_value_and_gradient(prompts
     ours = [torch.randn(s, dtype=torch.float64, requires_grad=True) for s in heads]
     theirs = [x.detach().clone().requires_grad_() for x in ours]
     upstream = torch.randn(1, len(batch.input_ids), 4, 8, dtype=torch.float64)
-    mine, _ = attend(torch.nn.Identity(), *ours, None, **layout(batch))
+    mine, _ = attend(torch.nn.Identity(), ours[0], ours[1], ours[2], None, **layout(batch))
     expected = _alone(batch, *theirs)
     torch.testing.assert_close(mine, expected, rtol=1e-12, atol=1e-12)
     mine.backward(upstream)
@@ -104,6 +104,7 @@ def test_the_gradient_of_taking_a_place_many_times_adds_up_in_one_order() -> Non
         for _ in range(5):
             rows = torch.zeros(8, 64, requires_grad=True)
             take(rows, which).backward(upstream)
+            assert rows.grad is not None
             found.append(rows.grad)
     finally:
         torch.set_num_threads(before)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -31,7 +32,7 @@ def moe_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def moe_learner(folder: Path, **config: object) -> Learner:
+def moe_learner(folder: Path, **config: Any) -> Learner:
     return make_learner(folder, Gspo(), MismatchConfig(correction=IcePop()), **config)
 
 
@@ -296,6 +297,7 @@ def test_of_a_shared_prompt_r3_replays_what_the_engine_chose_in_the_sample_that_
     short, long = _from_engine(learner, make_samples(2))
     assert short.length < long.length  # the longest comes first, and brings the prompt
     prompt, response = len(short.prompt_ids), len(short.response_ids)
+    assert short.experts is not None
     chosen = short.experts.copy()
     chosen[:, :prompt] = (chosen[:, :prompt] + 1) % EXPERTS  # what it might have been at another time
     other = replace(short, experts=chosen)
@@ -322,11 +324,12 @@ def test_r3_holds_in_the_only_update_of_an_episode_which_has_no_pass_of_the_old_
     ],
 )
 def test_r3_refuses_experts_of_other_tokens_or_layers_before_anything_runs(
-    moe_folder: Path, cut: object, message: str
+    moe_folder: Path, cut: Any, message: str
 ) -> None:
     learner = moe_learner(moe_folder, routing_replay="r3")
     samples = _from_engine(learner, make_samples(3))
     assert samples[1].length == 18
+    assert samples[1].experts is not None
     samples[1] = replace(samples[1], experts=samples[1].experts[cut])
     with pytest.raises(LearnerError, match=message):
         learner.set_episode(samples)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -64,7 +65,7 @@ def test_tied_embeddings_count_once_and_a_token_sees_its_own_experts(folders: di
 
 
 @pytest.mark.parametrize("build", [tiny_text.build, tiny_vlm.build])
-def test_a_shape_counts_what_the_learner_holds(build, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+def test_a_shape_counts_what_the_learner_holds(build: Callable[[Path], object], tmp_path: Path) -> None:
     build(tmp_path / "m")
     held = sum(p.numel() for p in Policy(str(tmp_path / "m")).parameters())
     assert model_shape(tmp_path / "m").parameters == held

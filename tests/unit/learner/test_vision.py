@@ -83,10 +83,15 @@ def plain(vlm_folder: Path) -> Any:
     return AutoModelForImageTextToText.from_pretrained(vlm_folder, dtype=torch.float32).eval()
 
 
+def _mark(processor: Processor) -> int:
+    assert processor.image_id is not None
+    return processor.image_id
+
+
 def _by_transformers(model: Any, bench: Bench, sample: Sample) -> torch.Tensor:
     """[T] log-probabilities of the response, one unpadded sample and its pixels, differentiable."""
     ids = torch.from_numpy(np.concatenate([sample.prompt_ids, sample.response_ids])).long()[None]
-    kinds = ids.eq(bench.processor.image_id).int()
+    kinds = ids.eq(_mark(bench.processor)).int()
     logits = model(input_ids=ids, mm_token_type_ids=kinds, **bench.pixels(sample.images)).logits[0]
     before = len(sample.prompt_ids) - 1
     logp = logits[before:-1].log_softmax(-1)
@@ -140,7 +145,7 @@ def test_a_text_batch_goes_through_a_model_with_a_tower(bench: Bench, plain: Any
 def test_a_prompts_own_logprobs_see_its_images(bench: Bench, plain: Any, pictures: tuple[int, ...]) -> None:
     prompt = bench.prompt(*pictures)
     ids = torch.tensor(prompt.token_ids)
-    kinds = ids.eq(bench.processor.image_id).int()[None]
+    kinds = ids.eq(_mark(bench.processor)).int()[None]
     with torch.no_grad():
         logits = plain(input_ids=ids[None], mm_token_type_ids=kinds, **bench.pixels(prompt.images)).logits[0]
     expected = logits[:-1].log_softmax(-1).gather(1, ids[1:, None])[:, 0]
@@ -278,11 +283,12 @@ def _other_budget(bench: Bench, sample: Sample) -> Sample:
     small = Processor(bench.folder, pixel_limits={"max_pixels": 4 * 28 * 28})
     one = [i for i in sample.prompt_ids.tolist() if i != bench.processor.image_id]
     place = sample.prompt_ids.tolist().index(bench.processor.image_id)
-    return _with_ids(sample, small.expand([*one[:place], small.image_id, *one[place:]], [SIZES[0]], "p"))
+    return _with_ids(sample, small.expand([*one[:place], _mark(small), *one[place:]], [SIZES[0]], "p"))
 
 
 def _cut(bench: Bench, sample: Sample) -> Sample:
-    return _with_ids(sample, sample.prompt_ids[: sample.prompt_ids.tolist().index(bench.processor.image_id) + 5])
+    ids = sample.prompt_ids.tolist()
+    return _with_ids(sample, ids[: ids.index(_mark(bench.processor)) + 5])
 
 
 @pytest.mark.parametrize(

@@ -51,8 +51,7 @@ def write_run(run_dir: Path, *, updates: int = 2, response: str = "\\boxed{2}", 
             ],
         )
         dropped = "all_wrong" if step == 2 else None
-        where = {"episode": step, "step": step - 1, "version": step - 1}
-        rollouts.log(group, **where, index=0, dropped=dropped)
+        rollouts.log(group, episode=step, step=step - 1, version=step - 1, index=0, dropped=dropped)
     metrics.log_eval(updates, {"eval/accuracy": 0.5, "eval/response_tokens": 30.0})
     metrics.close()
     rollouts.close()

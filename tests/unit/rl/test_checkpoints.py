@@ -15,7 +15,10 @@ from sailrl.rl.checkpoints import RunState
 
 
 def _writes(text: str) -> Callable[[Path], None]:
-    return lambda folder: (folder / "weights").write_text(text) and None
+    def write(folder: Path) -> None:
+        (folder / "weights").write_text(text)
+
+    return write
 
 
 def _fails(error: BaseException) -> Callable[[Path], None]:

@@ -162,7 +162,7 @@ class Killed(LocalRun):
                 if last:
                     raise Stop
 
-        self.pool.generate = interrupted  # type: ignore[method-assign, assignment]
+        self.pool.generate = interrupted  # type: ignore[method-assign]
 
 
 @pytest.mark.parametrize("at", [0, 2, 4], ids=["before any checkpoint", "at the first episode", "after a checkpoint"])
@@ -240,7 +240,7 @@ def test_what_was_sampled_before_an_engine_failed_can_be_looked_at(tiny_folder: 
             yield item
             await asyncio.sleep(0.01)  # the group is scored meanwhile
 
-    run.pool.generate = failing  # type: ignore[method-assign, assignment]
+    run.pool.generate = failing  # type: ignore[method-assign]
     with pytest.raises(RolloutError, match="the engine died"):
         run.train()
     rows = _logged(tmp_path)

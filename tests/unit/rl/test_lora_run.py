@@ -34,8 +34,8 @@ def test_the_engine_computes_with_the_merged_weights_after_every_publish(finishe
 def test_the_model_in_the_checkpoint_has_the_adapter_merged_and_the_base_is_as_it_was(
     finished: LocalRun, tiny_folder: Path
 ) -> None:
-    saved = AutoModelForCausalLM.from_pretrained(finished.run_dir / "checkpoints" / "episode-000003" / "model")
-    base = AutoModelForCausalLM.from_pretrained(tiny_folder)
+    saved: Any = AutoModelForCausalLM.from_pretrained(finished.run_dir / "checkpoints" / "episode-000003" / "model")
+    base: Any = AutoModelForCausalLM.from_pretrained(tiny_folder)
     name = "model.layers.0.mlp.up_proj"
     plain, merged = base.get_submodule(name).weight, saved.get_submodule(name).weight
     assert (merged - plain).abs().max() > 1e-3

@@ -9,7 +9,7 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -121,13 +121,13 @@ class Ended(LocalRun):
                 yield item
                 await asyncio.sleep(0)
 
-        self.pool.generate = interrupted  # type: ignore[method-assign, assignment]
+        self.pool.generate = interrupted  # type: ignore[method-assign]
 
     async def run(self, training: Any) -> None:
         with self.session.stop.can_save():
             await training
 
-    def train(self) -> LocalRun:
+    def train(self) -> Self:
         with self.session.stop.listening():
             return super().train()
 

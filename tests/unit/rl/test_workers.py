@@ -81,6 +81,6 @@ def test_the_loop_asks_its_pool_for_them_before_every_episode(tiny_folder: Path,
     run = LocalRun(make_config(batch={"episodes": 2}), tmp_path, tiny_folder)
     (tmp_path / "workers").write_text("2\n")
     asked: list[int] = []
-    run.pool.resize = asked.append  # type: ignore[method-assign]
+    run.pool.resize = asked.append  # type: ignore[method-assign, assignment]
     run.train()
     assert asked == [2, 2, 2]  # two episodes, and once more at the end

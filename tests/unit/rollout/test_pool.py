@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
 from hypothesis import given, settings
@@ -230,7 +230,7 @@ def test_a_worker_samples_no_more_than_it_may_at_once() -> None:
     at_once, most = 0, 0
 
     class Counting(FailingWorker):
-        async def generate(self, *args, **kwargs):  # type: ignore[no-untyped-def, override]
+        async def generate(self, *args: Any, **kwargs: Any) -> Any:
             nonlocal at_once, most
             at_once += 1
             most = max(most, at_once)

@@ -179,4 +179,4 @@ def combine_to_float(scores: Any, weights: Any) -> float:
 
 
 def needs_part_b(scores: Any, weights: Any) -> Score:
-    return scores["b"]  # type: ignore[no-any-return]
+    return scores["b"]

@@ -64,7 +64,8 @@ def test_problems_survive_the_pipe_as_far_as_json_can_carry_them() -> None:
         prompt=[{"role": "user", "content": "x"}], answer=["1", 2], images=[b"\xff"], meta={"d": [b"x"]}
     )
     assert pack_problem(Problem()) == {"meta": {}}  # all other fields are at their defaults
-    odd = pack_problem(Problem(meta={1: Decimal("1.5"), "day": datetime.date(2024, 5, 1), "set": {2, 1}}))
+    meta: dict[Any, Any] = {1: Decimal("1.5"), "day": datetime.date(2024, 5, 1), "set": {2, 1}}
+    odd = pack_problem(Problem(meta=meta))
     assert odd == {"meta": {"1": "1.5", "day": "2024-05-01", "set": [1, 2]}}
 
 
@@ -110,8 +111,8 @@ def test_what_is_no_label_is_not_a_wrong_one(nothing: Any) -> None:
 def test_a_comparison_counts_pairs_and_lists_only_the_first_disagreements() -> None:
     comparison = Comparison()
     for i in range(100):
-        comparison.add(i, out(1.0), "a", i % 2)
-    comparison.add(100, out(None, "failed", "down"), "a", 1)
+        comparison.add(i, out(1.0), "a", i % 2 == 1)
+    comparison.add(100, out(None, "failed", "down"), "a", True)
     assert comparison.counts == {(True, True): 50, (True, False): 50, (False, True): 0, (False, False): 0}
     assert (comparison.agreement, comparison.not_compared, len(comparison.listed)) == (0.5, 1, MAX_LISTED)
     assert Comparison().agreement is None

@@ -28,7 +28,7 @@ def scored(folder: Path, source: str, response: str, problem: Problem) -> Score:
         return scorer.score_now(response, problem).scores["mine"]
 
 
-CALLED = {
+CALLED: dict[str, tuple[str, Any, float]] = {
     # By the prompt: text for a text prompt, so that len() counts characters.
     "TRL, text": ("def score(completions, **kwargs): return [len(c) / 10 for c in completions]", "2 + 2?", 0.4),
     "TRL, chat": (

@@ -87,6 +87,8 @@ def test_loss_and_gradient_are_equation_3_whatever_the_micro_batches(
     expected.backward()
     assert float(loss) == pytest.approx(float(expected.detach()), abs=1e-6)
     for mine, theirs in zip(policy.model.parameters(), by_hand.parameters(), strict=True):
+        assert mine.grad is not None
+        assert theirs.grad is not None
         assert torch.allclose(mine.grad, theirs.grad, rtol=1e-9, atol=1e-12)
     # A mean of the two rows' means is another number: the direct answer would weigh as much per row as the thought.
     naive = (sums[0] / counts[0] + sums[1] / counts[1]) / 2

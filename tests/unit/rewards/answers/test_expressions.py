@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from functools import partial
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -22,7 +23,7 @@ from tests.fakes.clock import processor_s
 def test_a_corner_is_looked_at_from_both_sides_wherever_it_lies() -> None:
     for corner in ("9", "500", "12345", "0.001"):
         node = parse(f"|x-{corner}|")
-        places = [point["x"] for point in points(features([node]))]
+        places: list[Any] = [point["x"] for point in points(features([node]))]
         assert any(0 < place - Fraction(corner) < 1 for place in places)
         assert any(-1 < place - Fraction(corner) < 0 for place in places)
         assert same(node, parse(f"|{corner}-x|")) is True
