@@ -150,5 +150,5 @@ def test_a_misfit_is_said_loudly(folders: dict[str, Path]) -> None:
 
 def test_a_config_that_is_none_is_named(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
-    with pytest.raises(ConfigError, match="cannot use config.json of the model"):
+    with pytest.raises(ConfigError, match=r"cannot use config\.json of the model"):
         model_shape(tmp_path)
