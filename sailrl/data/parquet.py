@@ -13,11 +13,19 @@ from typing import Any, TypeAlias
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sailrl.data.fields import BrokenRow
+from sailrl.data.pictures import image_source
 from sailrl.errors import DataError
 
 Row: TypeAlias = dict[str, Any]
 BATCH_ROWS = 1000
 """Rows that are written at a time."""
+PICTURE_ROWS = 64
+"""The same where the rows have pictures."""
+IMAGES = "images"
+_PICTURE = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+_FEATURE = {"feature": {"_type": "Image"}, "_type": "Sequence"}
+"""A list of pictures, as all versions of the datasets library read it from a file."""
 READ_ROWS, READ_BYTES = 256, 32 << 20
 """Most rows and about as many bytes as are read at a time."""
 _MIXED = pa.field("mixed", pa.string(), metadata={"sailrl": "mixed"})
@@ -104,33 +112,55 @@ def _one_line(error: Exception) -> str:
     return " ".join(str(error).split()).rstrip(".")
 
 
-def write_parquet(path: Path, rows: Callable[[], Iterable[Row]], known: pa.Schema | None = None) -> None:
-    """Goes over ``rows()`` twice: once for the type of every column that is not in ``known``, once to write.
+def write_parquet(path: Path, rows: Callable[[], Iterable[Row]]) -> None:
+    """Goes over ``rows()`` twice: once for the type of every column, once to write.
 
     A column that mixes types (numbers and text, say) becomes text; objects that differ in their keys become one struct.
+    Lists of pictures in ``images`` are written with their bytes, as the feature ``Image`` of the datasets library.
     """
     types: dict[str, Any] = {}
-    for batch in _batches(rows()):
+    has_pictures = True
+    for batch in _batches(rows(), BATCH_ROWS):
+        has_pictures = has_pictures and all(_are_pictures(row.get(IMAGES)) for row in batch)
         for name in dict.fromkeys(key for row in batch for key in row):
             found = _type([row.get(name) for row in batch])
             types[name] = _common(types[name], found) if name in types else found
-    for field in known or ():
-        types[field.name] = field.type
+    has_pictures = has_pictures and IMAGES in types
+    if has_pictures:
+        types[IMAGES] = pa.list_(_PICTURE)
     # Parquet has neither columns without a type nor structs without a field.
-    fields = [
-        pa.field(name, pa.string() if kind is _MIXED or not _storable(kind) else kind) for name, kind in types.items()
-    ]
     as_text = {name for name, kind in types.items() if kind is _MIXED or not _storable(kind)}
-    schema = pa.schema(fields)
+    schema = pa.schema([pa.field(name, pa.string() if name in as_text else kind) for name, kind in types.items()])
+    if has_pictures:
+        schema = schema.with_metadata({"huggingface": json.dumps({"info": {"features": {IMAGES: _FEATURE}}})})
+
+    def stored(name: str, value: Any) -> Any:
+        if name in as_text:
+            return _text(value)
+        return [_picture(entry) for entry in value] if name == IMAGES and has_pictures and value else value
+
     with pq.ParquetWriter(path, schema) as writer:
-        for batch in _batches(rows()):
-            columns = [
-                pa.array(
-                    [_text(row.get(f.name)) if f.name in as_text else row.get(f.name) for row in batch], type=f.type
-                )
-                for f in fields
-            ]
+        for batch in _batches(rows(), PICTURE_ROWS if has_pictures else BATCH_ROWS):
+            columns = [pa.array([stored(f.name, row.get(f.name)) for row in batch], type=f.type) for f in schema]
             writer.write_table(pa.Table.from_arrays(columns, schema=schema))
+
+
+def _are_pictures(value: Any) -> bool:
+    return value is None or (
+        isinstance(value, list | tuple) and all(isinstance(e, str | bytes | Mapping) for e in value)
+    )
+
+
+def _picture(entry: Any) -> dict[str, Any]:
+    """A picture as the datasets library stores it; a path that leads to no file stays a path."""
+    try:
+        source = image_source(entry, IMAGES, Path("/"), must_exist=True)
+    except BrokenRow:
+        path = entry.get("path") if isinstance(entry, Mapping) else entry
+        return {"bytes": None, "path": _text(path)}
+    if isinstance(source, bytes):
+        return {"bytes": source, "path": None}
+    return {"bytes": Path(source).read_bytes(), "path": Path(source).name}
 
 
 def add_columns(source: Path, target: Path, rows: Iterator[Mapping[str, Any]], added: pa.Schema) -> None:
@@ -146,9 +176,9 @@ def add_columns(source: Path, target: Path, rows: Iterator[Mapping[str, Any]], a
                 writer.write_table(pa.Table.from_arrays([*old, *new], schema=schema))
 
 
-def _batches(rows: Iterable[Row]) -> Iterator[list[Row]]:
+def _batches(rows: Iterable[Row], size: int) -> Iterator[list[Row]]:
     iterator = iter(rows)
-    while batch := list(itertools.islice(iterator, BATCH_ROWS)):
+    while batch := list(itertools.islice(iterator, size)):
         yield batch
 
 

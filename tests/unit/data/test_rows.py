@@ -15,6 +15,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 
 from sailrl.data.jsonl import dump_line
 from sailrl.data.parquet import add_columns, open_parquet, read_batches
@@ -125,6 +126,39 @@ def test_parquet_gives_back_what_was_written_and_mixed_columns_become_text(tmp_p
     assert (first["choices"], second["choices"], first["none"], first["late"]) == (["x", "y"], None, None, None)
     assert (first["score"], second["score"], first["empty"]) == (1.0, 0.5, "{}")
     assert count_rows(file) == 2
+
+
+def test_parquet_has_its_pictures_as_the_datasets_library_and_our_reader_read_them(tmp_path: Path) -> None:
+    datasets = pytest.importorskip("datasets")
+    encoded = []
+    for shade in range(3):
+        image = Image.new("RGB", (8 + shade, 6), (shade, 0, 0))
+        image.save(tmp_path / f"{shade}.png")
+        encoded.append((tmp_path / f"{shade}.png").read_bytes())
+    chat = [{"role": "user", "content": "<image>?"}]
+    rows: list[dict[str, Any]] = [
+        {"prompt": chat, "images": [str(tmp_path / "0.png")], "answer": "0"},  # a file
+        {"prompt": chat, "images": [encoded[1], {"bytes": encoded[2], "path": None}], "answer": "1"},
+        {"prompt": chat, "images": [], "answer": "2"},
+        {"prompt": chat, "answer": "3"},
+        {"prompt": chat, "images": ["gone.png"], "answer": "4"},
+    ]
+    with RowWriter(tmp_path / "out.parquet") as out:
+        for row in rows[:4]:
+            out.write(row)
+    found = datasets.load_dataset(
+        "parquet", data_files=str(tmp_path / "out.parquet"), split="train", cache_dir=str(tmp_path / "cache")
+    )
+    assert [[image.size for image in row["images"] or []] for row in found] == [[(8, 6)], [(9, 6), (10, 6)], [], []]
+    assert found[0]["prompt"] == chat
+    read = [row for _, row in good_rows(tmp_path / "out.parquet")]
+    assert [[image["bytes"] for image in row["images"] or []] for row in read[:2]] == [encoded[:1], encoded[1:]]
+    assert read[0]["images"][0]["path"] == "0.png"
+    with RowWriter(tmp_path / "paths.parquet") as out:
+        out.write(rows[4])
+    assert [row["images"] for _, row in good_rows(tmp_path / "paths.parquet")] == [
+        [{"bytes": None, "path": "gone.png"}]
+    ]
 
 
 def test_types_are_found_over_all_rows_and_not_only_the_first_thousand(tmp_path: Path) -> None:
