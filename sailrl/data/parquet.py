@@ -147,7 +147,7 @@ def write_parquet(path: Path, rows: Callable[[], Iterable[Row]]) -> None:
 
 def _are_pictures(value: Any) -> bool:
     return value is None or (
-        isinstance(value, list | tuple) and all(isinstance(e, str | bytes | Mapping) for e in value)
+        isinstance(value, list | tuple) and all(isinstance(entry, str | bytes | Mapping) for entry in value)
     )
 
 
