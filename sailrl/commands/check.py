@@ -20,6 +20,7 @@ from sailrl.config.load import join, load, run_dir
 from sailrl.config.needs import FILES, GPUS, REST, kind_is_supported
 from sailrl.config.recipe import RecipeConfig
 from sailrl.config.schema import RlvrConfig
+from sailrl.config.sft import SftConfig
 from sailrl.data.rows import count_rows
 from sailrl.errors import ConfigError
 from sailrl.launch.asked import asked_otherwise
@@ -50,7 +51,6 @@ def check_job(
     config = loaded.config
     validate(config, loaded.where)
     say(console, f"{path}: kind {config.kind}, run folder {run_dir(config, path)}")
-    supported = isinstance(config, RlvrConfig) and not any(kind_is_supported(config))
     if isinstance(config, RecipeConfig):
         for number, (name, stage) in enumerate(config.stages.items(), start=1):
             say(console, f"  {number}. {name} ({stage.kind})")
@@ -84,8 +84,8 @@ def check_job(
         if path.is_file():
             say(console, f"{name}: {count_rows(path):,} rows")
     planned_here = True
-    if isinstance(config, RlvrConfig) and supported:
-        built = run_dir(config, path) / "model"
+    if isinstance(config, RlvrConfig | SftConfig) and not any(kind_is_supported(config)):
+        built = run_dir(config, path) / ("model" if isinstance(config, RlvrConfig) else "start")
         built_here = built if (built / "config.json").is_file() and config.model.build else None
         plan_for = machines or Machines()
         planned_here = print_plan(config, plan_for, console, image_bytes=pictures.encoded_bytes, built=built_here)

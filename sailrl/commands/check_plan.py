@@ -14,12 +14,12 @@ from rich.table import Table
 
 from sailrl.config.needs import config_folder, cuda_devices, local_model
 from sailrl.config.schema import RlvrConfig
-from sailrl.plan.cpu_plan import PHASES as CPU_PHASES
+from sailrl.config.sft import SftConfig
 from sailrl.plan.cpu_plan import cpu_advice, cpu_plan
 from sailrl.plan.known import known_shape
-from sailrl.plan.layout import NodeLayout, gpus_needed
+from sailrl.plan.layout import Actors, NodeLayout
 from sailrl.plan.memory import GIB, ModelShape, checkpoint_disk
-from sailrl.plan.memory_plan import PHASES, Cluster, advice, gib, memory_plan, mib
+from sailrl.plan.memory_plan import Cluster, advice, gib, memory_plan, mib
 from sailrl.plan.time_plan import Speed, TimePlan, time_plan
 from sailrl.report.safe_text import say
 from sailrl.report.shown import counted, few
@@ -39,7 +39,12 @@ class Machines:
 
 
 def print_plan(
-    config: RlvrConfig, machines: Machines, console: Console, *, image_bytes: int = 0, built: Path | None = None
+    config: RlvrConfig | SftConfig,
+    machines: Machines,
+    console: Console,
+    *,
+    image_bytes: int = 0,
+    built: Path | None = None,
 ) -> bool:
     """Prints memory by phase, disk, time, who runs where, and what to change where it does not fit: for the GPUs of
     this machine or of others, or for this machine's CPU. What is too large for a CPU is planned for GPUs, too.
@@ -76,7 +81,7 @@ def _on_cpu(machines: Machines) -> bool:
     return machines.nodes is None and machines.gpu_gib is None and not cuda_devices()
 
 
-def _shape(config: RlvrConfig, machines: Machines, built: Path | None) -> tuple[ModelShape, str] | str:
+def _shape(config: RlvrConfig | SftConfig, machines: Machines, built: Path | None) -> tuple[ModelShape, str] | str:
     """The model's shape and where it is from, or why there is none."""
     path = config.model.path
     folder = machines.model_config or config_folder(config.model) or built
@@ -99,43 +104,46 @@ def _shape(config: RlvrConfig, machines: Machines, built: Path | None) -> tuple[
     return model_shape(folder, trust_remote_code=config.model.trust_remote_code), f"config of {folder}"
 
 
-def _print_cpu(config: RlvrConfig, shape: ModelShape, console: Console) -> bool:
+def _print_cpu(config: RlvrConfig | SftConfig, shape: ModelShape, console: Console) -> bool:
     """The plan for this machine without its GPUs; whether it fits."""
     cores = len(os.sched_getaffinity(0))
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     plan = cpu_plan(config, shape)
     say(console, f"on this machine, {cores} CPU cores and {gib(memory)} GiB (others: --gpus-per-node). GiB resident:")
-    totals = [plan.total(phase) for phase in range(len(CPU_PHASES))]
-    console.print(_table("processes", CPU_PHASES, plan.parts, totals, "all"))
+    totals = [plan.total(phase) for phase in range(len(plan.phases))]
+    console.print(_table("processes", plan.phases, plan.parts, totals, "all"))
     faults = plan.faults(memory)
     for fault in faults:
         say(console, f"DOES NOT FIT: {fault}")
     if faults:
         say(console, cpu_advice(config, shape, memory))
         return False
-    _print_room(config, plan.kv_tokens, console)
-    speed = Speed.of(config, cores)
-    _print_time(time_plan(config, shape, speed, kv_tokens=plan.kv_tokens, machines=1), 0, console)
+    if isinstance(config, RlvrConfig):
+        _print_room(config, plan.kv_tokens, console)
+        speed = Speed.of(config, cores)
+        _print_time(time_plan(config, shape, speed, kv_tokens=plan.kv_tokens, machines=1), 0, console)
     return True
 
 
-def _print_gpus(config: RlvrConfig, shape: ModelShape, machines: Machines, console: Console) -> None:
+def _print_gpus(config: RlvrConfig | SftConfig, shape: ModelShape, machines: Machines, console: Console) -> None:
     cluster, assumed = _cluster(config, machines)
     plan = memory_plan(config, shape, cluster)
+    placement = f"; {config.placement} placement" if isinstance(config, RlvrConfig) else ""
     say(
         console,
-        f"on {cluster.nodes} x {cluster.gpus_per_node} GPUs of {cluster.gpu_gib:g} GiB{assumed}; {config.placement} "
-        "placement. GiB at most, not measured on GPUs:",
+        f"on {cluster.nodes} x {cluster.gpus_per_node} GPUs of {cluster.gpu_gib:g} GiB{assumed}{placement}. GiB at "
+        "most, not measured on GPUs:",
     )
     for gpu in plan.gpus:
-        totals = [gpu.total(phase) for phase in range(len(PHASES))]
-        console.print(_table(gpu.what, PHASES, gpu.parts, totals, f"of {cluster.gpu_gib:g}"))
-    _print_room(config, max(0, plan.kv_tokens), console)
+        totals = [gpu.total(phase) for phase in range(len(gpu.phases))]
+        console.print(_table(gpu.what, gpu.phases, gpu.parts, totals, f"of {cluster.gpu_gib:g}"))
+    if isinstance(config, RlvrConfig):
+        _print_room(config, max(0, plan.kv_tokens), console)
     host = ", ".join(f"{part} {gib(size)}" for part, size in plan.host.items())
     say(console, f"memory of a machine: {gib(sum(plan.host.values()))} GiB ({host})")
-    if plan.kv_tokens >= plan.longest:
+    if isinstance(config, RlvrConfig) and plan.kv_tokens >= plan.longest:
         estimate = time_plan(config, shape, Speed.of(config), kv_tokens=plan.kv_tokens)
-        _print_time(estimate, gpus_needed(config), console)
+        _print_time(estimate, Actors.of(config).gpus, console)
     if plan.where is not None:
         for line in _places(plan.where):
             say(console, line)
@@ -176,12 +184,12 @@ def _print_time(plan: TimePlan, gpus: int, console: Console) -> None:
     )
 
 
-def _cluster(config: RlvrConfig, machines: Machines) -> tuple[Cluster, str]:
+def _cluster(config: RlvrConfig | SftConfig, machines: Machines) -> tuple[Cluster, str]:
     """The machines to plan for, and a remark when they are only assumed."""
     here = cuda_devices()
     gpus = machines.gpus_per_node or here or ASSUMED_GPUS
     memory = machines.gpu_gib or (_gpu_gib() if here else ASSUMED_GIB)
-    nodes = machines.nodes or (1 if here else -(-gpus_needed(config) // gpus))
+    nodes = machines.nodes or (1 if here else -(-Actors.of(config).gpus // gpus))
     given = here or (machines.nodes and machines.gpus_per_node and machines.gpu_gib)
     return Cluster(nodes, gpus, memory), "" if given else " (assumed, in part: see --nodes --gpus-per-node --gpu-gib)"
 

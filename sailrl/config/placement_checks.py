@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sailrl.config.complaint import Complaint, Rules
-from sailrl.config.schema import LearnerConfig, RlvrConfig
+from sailrl.config.schema import RanksConfig, RlvrConfig
 
 
 def _sharing_pairs_up(config: RlvrConfig) -> Iterator[Complaint]:
@@ -25,7 +25,7 @@ def _sharing_pairs_up(config: RlvrConfig) -> Iterator[Complaint]:
         )
 
 
-def _groups_of_ranks_are_equal(learner: LearnerConfig) -> Iterator[Complaint]:
+def _groups_of_ranks_are_equal(learner: RanksConfig) -> Iterator[Complaint]:
     ranks, sharing = learner.ranks, learner.shard_ranks
     if sharing is not None and ranks % sharing:
         divisors = [str(n) for n in range(2, ranks + 1) if ranks % n == 0]
@@ -90,7 +90,7 @@ def _tolerance_is_used(config: RlvrConfig) -> Iterator[Complaint]:
 
 PLACEMENT_RULES: Rules = [
     (RlvrConfig, _sharing_pairs_up),
-    (LearnerConfig, _groups_of_ranks_are_equal),
+    (RanksConfig, _groups_of_ranks_are_equal),
     (RlvrConfig, _generation_can_go_on),
     (RlvrConfig, _way_of_weights_fits_placement),
     (RlvrConfig, _adapters_are_merged_to_disk),

@@ -67,8 +67,7 @@ class ModelConfig(Section):
     """Instead of a path: code that writes a small model into a folder (the tiny demos)."""
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
     """Precision of the forward pass in learner and engine; master weights are float32. `float16` has an eighth of the
-    rounding error of `bfloat16` and a largest number of 65,504. Only `kind: rlvr` supports it, with a dynamic loss
-    scale."""
+    rounding error of `bfloat16` and a largest number of 65,504; the loss is scaled, by a factor that adapts."""
     freeze: tuple[Literal["vision", "projector", "language_model"], ...] = Field(default=(), strict=False)
     """Parts that are not trained (the recipe trains all)."""
     lora: LoraConfig | None = None
@@ -213,8 +212,8 @@ class RolloutConfig(SamplingConfig):
     """Which groups are admitted to an episode."""
 
 
-class LearnerConfig(Section):
-    """Optimizer and memory of the learner."""
+class RanksConfig(Section):
+    """Processes of the learner, and what each of them holds."""
 
     ranks: int = Field(default=1, ge=1)
     """Learner processes, one per GPU. Each holds a part of weights, gradients and optimizer state (FSDP2)."""
@@ -224,6 +223,27 @@ class LearnerConfig(Section):
     offload: Literal["none", "optimizer"] = "none"
     """`optimizer` keeps master weights, gradients and Adam's moments in host memory and does the step there: 16 bytes
     per parameter less on the GPUs, and a slower step. No effect on a CPU."""
+    router_float32: bool = True
+    """Experts: compute the router's scores in float32 whatever `model.dtype` is, so that rounding does not change which
+    experts are chosen."""
+    router_aux_coef: float = Field(default=0.0, ge=0)
+    """Experts: weight of the load-balancing loss over the load of the whole update and all ranks; 0 is off (1e-3 is
+    common in pre-training). Above 0 it needs one more forward pass per update to count the load."""
+    threads: int | None = Field(default=None, ge=1)
+    """CPU threads of a rank; null divides all cores among the ranks. With `rollout.max_staleness` on a machine without
+    a GPU, leave some cores to the engines, which use all but one."""
+    timeout_s: float = Field(default=1800.0, gt=0)
+    """Deadline for one update, and for loading the model."""
+
+    @property
+    def distributed(self) -> bool:
+        """Whether ranks run in processes of their own; one rank that offloads nothing needs none."""
+        return self.ranks > 1 or self.offload != "none"
+
+
+class LearnerConfig(RanksConfig):
+    """Optimizer and memory of the learner."""
+
     learning_rate: float = Field(default=1e-6, gt=0)
     """Peak learning rate."""
     warmup_updates: int = Field(default=0, ge=0)
@@ -240,21 +260,10 @@ class LearnerConfig(Section):
     (16384 + 4096). Default: that sum, where it is larger than 20480."""
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, a third more compute."""
-    router_float32: bool = True
-    """Experts: compute the router's scores in float32 whatever `model.dtype` is, so that rounding does not change which
-    experts are chosen."""
-    router_aux_coef: float = Field(default=0.0, ge=0)
-    """Experts: weight of the load-balancing loss over the load of the whole update and all ranks; 0 is off (1e-3 is
-    common in pre-training). Above 0 it needs one more forward pass per update to count the load."""
     routing_replay: Literal["none", "r2", "r3"] = "none"
     """Experts: which ones an update uses. `r2`: those that the old policy chose. `r3` (arXiv 2510.11370): those that
     the engine chose, for the old policy too; it needs engines on GPUs. Token-level ratios need one of the two, GSPO
     does not."""
-    threads: int | None = Field(default=None, ge=1)
-    """CPU threads of a rank; null divides all cores among the ranks. With `rollout.max_staleness` on a machine without
-    a GPU, leave some cores to the engines, which use all but one."""
-    timeout_s: float = Field(default=1800.0, gt=0)
-    """Deadline for one update, and for loading the model."""
 
 
 class SyncConfig(Section):
@@ -294,8 +303,7 @@ class EvalConfig(Section):
 
 
 class WarmStartConfig(Section):
-    """A short supervised stage before RL (the tiny demos), cached in the run folder. Where `model.dtype` is float16 it
-    computes in float32, since supervised stages do not scale their loss."""
+    """A short supervised stage before RL (the tiny demos), cached in the run folder."""
 
     data: SourceConfig
     """Problems with the text to imitate in `meta.response`."""
@@ -391,6 +399,11 @@ class RlvrConfig(JobConfig):
     def longest(self) -> int:
         """Tokens of the longest prompt and the longest response together."""
         return self.data.max_prompt_tokens + self.rollout.max_response_tokens
+
+    @property
+    def images_per_prompt(self) -> int:
+        """Most images of one prompt."""
+        return self.rollout.engine.images_per_prompt
 
     @property
     def direct_method(self) -> Literal["nccl", "ipc"]:

@@ -10,7 +10,15 @@ from pydantic import Field, ModelWrapValidatorHandler, model_validator
 
 from sailrl.config.base import Plugin, Section
 from sailrl.config.complaint import Complaint, Rules
-from sailrl.config.schema import JobConfig, ModelConfig, PromptConfig, SourceConfig, TrainingRunConfig
+from sailrl.config.schema import (
+    JobConfig,
+    LearnerConfig,
+    ModelConfig,
+    PromptConfig,
+    RanksConfig,
+    SourceConfig,
+    TrainingRunConfig,
+)
 
 
 class SftData(PromptConfig):
@@ -29,8 +37,9 @@ class SftData(PromptConfig):
 
 class LrSearch(Section):
     """AdaLRS (arXiv 2506.13274): tries higher learning rates during the stage and keeps one when the loss falls faster.
-    Otherwise weights and optimizer state are restored from a copy (12 bytes per trained parameter). SAIL-VL2 uses it in
-    pre-training only, and finds that it does not help with instruction data (3.2.3)."""
+    Otherwise weights and optimizer state are restored from a copy in host memory (12 bytes per trained parameter). A
+    checkpoint that is due while a rate is tried is written when that is decided. SAIL-VL2 uses it in pre-training only,
+    and finds that it does not help with instruction data (3.2.3)."""
 
     window_steps: int = Field(ge=2)
     """Steps over which the slope of the loss is measured (paper silent)."""
@@ -80,6 +89,11 @@ class SftTraining(Section):
     activation_checkpointing: bool = False
     """Recompute activations in the backward pass: less memory, a third more compute."""
 
+    def learner(self, ranks: RanksConfig) -> LearnerConfig:
+        """What the learner is told, which is the one of RL."""
+        own = {name: getattr(self, name) for name in type(self).model_fields if name in LearnerConfig.model_fields}
+        return LearnerConfig(**dict(ranks), **own)
+
 
 class SftCheckpoints(Section):
     """When a stage is saved."""
@@ -94,7 +108,7 @@ class SftConfig(JobConfig):
     """A supervised stage."""
 
     runs = "sailrl.sft.start:start_sft"
-    loads = "torch and TRL"
+    loads = "torch and Ray"
 
     kind: Literal["sft"]
     """The job."""
@@ -107,6 +121,8 @@ class SftConfig(JobConfig):
     """The rows to imitate."""
     training: SftTraining = SftTraining()
     """Optimizer, length and memory of the stage."""
+    learner: RanksConfig = RanksConfig()
+    """Processes of the learner."""
     checkpoint: SftCheckpoints = SftCheckpoints()
     """When state is saved."""
 
@@ -139,16 +155,6 @@ def _one_length(training: SftTraining) -> Iterator[Complaint]:
         )
 
 
-def _gradients_do_not_vanish(config: SftConfig) -> Iterator[Complaint]:
-    if config.model.dtype == "float16":
-        yield Complaint(
-            ("model", "dtype"),
-            "is float16, whose smallest number is 6e-8: gradients below it vanish unless the loss is scaled up, which "
-            "RL does and supervised stages do not, since they have no engine to agree with. "
-            "Write dtype: bfloat16, or float32.",
-        )
-
-
 def _search_has_room(search: LrSearch) -> Iterator[Complaint]:
     if search.first_share >= search.last_share:
         yield Complaint(
@@ -160,7 +166,6 @@ def _search_has_room(search: LrSearch) -> Iterator[Complaint]:
 
 SFT_RULES: Rules = [
     (SftConfig, _microbatch_holds_a_row),
-    (SftConfig, _gradients_do_not_vanish),
     (SftTraining, _one_length),
     (LrSearch, _search_has_room),
 ]

@@ -26,7 +26,7 @@ class ShufflingSampler:
         self.seed = seed
         self.epoch = 0
         self._position = 0
-        self._order = _permutation(n, seed, 0)
+        self._order = permutation(n, seed, 0)
 
     def take(self, k: int) -> list[int]:
         """The next ``k`` indices; it may reach over the end of an epoch into the next."""
@@ -35,7 +35,7 @@ class ShufflingSampler:
             if self._position == self.n:
                 self.epoch += 1
                 self._position = 0
-                self._order = _permutation(self.n, self.seed, self.epoch)
+                self._order = permutation(self.n, self.seed, self.epoch)
             part = self._order[self._position : self._position + k - len(taken)]
             self._position += len(part)
             taken += part
@@ -70,10 +70,11 @@ class ShufflingSampler:
             raise DataError(f"the saved sampler state is damaged: epoch {epoch}, position {position} of {n}.")
         self.epoch = epoch
         self._position = position
-        self._order = _permutation(n, seed, epoch)
+        self._order = permutation(n, seed, epoch)
 
 
-def _permutation(n: int, seed: int, epoch: int) -> list[int]:
+def permutation(n: int, seed: int, epoch: int) -> list[int]:
+    """The order of an epoch."""
     # Hashed, so that neighbouring seeds and epochs share nothing: seed 1 epoch 0 is not seed 0 epoch 1.
     digest = hashlib.sha256(f"{seed}/{epoch}".encode()).digest()
     order = list(range(n))

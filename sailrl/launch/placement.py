@@ -11,10 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from sailrl.config.schema import RlvrConfig, SamplingConfig
+from sailrl.config.sft import SftConfig
 from sailrl.errors import ConfigError, RolloutError
 from sailrl.launch.head import set_environment, started, watched
 from sailrl.launch.shared_folder import answer, require_shared
-from sailrl.plan.layout import layout
+from sailrl.plan.layout import Actors, layout
 
 START_S = 90.0
 """Seconds that Ray may take to start, or a cluster to answer."""
@@ -138,18 +139,18 @@ def worker_options(rollout: SamplingConfig, nodes: Sequence[Node]) -> list[dict[
     return [{"num_gpus": width}] * workers
 
 
-def actor_options(config: RlvrConfig, nodes: Sequence[Node]) -> ActorOptions:
+def actor_options(config: RlvrConfig | SftConfig, nodes: Sequence[Node]) -> ActorOptions:
     """Reserves the GPUs of ``config.layout`` in one Ray placement group: all of them, or the run does not start.
 
     Without GPUs nothing is reserved.
 
     Raises:
-        ConfigError: the cluster is smaller than the configuration, or does not fit
-            ``sync.method``.
+        ConfigError: the cluster is smaller than the configuration, or does not fit ``sync.method``.
         RolloutError: the GPUs are in use by other jobs.
     """
     if not nodes:
-        return ActorOptions([{}] * config.rollout.workers, [{}] * config.learner.ranks)
+        actors = Actors.of(config)
+        return ActorOptions([{}] * actors.engines, [{}] * actors.ranks)
     plan = layout(config, [node.gpus for node in nodes])
     from ray.util.placement_group import placement_group
     from ray.util.scheduling_strategies import PlacementGroupSchedulingStrategy

@@ -11,12 +11,12 @@ from typing import Any, Concatenate, ParamSpec, TypeVar
 import ray
 import ray.exceptions
 
-from sailrl.config.schema import RlvrConfig
 from sailrl.data.batch import Sample
 from sailrl.data.pack import deal_updates
 from sailrl.data.parcel import Parcel
 from sailrl.errors import LearnerDied, LearnerError, SailError, memory_kill
 from sailrl.learner.actor import LearnerActor
+from sailrl.learner.build import LearnerSpec
 from sailrl.learner.learner import Learner
 from sailrl.learner.objective import UpdateScope, with_advantage
 from sailrl.learner.weights import CheckpointWeights
@@ -46,34 +46,20 @@ class LearnerGroup:
     """The learner as the loop sees it, with any number of ranks. Every call blocks until all ranks are done.
 
     Args:
-        model: folder or hub name of the model.
-        images: folder of the image store.
-        state: folder of the checkpoint to continue from, or None.
-        start_model: folder or hub name of the model that the run started with, the reference of a KL term.
         actor_options: Ray's options for each rank (GPU, scheduling); None for ranks without an accelerator.
     """
 
-    def __init__(
-        self,
-        config: RlvrConfig,
-        model: str,
-        images: str,
-        *,
-        state: str | None,
-        start_model: str,
-        actor_options: Sequence[Mapping[str, Any]] | None = None,
-    ) -> None:
-        self._timeout_s = config.learner.timeout_s
-        # The load of experts, a KL term and an entropy bonus take the tokens of all rows.
-        self._takes_all = bool(config.learner.router_aux_coef) or config.algorithm.needs_every_response
+    def __init__(self, spec: LearnerSpec, *, actor_options: Sequence[Mapping[str, Any]] | None = None) -> None:
+        config = spec.learner
+        self._timeout_s = config.timeout_s
+        # The load of experts takes the tokens of all rows, too.
+        self._takes_all = bool(config.router_aux_coef) or spec.objective.needs_every_response
         self._actors: list[Any] = [
-            _actor.options(num_cpus=0, **options).remote(
-                config, model, images, state=state, start_model=start_model, start_folder=os.getcwd()
-            )
-            for options in actor_options or [{}] * config.learner.ranks
+            _actor.options(num_cpus=0, **options).remote(spec, start_folder=os.getcwd())
+            for options in actor_options or [{}] * config.ranks
         ]
-        together = config.learner.ranks > 1 or config.learner.offload != "none"
-        meeting_point = self._wait("meeting_point", [self._actors[0].meeting_point.remote()])[0] if together else None
+        meet = self._actors[0].meeting_point
+        meeting_point = self._wait("meeting_point", [meet.remote()])[0] if config.distributed else None
         loading = [actor.load.remote(rank, meeting_point) for rank, actor in enumerate(self._actors)]
         self._wait("load", loading)
 
@@ -104,12 +90,29 @@ class LearnerGroup:
         """
         learned = self._learned_from(rows)
         scope = UpdateScope.of(self._samples, learned, rows, clip_low=clip_low, clip_high=clip_high)
-        rows_of_update = set(learned)
+        return self._update(learned, scope) | {"tokens": float(scope.tokens)}
+
+    def imitate(self, samples: Sequence[Sample], rate: float) -> dict[str, float]:
+        """One supervised step on ``samples``, over all ranks.
+
+        Args:
+            rate: the learning rate.
+
+        Returns:
+            What ``Learner.update`` does.
+        """
+        rows = range(len(samples))
+        self.set_episode(samples, [rows])
+        return self._update(rows, UpdateScope.of(samples, rows, rows), rate)
+
+    def _update(self, rows: Sequence[int], *arguments: Any) -> dict[str, float]:
+        chosen = set(rows)
         calls = [
-            actor.call.remote("update", [local for local, row in enumerate(shard) if row in rows_of_update], scope)
+            actor.call.remote("update", [place for place, row in enumerate(shard) if row in chosen], *arguments)
             for actor, shard in zip(self._actors, self._shards, strict=True)
         ]
-        return self._wait("update", calls)[0] | {"tokens": float(scope.tokens)}
+        metrics: dict[str, float] = self._wait("update", calls)[0]
+        return metrics
 
     def _learned_from(self, rows: Sequence[int]) -> list[int]:
         return list(rows) if self._takes_all else with_advantage(self._samples, rows)
@@ -124,6 +127,8 @@ class LearnerGroup:
     export = _on_every_rank(Learner.export)
     free_memory = _on_every_rank(Learner.free_memory)
     save = _on_every_rank(Learner.save)
+    keep_state = _on_every_rank(Learner.keep_state)
+    roll_back = _on_every_rank(Learner.roll_back)
 
     def open_sender(self, build: Callable[[CheckpointWeights, int], Any], *, timeout_s: float) -> None:
         """``Learner.open_sender`` on every rank, within ``timeout_s`` seconds."""

@@ -23,10 +23,11 @@ from sailrl.learner.diagnose import Finding
 from sailrl.learner.loss_scale import LossScale
 from sailrl.learner.model import Policy
 from sailrl.learner.moe import COUNTS, RoutingMemory, load_metrics, over_ranks
-from sailrl.learner.objective import Objective, UpdateScope, summary
+from sailrl.learner.objective import Objective, UpdateScope
 from sailrl.learner.optim import build_optimizer, learning_rate
 from sailrl.learner.reference import ReferencePolicy
 from sailrl.learner.rounding import other_last_bits
+from sailrl.learner.supervised import SupervisedObjective
 from sailrl.learner.weights import CheckpointWeights
 from sailrl.types import Prompt
 
@@ -41,7 +42,11 @@ class Learner:
     """
 
     def __init__(
-        self, policy: Policy, objective: Objective, config: LearnerConfig, reference: ReferencePolicy | None = None
+        self,
+        policy: Policy,
+        objective: Objective | SupervisedObjective,
+        config: LearnerConfig,
+        reference: ReferencePolicy | None = None,
     ) -> None:
         self.policy, self._objective, self._config, self._reference = policy, objective, config, reference
         self.optimizer = build_optimizer(policy, config)
@@ -50,6 +55,7 @@ class Learner:
         self._samples: Sequence[Sample] = ()
         self._old_logp: list[torch.Tensor] | None = None
         self._routes = RoutingMemory()
+        self._kept: list[tuple[torch.Tensor, torch.Tensor]] = []
         if config.routing_replay != "none" and not policy.routers.names:
             raise LearnerError(
                 f"learner.routing_replay is {config.routing_replay}, but this model has no experts to route to. "
@@ -90,8 +96,17 @@ class Learner:
                 old[row] = values[: len(self._samples[row].response_ids)].clone()
         self._old_logp = old
 
-    def update(self, rows: Sequence[int], scope: UpdateScope) -> dict[str, float]:
+    def imitate(self, samples: Sequence[Sample], rate: float) -> dict[str, float]:
+        """One supervised step on ``samples``, where this is the only rank; see ``LearnerGroup.imitate``."""
+        self.set_episode(samples)
+        rows = range(len(samples))
+        return self.update(rows, UpdateScope.of(samples, rows, rows), rate)
+
+    def update(self, rows: Sequence[int], scope: UpdateScope, rate: float | None = None) -> dict[str, float]:
         """One optimizer step on the samples with the indices ``rows``: forward and backward per micro-batch, then step.
+
+        Args:
+            rate: the learning rate; by default that of the configuration, with its warm-up.
 
         Returns:
             The update's metrics over all ranks, with ``entropy`` (nats per token), ``grad_norm`` (before clipping),
@@ -107,13 +122,12 @@ class Learner:
             for micro, run_vision in self._passes(rows)
         ]
         merged = ranks.sum_metrics(merge_metrics(*parts), self.policy.device)
-        metrics = summary(merged) | load_metrics(merged)
         try:
-            self._objective.check(metrics)
+            metrics = self._objective.numbers(merged) | load_metrics(merged)
         except MismatchError:
             self.optimizer.zero_grad(set_to_none=True)
             raise
-        return metrics | self.optim_step(loss_is_finite=math.isfinite(metrics["loss"]))
+        return metrics | self.optim_step(rate, loss_is_finite=math.isfinite(metrics["loss"]))
 
     def forward_backward(
         self,
@@ -159,10 +173,11 @@ class Learner:
             old_logp[b, : len(self._old_logp[row])] = self._old_logp[row]
         return old_logp
 
-    def optim_step(self, *, loss_is_finite: bool = True) -> dict[str, float]:
+    def optim_step(self, rate: float | None = None, *, loss_is_finite: bool = True) -> dict[str, float]:
         """Clips gradients, steps, and clears them. Sharded gradients are sums over ranks already.
 
         Args:
+            rate: see ``update``.
             loss_is_finite: if not, a smaller loss scale cannot make the gradient finite.
 
         Returns:
@@ -181,7 +196,8 @@ class Learner:
                 parameter.grad = torch.zeros_like(parameter)
         self.loss_scale.unscale(p.grad for p in parameters if p.grad is not None)
         norm = float(ranks.gathered(torch.nn.utils.clip_grad_norm_(parameters, self._config.grad_clip)))
-        rate, scale, finite = learning_rate(self.updates, self._config), self.loss_scale.value, math.isfinite(norm)
+        rate = learning_rate(self.updates, self._config) if rate is None else rate
+        scale, finite = self.loss_scale.value, math.isfinite(norm)
         if finite:
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
@@ -192,12 +208,24 @@ class Learner:
         if not finite and (scale == 1.0 or not loss_is_finite):
             raise LearnerError(
                 f"the gradient norm of update {self.updates + 1} is {norm}; weights were not changed. "
-                "Check mismatch/max_abs_dlogp and the rewards of this episode in rollouts.jsonl, "
-                "then lower learner.learning_rate or resume from an earlier checkpoint."
+                + self._objective.advice
                 + (" float16 ends at 65,504: model.dtype=bfloat16 does not." if self.loss_scale.enabled else "")
             )
         scaling = {"loss_scale": scale, "skipped": float(not finite)} if self.loss_scale.enabled else {}
         return {"grad_norm": norm, "learning_rate": rate} | scaling
+
+    def keep_state(self) -> None:
+        """Copies this rank's part of the trained weights and of the optimizer into host memory, for ``roll_back``."""
+        trained = [p for p in self.policy.parameters() if p.requires_grad]
+        held = [*trained, *(value for p in trained for value in self.optimizer.state[p].values())]
+        self._kept = [(tensor, ranks.local(tensor.detach()).to("cpu", copy=True)) for tensor in held]
+
+    @torch.no_grad()
+    def roll_back(self) -> None:
+        """Goes back to what ``keep_state`` copied."""
+        for tensor, kept in self._kept:
+            ranks.local(tensor).copy_(kept)
+        self._kept = []
 
     @torch.no_grad()
     def expert_load(self, prompts: Sequence[Prompt]) -> dict[str, float]:
@@ -239,6 +267,7 @@ class Learner:
 
     def limit_first_update(self, mean_dlogp: float) -> None:
         """Engine and learner may differ by so many nats per token on average in the next update, before temperature."""
+        assert isinstance(self._objective, Objective)
         self._objective.first_mean_dlogp = mean_dlogp / min(1.0, self.policy.temperature)
 
     def explain_weights(

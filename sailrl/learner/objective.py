@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -36,9 +37,9 @@ class UpdateScope:
     """Response tokens that the whole update learns from, over all ranks; metrics are means over these."""
     sequences: int
     """Their responses."""
-    clip_low: float
+    clip_low: float = math.inf
     """Ratios are clipped below at 1 - clip_low."""
-    clip_high: float
+    clip_high: float = math.inf
     """Ratios are clipped above at 1 + clip_high."""
     image_tokens: int = 0
     """Response tokens of prompts with images."""
@@ -49,7 +50,13 @@ class UpdateScope:
 
     @classmethod
     def of(
-        cls, samples: Sequence[Sample], rows: Sequence[int], among: Sequence[int], *, clip_low: float, clip_high: float
+        cls,
+        samples: Sequence[Sample],
+        rows: Sequence[int],
+        among: Sequence[int],
+        *,
+        clip_low: float = math.inf,
+        clip_high: float = math.inf,
     ) -> UpdateScope:
         """Of an update that learns from ``rows``, ``among`` all rows that it has."""
         tokens = sum(len(samples[row].response_ids) for row in rows)
@@ -77,6 +84,12 @@ class Objective:
         max_response_tokens: the constant of Dr. GRPO's denominator.
     """
 
+    advice = (
+        "Check mismatch/max_abs_dlogp and the rewards of this episode in rollouts.jsonl, then lower "
+        "learner.learning_rate or resume from an earlier checkpoint."
+    )
+    """What to do about a gradient that is not finite."""
+
     def __init__(
         self,
         algorithm: losses.Algorithm,
@@ -87,6 +100,11 @@ class Objective:
         self._algorithm, self._mismatch, self._max_response_tokens = algorithm, mismatch, max_response_tokens
         self.first_mean_dlogp: float | None = None
         """Limit in nats of the mean difference of engine and learner in the next update alone; None for none."""
+
+    @property
+    def needs_every_response(self) -> bool:
+        """Whether responses without an advantage have a gradient, too."""
+        return self._algorithm.needs_every_response
 
     def __call__(
         self, logp: Tensor, old_logp: Tensor, batch: Batch, scope: UpdateScope
@@ -118,6 +136,12 @@ class Objective:
             )
             added, metrics = added + algorithm.kl_coef * kl, metrics | kl_metrics
         return added, metrics
+
+    def numbers(self, sums: dict[str, Tensor]) -> dict[str, float]:
+        """The numbers to log, from the metrics of a whole update. Raises MismatchError as ``check`` does."""
+        metrics = summary(sums)
+        self.check(metrics)
+        return metrics
 
     def check(self, metrics: dict[str, float]) -> None:
         """Checks the mismatch of a whole update before the optimizer step.

@@ -11,9 +11,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from sailrl.config.schema import RlvrConfig
+from sailrl.config.sft import SftConfig
 from sailrl.plan import memory as m
 from sailrl.plan.memory import GIB, ModelShape
-from sailrl.plan.memory_plan import gib, learner_parts, with_values
+from sailrl.plan.memory_plan import T, gib, learner_parts, stage_changes, stage_parts, with_values
 from sailrl.sync.disk import VERSIONS
 
 PHASES = ("learning", "publishing", "generating")
@@ -25,12 +26,13 @@ COMMAND, RAY, RANK, ENGINE, REWARD = (int(size * GIB) for size in (0.43, 0.35, 0
 class CpuPlan:
     """The plan of memory on a CPU."""
 
-    parts: Mapping[str, tuple[int, int, int]]
-    """Bytes of each part in each of ``PHASES``."""
-    kv_tokens: int
-    """Tokens that the cache of one engine holds."""
-    longest: int
-    """Tokens of the longest sequence."""
+    parts: Mapping[str, tuple[int, ...]]
+    """Bytes of each part in each phase."""
+    kv_tokens: int = 0
+    """Tokens that the cache of one engine holds; 0 where there is none."""
+    longest: int = 0
+    """Tokens of its longest sequence."""
+    phases: tuple[str, ...] = PHASES
 
     def total(self, phase: int) -> int:
         """Bytes in a phase."""
@@ -39,7 +41,7 @@ class CpuPlan:
     @property
     def peak(self) -> int:
         """Bytes in the phase that needs most."""
-        return max(self.total(phase) for phase in range(len(PHASES)))
+        return max(self.total(phase) for phase in range(len(self.phases)))
 
     def faults(self, memory: int) -> list[str]:
         """What does not fit into so many bytes, one sentence each."""
@@ -58,8 +60,10 @@ class CpuPlan:
         return found
 
 
-def cpu_plan(config: RlvrConfig, shape: ModelShape) -> CpuPlan:
+def cpu_plan(config: RlvrConfig | SftConfig, shape: ModelShape) -> CpuPlan:
     """Adds everything up for one configuration on one machine."""
+    if isinstance(config, SftConfig):
+        return _stage_plan(config, shape)
     ranks, engines = config.learner.ranks, config.rollout.workers
     learner = learner_parts(config, shape, "cpu")
     phases = zip(*learner.values(), strict=True)
@@ -80,9 +84,18 @@ def cpu_plan(config: RlvrConfig, shape: ModelShape) -> CpuPlan:
     )
 
 
-def cpu_advice(config: RlvrConfig, shape: ModelShape, memory: int) -> str:
+def _stage_plan(config: SftConfig, shape: ModelShape) -> CpuPlan:
+    ranks = config.learner.ranks
+    needed = max(sum(sizes) for sizes in zip(*stage_parts(config, shape, "cpu").values(), strict=True))
+    if not config.learner.distributed:
+        return CpuPlan({"the command, which learns": (COMMAND + needed,)}, phases=PHASES[:1])
+    parts = {"the command, Ray": (COMMAND + RAY,), f"learner ({ranks})": (ranks * (RANK + needed),)}
+    return CpuPlan(parts, phases=PHASES[:1])
+
+
+def cpu_advice(config: T, shape: ModelShape, memory: int) -> str:
     """One change that makes the plan fit, each tried in turn."""
-    for text, other in _changes(config):
+    for text, other in stage_changes(config) if isinstance(config, SftConfig) else _changes(config):
         if not cpu_plan(other, shape).faults(memory):
             return f"Write {text}."
     return "No single setting helps: take a smaller model or shorter sequences, or GPUs."

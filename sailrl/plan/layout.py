@@ -7,7 +7,31 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sailrl.config.schema import RlvrConfig
+from sailrl.config.sft import SftConfig
 from sailrl.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class Actors:
+    """How many there are in a job that trains."""
+
+    ranks: int
+    engines: int = 0
+    gpus_per_engine: int = 1
+    colocated: bool = False
+
+    @classmethod
+    def of(cls, config: RlvrConfig | SftConfig) -> Actors:
+        """Those of a configuration; a supervised stage has no engines."""
+        if isinstance(config, SftConfig):
+            return cls(config.learner.ranks)
+        rollout, colocated = config.rollout, config.placement == "colocated"
+        return cls(config.learner.ranks, rollout.workers, rollout.engine.tensor_parallel, colocated)
+
+    @property
+    def gpus(self) -> int:
+        """GPUs of all ranks and, where they have their own, engines."""
+        return self.ranks + (0 if self.colocated else self.engines * self.gpus_per_engine)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +55,7 @@ class NodeLayout:
         return len(self.ranks) + (0 if self.colocated else len(self.engines) * self.gpus_per_engine)
 
 
-def layout(config: RlvrConfig, gpus: Sequence[int]) -> NodeLayout:
+def layout(config: RlvrConfig | SftConfig, gpus: Sequence[int]) -> NodeLayout:
     """Ranks fill the nodes in their order; then, in split placement, each engine takes its GPUs on the first node that
     has them left.
 
@@ -41,8 +65,8 @@ def layout(config: RlvrConfig, gpus: Sequence[int]) -> NodeLayout:
     Raises:
         ConfigError: the cluster is smaller than the configuration, or spread too far for ``sync.method``.
     """
-    plan = _layout(config, gpus)
-    if config.sync.method == "disk" and len(plan.nodes) > 1:
+    plan = _layout(Actors.of(config), gpus)
+    if isinstance(config, RlvrConfig) and config.sync.method == "disk" and len(plan.nodes) > 1:
         raise ConfigError(
             f"sync.method is disk, which hands weights over in the memory of one machine, but the run takes "
             f"{plan.gpus()} GPUs of {len(plan.nodes)} machines. Write sync.method: {config.direct_method}."
@@ -50,29 +74,21 @@ def layout(config: RlvrConfig, gpus: Sequence[int]) -> NodeLayout:
     return plan
 
 
-def gpus_needed(config: RlvrConfig) -> int:
-    """GPUs of all ranks and, where they have their own, engines."""
-    engines = 0 if config.placement == "colocated" else config.rollout.workers * config.rollout.engine.tensor_parallel
-    return config.learner.ranks + engines
-
-
-def _layout(config: RlvrConfig, gpus: Sequence[int]) -> NodeLayout:
-    ranks, engines, width = config.learner.ranks, config.rollout.workers, config.rollout.engine.tensor_parallel
-    colocated = config.placement == "colocated"
-    needed = gpus_needed(config)
-    if needed > sum(gpus):
-        sum_ = (
-            f"{ranks} for learner.ranks, which share them with the engines"
-            if colocated
-            else f"{ranks} for learner.ranks and {engines} x {width} for rollout.workers with engine.tensor_parallel"
-        )
+def _layout(actors: Actors, gpus: Sequence[int]) -> NodeLayout:
+    ranks, engines, width = actors.ranks, actors.engines, actors.gpus_per_engine
+    if actors.gpus > sum(gpus):
+        sum_ = f"{ranks} for learner.ranks"
+        if actors.colocated:
+            sum_ += ", which share them with the engines"
+        elif engines:
+            sum_ += f" and {engines} x {width} for rollout.workers with engine.tensor_parallel"
         raise ConfigError(
-            f"the run needs {needed} GPUs ({sum_}), but the cluster has {sum(gpus)}. Lower one of the numbers, or add "
-            "machines with `ray start` and name the cluster in RAY_ADDRESS."
+            f"the run needs {actors.gpus} GPUs ({sum_}), but the cluster has {sum(gpus)}. Lower one of the numbers, or "
+            "add machines with `ray start` and name the cluster in RAY_ADDRESS."
         )
     free = list(gpus)
     rank_nodes = tuple(_take(free, 1) for _ in range(ranks))
-    if colocated:
+    if actors.colocated:
         return NodeLayout(rank_nodes, rank_nodes, 1, colocated=True)
     engine_nodes = tuple(_take(free, width) for _ in range(engines))
     if -1 in engine_nodes:

@@ -9,9 +9,10 @@ compute copies in ``model.dtype`` gathered a layer at a time; packed micro-batch
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Protocol
 
-from sailrl.config.schema import LearnerConfig, LoraConfig, ModelConfig, RlvrConfig
+from sailrl.config.schema import LearnerConfig, LoraConfig, ModelConfig, PromptConfig, RlvrConfig
+from sailrl.config.sft import SftConfig
 from sailrl.families.base import VisionShape
 
 Device = Literal["cuda", "cpu"]
@@ -78,6 +79,43 @@ class ModelShape:
         return self.layers * lora.rank * sum(sides.get(name, 0) for name in lora.target_modules)
 
 
+class Trained(Protocol):
+    """What the formulas of a learner rank read: ``RlvrConfig`` has it, and ``SupervisedStage`` too."""
+
+    @property
+    def model(self) -> ModelConfig: ...
+
+    @property
+    def data(self) -> PromptConfig: ...
+
+    @property
+    def learner(self) -> LearnerConfig: ...
+
+    @property
+    def longest(self) -> int:
+        """Tokens of the longest prompt and response together."""
+
+    @property
+    def images_per_prompt(self) -> int | None:
+        """Most images of one prompt; None where there is no limit."""
+
+
+@dataclass(frozen=True, slots=True)
+class SupervisedStage:
+    """A supervised stage; see ``Trained``."""
+
+    model: ModelConfig
+    data: PromptConfig
+    learner: LearnerConfig
+    longest: int
+    images_per_prompt: None = None
+
+    @classmethod
+    def of(cls, config: SftConfig) -> SupervisedStage:
+        """That of a configuration."""
+        return cls(config.model, config.data, config.training.learner(config.learner), config.data.max_tokens)
+
+
 def master_weights(shape: ModelShape, ranks: int) -> int:
     """float32, sharded: 4 P / N."""
     return 4 * shape.parameters // ranks
@@ -88,17 +126,17 @@ def sharing(learner: LearnerConfig) -> int:
     return learner.shard_ranks or learner.ranks
 
 
-def gradients(shape: ModelShape, config: RlvrConfig) -> int:
+def gradients(shape: ModelShape, config: Trained) -> int:
     """float32, sharded: 4 P / N of what is trained."""
     return 4 * shape.trainable(config.model) // sharing(config.learner)
 
 
-def moments(shape: ModelShape, config: RlvrConfig) -> int:
+def moments(shape: ModelShape, config: Trained) -> int:
     """AdamW's two float32 moments, sharded: 8 P / N of what is trained."""
     return 8 * shape.trainable(config.model) // sharing(config.learner)
 
 
-def step_scratch(shape: ModelShape, config: RlvrConfig, device: Device = "cuda") -> int:
+def step_scratch(shape: ModelShape, config: Trained, device: Device = "cuda") -> int:
     """The root of the second moment: of all parameters at once on GPUs (torch's multi-tensor AdamW), 4 P / N; on a CPU
     of one after the other."""
     if device == "cpu":
@@ -106,7 +144,7 @@ def step_scratch(shape: ModelShape, config: RlvrConfig, device: Device = "cuda")
     return gradients(shape, config)
 
 
-def gathered(shape: ModelShape, config: RlvrConfig) -> int:
+def gathered(shape: ModelShape, config: Trained) -> int:
     """Whole compute copies. Sharded: what belongs to no layer stays, two layers are there (one is fetched ahead), and
     the gradient of one in ``c`` and, to be reduced, in float32. On one rank autocast keeps a copy of everything, which
     float32 does without."""
@@ -130,7 +168,7 @@ def layer_activations(shape: ModelShape, c: int) -> int:
     return 2 * (4 + 2 * c) * h + attention + 4 * c * shape.inner + experts
 
 
-def kept_activations(shape: ModelShape, config: RlvrConfig) -> int:
+def kept_activations(shape: ModelShape, config: Trained) -> int:
     """What the forward pass leaves for the backward pass: everything, or with activation checkpointing the input of
     each layer; of the tower likewise, for the images of one micro-batch."""
     c, tokens = BYTES[config.model.dtype], config.learner.max_tokens_per_microbatch
@@ -145,7 +183,7 @@ def kept_activations(shape: ModelShape, config: RlvrConfig) -> int:
     return kept
 
 
-def layer_work(shape: ModelShape, config: RlvrConfig) -> int:
+def layer_work(shape: ModelShape, config: Trained) -> int:
     """While one layer's backward pass runs: what is recomputed of it, and gradients of three MLP widths and of two
     residuals. The tower's layer where that is larger."""
     c, tokens = BYTES[config.model.dtype], config.learner.max_tokens_per_microbatch
@@ -157,7 +195,7 @@ def layer_work(shape: ModelShape, config: RlvrConfig) -> int:
     return max(tokens * here, patches(shape, config) * there)
 
 
-def head_work(shape: ModelShape, config: RlvrConfig, device: Device = "cuda") -> int:
+def head_work(shape: ModelShape, config: Trained, device: Device = "cuda") -> int:
     """While the head's backward pass runs over a micro-batch of response tokens: hidden states and their gradient
     (float32, then ``c``), the head's gradient likewise, and two tiles of float32 (``algos.logprobs``)."""
     c, tokens = BYTES[config.model.dtype], config.learner.max_tokens_per_microbatch
@@ -175,24 +213,24 @@ def probe_work(shape: ModelShape, config: RlvrConfig, device: Device = "cuda") -
     return copies + PROBE_TOKENS * layer_activations(shape, c) + 2 * 4 * min(tile[0], PROBE_TOKENS) * tile[1]
 
 
-def image_tokens(shape: ModelShape, config: RlvrConfig) -> int:
+def image_tokens(shape: ModelShape, config: Trained) -> int:
     """Most image tokens of a micro-batch: prompts at their limit, or as many images of ``max_pixels`` as allowed."""
     if shape.vision is None:
         return 0
-    longest = config.data.max_prompt_tokens
-    if config.data.max_pixels is not None:
+    longest = min(config.data.max_prompt_tokens, config.longest)
+    if config.data.max_pixels is not None and config.images_per_prompt is not None:
         each = -(-config.data.max_pixels // shape.vision.pixels_per_token) + shape.vision.thumbnail_tokens
-        longest = min(longest, config.rollout.engine.images_per_prompt * each)
+        longest = min(longest, config.images_per_prompt * each)
     samples = config.learner.max_tokens_per_microbatch // config.longest
     return max(1, samples) * longest
 
 
-def patches(shape: ModelShape, config: RlvrConfig) -> int:
+def patches(shape: ModelShape, config: Trained) -> int:
     """Patches behind ``image_tokens``."""
     return image_tokens(shape, config) * shape.vision.patches_per_token if shape.vision is not None else 0
 
 
-def pixels(shape: ModelShape, config: RlvrConfig) -> int:
+def pixels(shape: ModelShape, config: Trained) -> int:
     """float32 patches of a micro-batch's images."""
     return 4 * patches(shape, config) * shape.vision.values_per_patch if shape.vision is not None else 0
 
@@ -229,10 +267,12 @@ def published(shape: ModelShape, config: RlvrConfig) -> int:
     return BYTES[config.model.dtype] * shape.parameters
 
 
-def checkpoint_disk(shape: ModelShape, config: RlvrConfig) -> int:
-    """``keep`` checkpoints and the one being written: float32 weights and moments, 4 P and 8 P of what is trained."""
+def checkpoint_disk(shape: ModelShape, config: RlvrConfig | SftConfig) -> int:
+    """``keep`` checkpoints and the one being written: float32 weights and moments, 4 P and 8 P of what is trained. Of a
+    supervised stage also the model that it makes, 4 P."""
     one = 4 * shape.parameters + 8 * shape.trainable(config.model)
-    return (config.checkpoint.keep + 1) * one
+    result = 4 * shape.parameters if isinstance(config, SftConfig) else 0
+    return (config.checkpoint.keep + 1) * one + result
 
 
 def _root(shape: ModelShape) -> int:

@@ -5,17 +5,25 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
+from sailrl.config.base import Section
 from sailrl.config.schema import RlvrConfig
+from sailrl.config.sft import SftConfig
 from sailrl.errors import ConfigError
 from sailrl.plan import memory as m
-from sailrl.plan.layout import NodeLayout, gpus_needed, layout
+from sailrl.plan.layout import Actors, NodeLayout, layout
 from sailrl.plan.memory import GIB, RUNTIME, ModelShape
 from sailrl.sync.disk import VERSIONS
 
+T = TypeVar("T", bound=RlvrConfig | SftConfig)
+"""The configuration of a job that trains."""
+S = TypeVar("S", bound=Section)
 PHASES = ("loss", "backward", "step", "sync", "rollout")
 """Moments of an update at which memory peaks (the head at work; a layer's backward pass; the optimizer), weights on
 their way to the engines, and generation."""
+SUPERVISED = PHASES[:3]
+"""Those of a supervised stage."""
 PROCESS = 2 * GIB
 """Host memory of a process with torch and its libraries. Assumed."""
 
@@ -35,7 +43,8 @@ class GpuPlan:
 
     what: str
     parts: Mapping[str, tuple[int, ...]]
-    """Bytes of each part in each of ``PHASES``."""
+    """Bytes of each part in each phase."""
+    phases: tuple[str, ...] = PHASES
 
     def total(self, phase: int) -> int:
         """Bytes in a phase."""
@@ -44,7 +53,7 @@ class GpuPlan:
     @property
     def worst(self) -> int:
         """The phase that needs most."""
-        return max(range(len(PHASES)), key=self.total)
+        return max(range(len(self.phases)), key=self.total)
 
     @property
     def peak(self) -> int:
@@ -61,12 +70,12 @@ class MemoryPlan:
     where: NodeLayout | None
     """None when the run does not fit on the cluster's machines; ``why`` has the reason."""
     why: str
-    kv_tokens: int
-    """Tokens that the cache of one engine holds."""
-    longest: int
-    """Tokens of the longest sequence."""
     host: Mapping[str, int]
     """Bytes on the fullest machine, by part."""
+    kv_tokens: int = 0
+    """Tokens that the cache of one engine holds; 0 where there is none."""
+    longest: int = 0
+    """Tokens of its longest sequence."""
 
     def faults(self) -> list[str]:
         """What does not fit, one sentence each."""
@@ -76,7 +85,7 @@ class MemoryPlan:
             if gpu.peak > limit:
                 largest = max(gpu.parts, key=lambda part: gpu.parts[part][gpu.worst])
                 found.append(
-                    f"{gpu.what} needs {gib(gpu.peak)} GiB in phase {PHASES[gpu.worst]} and has "
+                    f"{gpu.what} needs {gib(gpu.peak)} GiB in phase {gpu.phases[gpu.worst]} and has "
                     f"{self.cluster.gpu_gib:g}, {gib(int(gpu.peak - limit))} too few; the largest part is "
                     f"{largest} with {gib(gpu.parts[largest][gpu.worst])}."
                 )
@@ -88,13 +97,19 @@ class MemoryPlan:
         return found
 
 
-def memory_plan(config: RlvrConfig, shape: ModelShape, cluster: Cluster) -> MemoryPlan:
+def memory_plan(config: RlvrConfig | SftConfig, shape: ModelShape, cluster: Cluster) -> MemoryPlan:
     """Adds everything up for one configuration on one cluster."""
     where, why = None, ""
     try:
         where = layout(config, [cluster.gpus_per_node] * cluster.nodes)
     except ConfigError as error:
         why = str(error)
+    if isinstance(config, SftConfig):
+        parts = {**stage_parts(config, shape), "CUDA": (RUNTIME,) * len(SUPERVISED)}
+        host = _ranks_host(m.SupervisedStage.of(config), shape, where)
+        if config.training.lr_search is not None:
+            host["copy of the rate's search"] = 12 * shape.trainable(config.model)
+        return MemoryPlan((GpuPlan("a GPU of a learner rank", parts, SUPERVISED),), cluster, where, why, host)
     share = int(config.rollout.engine.gpu_memory_utilization * cluster.gpu_gib * GIB)
     cache = share - m.engine_weights(shape, config) - m.engine_work(shape, config)
     learner, engine = learner_parts(config, shape), _engine(config, shape, max(0, cache))
@@ -112,20 +127,21 @@ def memory_plan(config: RlvrConfig, shape: ModelShape, cluster: Cluster) -> Memo
         cluster,
         where,
         why,
+        _host(config, shape, where),
         kv_tokens=cache // m.cache_per_token(shape, config),
         longest=config.longest,
-        host=_host(config, shape, where),
     )
 
 
-def advice(config: RlvrConfig, shape: ModelShape, cluster: Cluster) -> str:
+def advice(config: T, shape: ModelShape, cluster: Cluster) -> str:
     """One change that makes the plan fit, each tried in turn: as many nodes as the configuration is for, settings, more
     ranks here, a slower step, more nodes."""
-    needed = -(-gpus_needed(config) // cluster.gpus_per_node)
+    needed = -(-Actors.of(config).gpus // cluster.gpus_per_node)
     for nodes in range(cluster.nodes + 1, needed + 2):
         if not memory_plan(config, shape, replace(cluster, nodes=nodes)).faults():
             return f"As it is written, it fits on {nodes} nodes."
-    for text, other in _changes(config):
+    changes = stage_changes(config) if isinstance(config, SftConfig) else _changes(config)
+    for text, other in changes:
         if not memory_plan(other, shape, cluster).faults():
             return f"Write {text}."
     if (more := _more_ranks(config, shape, cluster, (1,))) is not None:
@@ -137,11 +153,11 @@ def advice(config: RlvrConfig, shape: ModelShape, cluster: Cluster) -> str:
     )
 
 
-def _more_ranks(config: RlvrConfig, shape: ModelShape, cluster: Cluster, times: tuple[int, ...]) -> str | None:
+def _more_ranks(config: T, shape: ModelShape, cluster: Cluster, times: tuple[int, ...]) -> str | None:
     """The fewest ranks that fit on so many ``times`` the nodes."""
     for _ in range(6):
         config = with_values(config, learner={"ranks": 2 * config.learner.ranks})
-        if config.placement == "colocated":
+        if isinstance(config, RlvrConfig) and config.placement == "colocated":
             config = with_values(config, rollout={"workers": config.learner.ranks})
         for nodes in (factor * cluster.nodes for factor in times):
             larger = replace(cluster, nodes=nodes)
@@ -178,7 +194,20 @@ def _changes(config: RlvrConfig) -> Iterator[tuple[str, RlvrConfig]]:
         )
 
 
-def with_values(config: RlvrConfig, **sections: Mapping[str, object]) -> RlvrConfig:
+def stage_changes(config: SftConfig) -> Iterator[tuple[str, SftConfig]]:
+    """Settings of a supervised stage that save memory, the cheapest first."""
+    training, longest = config.training, config.data.max_tokens
+    if training.max_tokens_per_microbatch > longest:
+        text = f"training.max_tokens_per_microbatch: {longest}"
+        yield text, with_values(config, training={"max_tokens_per_microbatch": longest})
+    both = {"activation_checkpointing": True, "max_tokens_per_microbatch": longest}
+    if not training.activation_checkpointing:
+        text = "training.activation_checkpointing: true"
+        yield text, with_values(config, training={"activation_checkpointing": True})
+        yield f"{text} and training.max_tokens_per_microbatch: {longest}", with_values(config, training=both)
+
+
+def with_values(config: S, **sections: Mapping[str, object]) -> S:
     """A copy of a configuration with other values in some of its sections."""
     return config.model_copy(
         update={name: getattr(config, name).model_copy(update=dict(fields)) for name, fields in sections.items()}
@@ -187,6 +216,20 @@ def with_values(config: RlvrConfig, **sections: Mapping[str, object]) -> RlvrCon
 
 def learner_parts(config: RlvrConfig, shape: ModelShape, device: m.Device = "cuda") -> dict[str, tuple[int, ...]]:
     """Bytes of a learner rank by part and phase, without what the process itself takes."""
+    return {
+        **_update_parts(config, shape, device),
+        "probe": (0, 0, 0, 0, m.probe_work(shape, config, device)),
+        "weight transfer": (0, 0, 0, m.sync_buffers(shape, config), 0),
+    }
+
+
+def stage_parts(config: SftConfig, shape: ModelShape, device: m.Device = "cuda") -> dict[str, tuple[int, ...]]:
+    """The same of a supervised stage, in the phases that it has."""
+    parts = _update_parts(m.SupervisedStage.of(config), shape, device)
+    return {name: sizes[: len(SUPERVISED)] for name, sizes in parts.items()}
+
+
+def _update_parts(config: m.Trained, shape: ModelShape, device: m.Device) -> dict[str, tuple[int, ...]]:
     weights, grads, adam, scratch = _resting(config, shape, device)
     if device == "cuda" and config.learner.offload == "optimizer":
         weights = grads = adam = scratch = 0
@@ -199,15 +242,13 @@ def learner_parts(config: RlvrConfig, shape: ModelShape, device: m.Device = "cud
         "activations": (kept, kept + m.layer_work(shape, config), 0, 0, 0),
         "head": (m.head_work(shape, config, device), 0, 0, 0, 0),
         "pixels": (picture, picture, 0, 0, 0),
-        "probe": (0, 0, 0, 0, m.probe_work(shape, config, device)),
-        "weight transfer": (0, 0, 0, m.sync_buffers(shape, config), 0),
     }
 
 
-def _resting(config: RlvrConfig, shape: ModelShape, device: m.Device) -> tuple[int, int, int, int]:
+def _resting(config: m.Trained, shape: ModelShape, device: m.Device) -> tuple[int, int, int, int]:
     """A rank's master weights, gradients, moments, and the memory of the step itself."""
     weights = m.master_weights(shape, m.sharing(config.learner))
-    if config.algorithm.kl_coef and not config.model.lora:
+    if isinstance(config, RlvrConfig) and config.algorithm.kl_coef and not config.model.lora:
         weights *= 2  # the reference is a second copy
     return weights, m.gradients(shape, config), m.moments(shape, config), m.step_scratch(shape, config, device)
 
@@ -227,19 +268,25 @@ def _awake(engine: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
     return {name: (sizes[-1],) * len(sizes) for name, sizes in engine.items()}
 
 
-def _host(config: RlvrConfig, shape: ModelShape, where: NodeLayout | None) -> dict[str, int]:
-    """Machine memory on the node with most actors."""
+def _ranks_host(config: m.Trained, shape: ModelShape, where: NodeLayout | None) -> dict[str, int]:
+    """Memory that ranks take of the machine with most of them."""
     ranks = max(Counter(where.ranks).values()) if where else config.learner.ranks
-    engines = max(Counter(where.engines).values(), default=0) if where else config.rollout.workers
-    parts = {
-        "processes": PROCESS * (ranks + engines * (1 + config.rollout.engine.tensor_parallel)),
-        "model while rank 0 loads it": 4 * shape.parameters,
-    }
+    parts = {"processes": PROCESS * ranks, "model while rank 0 loads it": 4 * shape.parameters}
     if config.learner.offload == "optimizer":
         parts["weights and optimizer"] = ranks * sum(_resting(config, shape, "cpu"))
     if shape.vision is not None:
         parts["processed images"] = ranks * GIB
-        parts["decoded images"] = (ranks + engines) * GIB
+        parts["decoded images"] = ranks * GIB
+    return parts
+
+
+def _host(config: RlvrConfig, shape: ModelShape, where: NodeLayout | None) -> dict[str, int]:
+    """Machine memory on the node with most actors."""
+    engines = max(Counter(where.engines).values(), default=0) if where else config.rollout.workers
+    parts = _ranks_host(config, shape, where)
+    parts["processes"] += PROCESS * engines * (1 + config.rollout.engine.tensor_parallel)
+    if shape.vision is not None:
+        parts["decoded images"] += engines * GIB
     if config.placement == "colocated":
         parts["weights of sleeping engines"] = m.engine_weights(shape, config) * engines
     if config.sync.method == "disk":

@@ -319,6 +319,14 @@ EVAL_METRICS = (
 )
 """Lines of ``kind: rlvr``, one per evaluation on held-out problems."""
 
+_AS_IN_RL = (
+    "entropy",
+    "loss_scale",
+    "skipped",
+    "router/load_entropy/<layer>",
+    "router/dead_experts",
+    "router/balance_loss",
+)
 SFT_METRICS = (
     Metric("step", "Number of the optimizer step; 1 is the first.", "steps", fixed=True),
     Metric("loss", "The loss as `training.loss_reduction` defines it.", "nats", "falls", fixed=True),
@@ -329,6 +337,7 @@ SFT_METRICS = (
     Metric("time/step_s", "Wall time since the line before.", "seconds"),
     Metric("time/update_s", "Mean wall time of a step over the last 16.", "seconds", "steady"),
     Metric("tokens/trained_per_s", "Response tokens of the same steps per second.", "tokens per second", "steady"),
+    *(metric for metric in UPDATE_METRICS if metric.key in _AS_IN_RL),
 )
 """Lines of ``kind: sft``, one per optimizer step."""
 

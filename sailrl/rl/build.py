@@ -14,7 +14,9 @@ from sailrl.data.sampler import ShufflingSampler
 from sailrl.data.template import Template
 from sailrl.launch.engines import EngineSpec, open_pool, score_rollout, starting
 from sailrl.launch.placement import actor_options, nodes
+from sailrl.learner.build import LearnerSpec
 from sailrl.learner.group import LearnerGroup
+from sailrl.learner.objective import Objective
 from sailrl.report.metrics import MetricsLog
 from sailrl.report.progress import Progress
 from sailrl.report.shown import counted
@@ -77,7 +79,6 @@ async def _open(
 ) -> Session:
     checkpoint = checkpoints.latest(run_dir)
     state = checkpoints.load(checkpoint) if checkpoint else RunState()
-    weights = str(checkpoint / "model") if checkpoint else prepared.model
     prompts = prepared.train
 
     progress.stage(f"starting {starting(config.rollout)} and {counted(config.learner.ranks, 'learner rank')}")
@@ -94,16 +95,7 @@ async def _open(
         await pool.start()
         if not await pool.sleep():
             progress.message("engines cannot sleep on this machine: they keep their memory while the learner trains")
-    learners = LearnerGroup(
-        config,
-        prepared.model
-        if config.model.lora
-        else weights,  # an adapter is loaded on top of the base model of the run's start
-        str(prepared.images),
-        state=str(checkpoint) if checkpoint else None,
-        start_model=prepared.model,
-        actor_options=options.ranks,
-    )
+    learners = LearnerGroup(learner_spec(config, prepared, checkpoint), actor_options=options.ranks)
     ending.callback(learners.stop)
     if note := learners.note():
         progress.message(note)
@@ -150,6 +142,23 @@ async def _open(
         score_metrics=scorer.metrics,
         stop=stop,
         colocated=colocated,
+    )
+
+
+def learner_spec(config: RlvrConfig, prepared: Prepared, checkpoint: Path | None) -> LearnerSpec:
+    """The learner of a run. An adapter is loaded on top of the model that the run began with."""
+    return LearnerSpec(
+        config.model,
+        config.data,
+        config.learner,
+        Objective(config.algorithm, config.mismatch, max_response_tokens=config.rollout.max_response_tokens),
+        weights=prepared.model if checkpoint is None or config.model.lora else str(checkpoint / "model"),
+        images=str(prepared.images),
+        seed=config.run.seed,
+        state=None if checkpoint is None else str(checkpoint),
+        temperature=config.rollout.temperature,
+        banned_ids=tuple(prepared.processor.banned_ids),
+        reference=prepared.model if config.algorithm.kl_coef else None,
     )
 
 

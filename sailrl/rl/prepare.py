@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sailrl import plugins
-from sailrl.config.schema import RlvrConfig, SourceConfig
+from sailrl.config.schema import RanksConfig, RlvrConfig, SourceConfig
 from sailrl.config.sft import SftData, SftTraining
 from sailrl.curate.held_out import hold_out
 from sailrl.data.images import FOLDER, ImageStore
@@ -18,12 +18,15 @@ from sailrl.data.template import Template
 from sailrl.launch.fingerprint import DIGESTS, model_digest, prompt_settings, source_digest
 from sailrl.launch.model_folder import made_once, model_folder
 from sailrl.launch.run_folder import list_left_out
+from sailrl.learner.build import LearnerSpec, free_memory
 from sailrl.learner.shape import model_shape
+from sailrl.learner.supervised import SupervisedObjective
 from sailrl.plan.memory import published
 from sailrl.report.progress import Progress
 from sailrl.scoring.answers import check_answers, evenly_spread, task_notes
 from sailrl.scoring.spec import ScoringSpec
 from sailrl.sft.data import imitation_sample, load_imitations
+from sailrl.sft.loop import supervised_steps
 from sailrl.sync.disk import VERSIONS, refuse_too_little_room
 from sailrl.types import Problem, Prompt
 
@@ -101,7 +104,7 @@ def prepare(config: RlvrConfig, run_dir: Path, progress: Progress, *, resumed: b
         warm, first = run_dir / "warm_start", model
 
         def write(out: Path) -> None:
-            _warm_start(config, first, out, processor, store, template)
+            _warm_start(config, first, out, processor, run_dir / FOLDER, template)
 
         made_once(
             warm,
@@ -111,6 +114,7 @@ def prepare(config: RlvrConfig, run_dir: Path, progress: Progress, *, resumed: b
             progress,
             resumed=resumed,
         )
+        free_memory()
         model = str(warm)
     if config.sync.method == "disk":
         shape = model_shape(model, trust_remote_code=config.model.trust_remote_code)
@@ -127,32 +131,33 @@ def _warm_start_by(config: RlvrConfig, model: str, run_dir: Path) -> dict[str, A
         "data_content": path and source_digest(path),
         "data_code": generate and plugins.code_digest(generate.use),
         "model": model_digest(model, config.model.trust_remote_code, memory=run_dir / DIGESTS),
-        "dtype": _warm_start_dtype(config),
+        "dtype": config.model.dtype,
         "freeze": list(config.model.freeze),
         **prompt_settings(config.data),
         "seed": config.run.seed,
     }
 
 
-def _warm_start_dtype(config: RlvrConfig) -> str:
-    return "float32" if config.model.dtype == "float16" else config.model.dtype  # there is no loss scale here
-
-
 def _warm_start(
-    config: RlvrConfig, model: str, out: Path, processor: Processor, store: ImageStore, template: Template
+    config: RlvrConfig, model: str, out: Path, processor: Processor, images: Path, template: Template
 ) -> None:
-    from sailrl.sft.trainer import supervised_policy, train_sft  # loads TRL, which only a warm start needs
-
     start = config.warm_start
     assert start is not None
-    rows = load_imitations(SftData(train=start.data), section="warm_start.data", store=store).rows
+    rows = load_imitations(SftData(train=start.data), section="warm_start.data", store=ImageStore(images)).rows
     samples = [imitation_sample(row, template, processor) for row in rows]
     training = SftTraining(
         rows_per_step=start.rows_per_step, steps=start.steps, learning_rate=start.learning_rate, schedule="constant"
     )
-    # RL's adapter is put on the result.
-    whole = config.model.model_copy(update={"lora": None, "dtype": _warm_start_dtype(config)})
-    policy = supervised_policy(model, whole, processor, store)
-    train_sft(policy, samples, training, tokenizer=processor.tokenizer, scratch=out / "trainer", seed=config.run.seed)
-    policy.save(out)
+    learner = LearnerSpec(
+        config.model.model_copy(update={"lora": None}),  # RL's adapter starts on what this makes
+        config.data,
+        training.learner(RanksConfig()),
+        SupervisedObjective(training.loss_reduction),
+        weights=model,
+        images=str(images),
+        seed=config.run.seed,
+    ).build()
+    for _ in supervised_steps(learner, samples, training, seed=config.run.seed):
+        pass
+    learner.policy.save(out)
     processor.save(out)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Sequence
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
-from transformers.utils.logging import disable_progress_bar
-
+from sailrl.algos.adalrs import AdaLrs
 from sailrl.config.sft import SftConfig
 from sailrl.data.batch import Sample
 from sailrl.data.images import FOLDER, ImageStore
@@ -16,19 +19,43 @@ from sailrl.data.template import Template
 from sailrl.errors import CheckpointError
 from sailrl.launch.fingerprint import digest
 from sailrl.launch.model_folder import model_folder
+from sailrl.launch.placement import actor_options, cluster, nodes
 from sailrl.launch.run_folder import list_left_out, write_whole
+from sailrl.launch.sealed import Sealed
 from sailrl.launch.starts import UNTYPED, Continuation, Start, settings_identity
-from sailrl.learner.model import Policy
+from sailrl.learner.build import LearnerSpec, free_memory
+from sailrl.learner.group import LearnerGroup
+from sailrl.learner.learner import Learner
+from sailrl.learner.supervised import SupervisedObjective
+from sailrl.report.metrics import SFT_KEYS, MetricsLog
 from sailrl.report.progress import Progress, open_progress
 from sailrl.report.summary import print_summary
+from sailrl.report.timing import Pace, Stopwatch
 from sailrl.sft.data import Imitations, ImitationSamples, load_imitations, prepare_samples
-from sailrl.sft.trainer import STEPS, Logging, last_checkpoint, supervised_policy, train_sft
+from sailrl.sft.loop import count_steps, new_search, supervised_steps
 
+STEPS = Sealed("checkpoint-", "sailrl.json")
+PACE_STEPS = 16
+"""Steps over which the speed in the metrics is measured."""
 MODEL, ADAPTER, START = "model", "adapter", "start"
 """In the run folder: the result, its adapter if one was trained, and the model it began with if that was built."""
 SETTINGS = ("model.build", "model.lora", "model.dtype", "run.seed", "training.rows_per_step")
 FIXED = ("model.content", "model.build", "model.lora", "run.seed", "training.rows_per_step", "data.train.content")
 """Keys that can never change: the weights of a checkpoint, and the rows that it skips because they were learned."""
+
+
+@dataclass(frozen=True, slots=True)
+class StageState:
+    """How far a stage is. JSON-able."""
+
+    step: int = 0
+    """Steps done."""
+    metrics: dict[str, int] = field(default_factory=dict)
+    """Position in the log; what was written after the last checkpoint is cut off when the stage resumes."""
+    search: dict[str, Any] | None = None
+    """The search for a learning rate."""
+    identity: dict[str, Any] = field(default_factory=dict)
+    """The identity of the experiment."""
 
 
 def start_sft(config: SftConfig, folder: Path, start: Start = UNTYPED) -> None:
@@ -39,12 +66,11 @@ def start_sft(config: SftConfig, folder: Path, start: Start = UNTYPED) -> None:
     """
     if (folder / MODEL).is_dir():
         return _say_finished(config, folder, start)
-    disable_progress_bar()
     store, training = ImageStore(folder / FOLDER), config.training
-    last = last_checkpoint(folder)
+    last = STEPS.latest(folder)
     settings = start.recorded(config)
-    saved = {} if last is None else STEPS.read(last)["identity"]
-    run = Continuation(start, config, folder, last, saved, FIXED)
+    state = StageState() if last is None else STEPS.load(last, StageState)
+    run = Continuation(start, config, folder, last, state.identity, FIXED)
     if last is not None:  # before anything is read or built for another experiment
         STEPS.verify(last)
         run.compare(settings_identity(SETTINGS, settings, config.model, folder))
@@ -65,30 +91,93 @@ def start_sft(config: SftConfig, folder: Path, start: Start = UNTYPED) -> None:
         identity["data.train.content"] = _rows(prepared.samples)
         run.compare(identity)
         run.say_changes(progress.message)
-        steps = training.steps or training.epochs * math.ceil(len(prepared.samples) / training.rows_per_step)
-        progress.expect(steps)
-        progress.stage("loading the model")
-        policy = supervised_policy(
-            model, config.model, processor, store, activation_checkpointing=training.activation_checkpointing
-        )
-        if policy.note:
-            progress.message(policy.note)
-        run.begins(step=STEPS.number(last) if last else 0)
-        train_sft(
-            policy,
-            prepared.samples,
-            training,
-            tokenizer=processor.tokenizer,
-            scratch=folder,
-            seed=config.run.seed,
-            logging=Logging(folder, config.checkpoint, progress, identity, config.run.trackers, settings),
-        )
+        steps = count_steps(training, len(prepared.samples))
+        progress.expect(steps, done=state.step)
+        if state.step < steps:
+            progress.stage("loading the model")
+            spec = LearnerSpec(
+                config.model,
+                config.data,
+                training.learner(config.learner),
+                SupervisedObjective(training.loss_reduction),
+                weights=model if last is None or config.model.lora else str(last / MODEL),  # an adapter is on its base
+                images=str(folder / FOLDER),
+                seed=config.run.seed,
+                state=None if last is None else str(last),
+            )
+            with _opened(spec, config, folder) as learner:
+                run.begins(step=state.step)
+                state = replace(state, identity=identity)
+                _train(learner, prepared.samples, config, state, folder, processor, progress)
         progress.stage("writing the model")
-        if policy.has_adapter:
-            policy.save_adapter(folder / ADAPTER)
-        write_whole(folder / MODEL, lambda out: _write(policy, processor, out))
+        last = STEPS.latest(folder)
+        assert last is not None  # the last step has one
+        for name in (ADAPTER, MODEL) if config.model.lora else (MODEL,):
+            shutil.rmtree(folder / name, ignore_errors=True)
+            write_whole(folder / name, partial(shutil.copytree, last / name, dirs_exist_ok=True))
+    free_memory()
     print_summary(folder)
     print(f"model              {folder / MODEL}")
+
+
+@contextmanager
+def _opened(spec: LearnerSpec, config: SftConfig, folder: Path) -> Iterator[Learner | LearnerGroup]:
+    """The learner: in this process, or in Ray's where it has several ranks."""
+    if not spec.learner.distributed:
+        yield spec.build()
+        return
+    with cluster(folder):
+        learners = LearnerGroup(spec, actor_options=actor_options(config, nodes()).ranks)
+        try:
+            yield learners
+        finally:
+            learners.stop()
+
+
+def _train(
+    learner: Learner | LearnerGroup,
+    samples: Sequence[Sample],
+    config: SftConfig,
+    state: StageState,
+    folder: Path,
+    processor: Processor,
+    progress: Progress,
+) -> None:
+    """The steps that are left, each with its line of metrics, and the checkpoints."""
+    if note := learner.note():
+        progress.message(note)
+    training, steps = config.training, count_steps(config.training, len(samples))
+    search = new_search(training, steps)
+    if search and state.search:
+        search = AdaLrs(**state.search)
+
+    def write(out: Path) -> None:
+        learner.save(str(out))
+        processor.save(out / MODEL)
+
+    watch, pace, due = Stopwatch(), Pace(PACE_STEPS), False
+    log = MetricsLog(
+        folder,
+        resume_at=state.metrics or None,
+        required=SFT_KEYS,
+        trackers=config.run.trackers,
+        settings=config.model_dump(mode="json"),
+        say=progress.message,
+    )
+    with closing(log) as metrics:
+        for step, values in supervised_steps(
+            learner, samples, training, seed=config.run.seed, done=state.step, search=search
+        ):
+            spent = watch.lap()
+            values |= {"time/step_s": spent["time/step_s"], **pace.after(values["tokens"], spent)}
+            metrics.log(step, values)
+            progress.update(step, values)
+            due = due or step % config.checkpoint.every_steps == 0 or step == steps
+            if due and not (search and search.trying):  # what is tried may be undone
+                found = search.state_dict() if search else None
+                now = replace(state, step=step, metrics=metrics.position(), search=found)
+                STEPS.save(folder, step, asdict(now), write, keep=config.checkpoint.keep)
+                due = False
 
 
 def _say_finished(config: SftConfig, folder: Path, start: Start) -> None:
@@ -104,11 +193,6 @@ def _say_finished(config: SftConfig, folder: Path, start: Start) -> None:
 def _rows(samples: Sequence[Sample]) -> str:
     contents = [[s.prompt_ids.tolist(), s.response_ids.tolist(), s.images] for s in samples]
     return f"{len(samples):,} rows, {digest(contents)}"
-
-
-def _write(policy: Policy, processor: Processor, out: Path) -> None:
-    policy.save(out)
-    processor.save(out)
 
 
 def _say_what_was_left_out(rows: Imitations, prepared: ImitationSamples, folder: Path, progress: Progress) -> None:

@@ -16,10 +16,13 @@ from typing import Any
 
 import pytest
 
+from sailrl.data.processor import Processor
 from sailrl.demo import tiny_text
 from sailrl.errors import RolloutError
 from sailrl.launch.placement import Node, actor_options
 from sailrl.learner.group import LearnerGroup
+from sailrl.rl.build import learner_spec
+from sailrl.rl.prepare import Prepared
 from sailrl.rollout.pool import RolloutPool
 from sailrl.sync.probe import Disagreement, Probe
 from sailrl.sync.transfer import TransferSync
@@ -68,7 +71,8 @@ async def _parts(
         timeout_s=60,
         start_timeout_s=120,
     )
-    learners = LearnerGroup(config, str(folder), str(folder), state=None)
+    prepared = Prepared(str(folder), Processor(folder), folder, [], [])
+    learners = LearnerGroup(learner_spec(config, prepared, None))
     sender = partial(open_shared, calls=pool.engine_calls(), engines=engines, timeout_s=timeout_s)
     try:
         await pool.start()

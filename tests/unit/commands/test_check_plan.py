@@ -125,3 +125,28 @@ def test_sail_vl2_is_planned_with_its_tower(tmp_path: Path) -> None:
     printed, _ = checked("sail_vl2_8b.yaml", machines=replace(EIGHT, model_config=folder))
     assert f"8.91B parameters (config of {folder})" in printed
     assert printed.split("config of")[1].splitlines()[1:] == known.split("SAIL-VL2-8B, from")[1].splitlines()[1:]
+
+
+def test_the_supervised_stages_of_the_recipe_fit_on_eight_gpus_and_not_on_one() -> None:
+    printed, error = checked("longcot_sft.yaml", machines=Machines(nodes=1))
+    assert "8.77B parameters (" in printed
+    assert "node 0: learner ranks 0-7 on a GPU each" in printed
+    assert "DOES NOT FIT" not in printed
+    assert "KV cache" not in printed
+    assert error.count("there is no file") == 1
+    printed, _ = checked("longcot_sft.yaml", "learner.ranks=1", machines=Machines(nodes=1))
+    assert "DOES NOT FIT: a GPU of a learner rank needs " in printed
+    assert "No single setting helps; learner.ranks: 4 on 1 node(s) fits." in printed
+
+
+def test_a_small_supervised_stage_is_planned_for_the_cpu(tmp_path: Path) -> None:
+    tiny_text.build(tmp_path / "model", hidden_size=32, layers=1)
+    model = f"model={{path: {tmp_path / 'model'}, dtype: float32}}"
+    rows = "data.train={generate: {use: 'sailrl.demo.additions:rows', args: {count: 8, seed: 1}}}"
+    small = ("data.max_tokens=64", "training.max_tokens_per_microbatch=64", "data.balance=null", "data.steps={}")
+    for ranks, process in ((1, "the command, which learns"), (2, "learner (2)")):
+        printed, error = checked("longcot_sft.yaml", model, rows, *small, f"learner.ranks={ranks}")
+        assert error == ""
+        assert " CPU cores and " in printed
+        assert process in printed
+        assert "DOES NOT FIT" not in printed

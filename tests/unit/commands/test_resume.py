@@ -111,7 +111,7 @@ def test_a_finished_stage_is_not_taken_for_one_of_another_model(
     assert "is finished with other settings:\n  model.path: " in message
 
 
-@pytest.mark.parametrize("file", ["model.safetensors", "optimizer.pt", "trainer_state.json"])
+@pytest.mark.parametrize("file", ["model/model.safetensors", "learner.json"])
 def test_a_damaged_checkpoint_is_named_and_the_older_one_goes_on(stage: Stage, file: str) -> None:
     damaged = stage.checkpoint(4) / file
     content = bytearray(damaged.read_bytes())

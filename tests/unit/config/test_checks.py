@@ -279,9 +279,9 @@ def test_every_rank_belongs_to_a_whole_copy_of_the_weights(base: Path) -> None:
     accepted(base, "learner.ranks=16", "learner.shard_ranks=8")
 
 
-def test_rl_may_run_in_float16_and_supervised_stages_may_not(base: Path, tmp_path: Path) -> None:
+def test_rl_and_supervised_stages_may_run_in_float16_and_on_many_ranks(base: Path, tmp_path: Path) -> None:
     accepted(base, "model.dtype=float16")
     stage = tmp_path / "sft.yaml"
     stage.write_text("kind: sft\nmodel: {path: org/model}\ndata: {train: {path: train.jsonl}}\n")
-    accepted(stage)
-    assert "supervised stages do not" in complaint(stage, "model.dtype=float16")
+    accepted(stage, "model.dtype=float16", "learner.ranks=16", "learner.shard_ranks=8")
+    assert "is 8 and ranks is 12" in complaint(stage, "learner.ranks=12", "learner.shard_ranks=8")

@@ -6,11 +6,14 @@ from typing import Any
 
 import pytest
 
+from sailrl.config.sft import SftConfig
 from sailrl.errors import ConfigError
 from sailrl.launch.engines import engine_threads
 from sailrl.launch.placement import Node, actor_options
 from sailrl.plan.layout import layout
 from tests.fakes.local_run import make_config
+
+STAGE = {"kind": "sft", "model": {"path": "unused"}, "data": {"train": {"path": "unused"}}}
 
 
 def _config(*, ranks: int, workers: int, width: int = 1, placement: str = "split", method: str = "nccl") -> Any:
@@ -21,6 +24,13 @@ def _config(*, ranks: int, workers: int, width: int = 1, placement: str = "split
 def test_without_gpus_actors_ask_for_none() -> None:
     where = actor_options(_config(ranks=2, workers=1), [])
     assert (where.workers, where.ranks) == ([{}], [{}] * 2)
+    stage = SftConfig.model_validate(STAGE | {"learner": {"ranks": 3}})
+    assert (actor_options(stage, []).workers, actor_options(stage, []).ranks) == ([], [{}] * 3)
+
+
+def test_the_ranks_of_a_supervised_stage_fill_nodes_in_order() -> None:
+    where = layout(SftConfig.model_validate(STAGE | {"learner": {"ranks": 6}}), [4, 4])
+    assert (where.ranks, where.engines, where.gpus()) == ((0, 0, 0, 0, 1, 1), (), 6)
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,6 @@ import torch.multiprocessing as mp
 from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
-from sailrl.algos.nll import nll_loss
 from sailrl.config import losses
 from sailrl.config.losses import MismatchConfig
 from sailrl.config.schema import LearnerConfig
@@ -32,9 +31,10 @@ from sailrl.data.processor import Processor
 from sailrl.demo import tiny_text, tiny_vlm
 from sailrl.learner.learner import Learner
 from sailrl.learner.model import Policy
-from sailrl.learner.objective import Objective, UpdateScope
+from sailrl.learner.objective import Objective
 from sailrl.learner.ranks import gathered
 from sailrl.learner.shard import shard
+from sailrl.learner.supervised import SupervisedObjective
 from sailrl.learner.vision import Vision
 from sailrl.learner.weights import CheckpointWeights
 from tests.fakes.tiny_learner import make_prompt, make_samples, make_scope
@@ -48,13 +48,6 @@ UPDATES = [[0, 1, 2, 3, 4, 5], [1, 3], [0, 2, 4], [1]]
 """The second has rows for rank 1 alone and no images, the third images for rank 0 alone, the fourth a single row."""
 
 
-class Nll(Objective):
-    """Supervised: the negative log-likelihood per token."""
-
-    def _loss(self, logp: Any, old_logp: Any, batch: Any, scope: UpdateScope, weight: Any) -> Any:
-        return nll_loss(logp, batch.mask, denominator=scope.tokens)
-
-
 DAPO = losses.Dapo()
 
 
@@ -64,7 +57,7 @@ class Scenario:
 
     model: str = "text"
     algorithm: Any = DAPO
-    objective: type[Objective] = Objective
+    """Of RL, or the loss reduction of a supervised stage."""
     dtype: torch.dtype = torch.float64
     policy: dict[str, Any] | None = None
     learner: dict[str, Any] | None = None
@@ -75,7 +68,8 @@ class Scenario:
 SCENARIOS = {
     "dapo with images": Scenario("vision"),
     "gspo with images": Scenario("vision", losses.Gspo()),
-    "nll with images": Scenario("vision", objective=Nll),
+    "imitation with images": Scenario("vision", "token_mean"),
+    "imitation of samples": Scenario("vision", "sample_sum", policy={"activation_checkpointing": True}),
     "frozen tower": Scenario("vision", policy={"frozen": ("vision",)}),
     "activation checkpointing": Scenario("vision", policy={"activation_checkpointing": True}),
     "text": Scenario(),
@@ -120,7 +114,11 @@ class Stage:
                     module.set_gradient_divide_factor(scenario.divide_by)
         else:
             policy = build()
-        objective = scenario.objective(scenario.algorithm, MismatchConfig(), max_response_tokens=12)
+        objective: Objective | SupervisedObjective
+        if isinstance(scenario.algorithm, str):
+            objective = SupervisedObjective("token_mean" if scenario.algorithm == "token_mean" else "sample_sum")
+        else:
+            objective = Objective(scenario.algorithm, MismatchConfig(), max_response_tokens=12)
         section = {"learning_rate": 1e-3, "max_tokens_per_microbatch": 30} | (scenario.learner or {})
         return Learner(policy, objective, LearnerConfig(**section))
 
@@ -177,6 +175,20 @@ def _saved_and_resumed(stage: Stage, out: Path, name: str = "dapo with images") 
         "resumed": _weights(resumed),
         "updates": resumed.updates,
     }
+
+
+def _rolled_back(stage: Stage) -> dict[str, Any]:
+    """One update, two that are undone, and the same two again."""
+    scenario = SCENARIOS["imitation with images"]
+    learner = stage.learner(scenario)
+    stage.learn(learner, scenario, UPDATES[:1])
+    learner.keep_state()
+    before = _weights(learner)
+    tried = stage.learn(learner, scenario, UPDATES[1:3])
+    moved = not _close(_weights(learner), before, 0.0)
+    learner.roll_back()
+    undone = _close(_weights(learner), before, 0.0)
+    return {"moved": moved, "undone": undone, "tried": tried, "again": stage.learn(learner, scenario, UPDATES[1:3])}
 
 
 def _resumed(stage: Stage, folder: Path) -> dict[str, Any]:
@@ -240,6 +252,7 @@ def _rank(rank: int, root: Path, port: int) -> None:
     results["half"] = _saved_and_resumed(stage, root / "half", "float16")
     results["copies"] = _saved_and_resumed(stage, root / "copies", "copies in float32")
     results["overflow"] = {name: _overflow_on_rank_1(stage, name) for name in OVERFLOWS}
+    results["rolled back"] = _rolled_back(stage)
     results["from one"] = _resumed(stage, root / "one")
     results["exported"] = {model: _exported(stage, model, root / "exported") for model in ("text", "tied", "experts")}
     torch.save(results, root / f"rank{rank}.pt")
@@ -375,6 +388,13 @@ def test_every_row_of_a_moment_is_written_once_by_a_rank_that_has_it(root: Path,
     assert sorted({int(file.split("-")[1]) for parts in moments.values() for file, _, _ in parts}) == writers
     sizes = [sum(f.stat().st_size for f in (root / name).glob(f"learner-{rank:03}-*")) for rank in writers]
     assert max(sizes) < 1.2 * min(sizes)
+
+
+def test_two_ranks_go_back_to_what_they_kept_with_the_moments(pair: list[Any]) -> None:
+    for result in (rank["rolled back"] for rank in pair):
+        assert result["moved"]
+        assert result["undone"]
+        assert result["tried"] == result["again"]
 
 
 def test_one_rank_resumes_what_two_saved(pair: list[Any], stage: Stage, root: Path) -> None:

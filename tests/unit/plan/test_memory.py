@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 
 from sailrl.config.schema import RlvrConfig
+from sailrl.config.sft import SftConfig
 from sailrl.families.base import VisionShape
 from sailrl.plan import memory as m
 from sailrl.plan.memory import GIB, ModelShape
-from sailrl.plan.memory_plan import PHASES, Cluster, learner_parts, memory_plan
+from sailrl.plan.memory_plan import PHASES, Cluster, learner_parts, memory_plan, stage_parts
 
 SHAPE = ModelShape(
     name="round",
@@ -174,3 +175,33 @@ def test_an_engine_that_cannot_hold_one_sequence_is_a_fault() -> None:
     config = make(rollout={"engine": {"gpu_memory_utilization": 0.1}})
     found = memory_plan(config, SHAPE, Cluster(1, 3, 10.0)).faults()  # 1 GiB, all of it for CUDA graphs
     assert found == ["the engine's cache holds 0 tokens, fewer than the 100 of one sequence at its longest."]
+
+
+def _stage(**sections: Any) -> SftConfig:
+    base: dict[str, Any] = {
+        "kind": "sft",
+        "model": {"path": "unused", "dtype": "bfloat16"},
+        "data": {"train": {"path": "unused"}, "max_prompt_tokens": 60, "max_tokens": 100},
+        "training": {"max_tokens_per_microbatch": 100},
+        "learner": {"ranks": 2},
+    }
+    return SftConfig.model_validate({**base, **sections})
+
+
+def test_a_rank_of_a_supervised_stage_holds_what_one_of_rl_holds_while_it_learns() -> None:
+    stage, rl = stage_parts(_stage(), SHAPE), learner_parts(make(), SHAPE)
+    assert rl.keys() - stage.keys() == {"probe", "weight transfer"}
+    assert all(stage[name] == rl[name][:3] for name in stage)
+    assert stage["optimizer"] == (8000, 8000, 12000)  # 8 x 2000 / 2, and the root of the second moment
+
+
+def test_a_supervised_stage_is_placed_without_engines_and_its_search_keeps_a_copy() -> None:
+    plan = memory_plan(_stage(), SHAPE, Cluster(nodes=1, gpus_per_node=2, gpu_gib=8))
+    assert plan.where is not None
+    assert (plan.where.ranks, plan.where.engines) == ((0, 0), ())
+    assert not plan.faults()
+    searched = _stage(training={"lr_search": {"window_steps": 2}})
+    searching = memory_plan(searched, SHAPE, Cluster(nodes=1, gpus_per_node=2, gpu_gib=8))
+    assert sum(searching.host.values()) - sum(plan.host.values()) == 12 * 2000
+    few = memory_plan(_stage(learner={"ranks": 3}), SHAPE, Cluster(nodes=1, gpus_per_node=2, gpu_gib=8))
+    assert few.faults()[0].startswith("the run needs 3 GPUs (3 for learner.ranks), but the cluster has 2.")

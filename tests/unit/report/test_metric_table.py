@@ -116,20 +116,20 @@ def test_every_number_of_an_evaluation_is_in_the_table_and_every_entry_is_logged
     assert not _unused(set().union(*lines), EVAL_METRICS)
 
 
-def test_every_number_of_a_supervised_step_is_in_the_table_and_every_entry_is_logged(
-    tiny_folder: Path, tmp_path: Path
-) -> None:
+def test_every_number_of_a_supervised_step_is_in_the_table_and_every_entry_is_logged(tmp_path: Path) -> None:
+    tiny_text.build(tmp_path / "experts", hidden_size=32, layers=1, experts=4)
     rows = {"use": "sailrl.demo.additions:rows", "args": {"count": 4, "seed": 1}}
     config = SftConfig.model_validate(
         {
             "kind": "sft",
-            "model": {"path": str(tiny_folder), "dtype": "float32"},
+            "model": {"path": str(tmp_path / "experts"), "dtype": "float16"},
             "data": {"train": {"generate": rows}},
             "training": {"rows_per_step": 4},
+            "learner": {"router_aux_coef": 0.01},
         }
     )
-    start_sft(config, tmp_path)
-    (line,) = _lines(tmp_path)
+    start_sft(config, tmp_path / "run")
+    (line,) = _lines(tmp_path / "run")
     assert not _unknown(line, SFT_METRICS)
     assert not _unused(line, SFT_METRICS)
 

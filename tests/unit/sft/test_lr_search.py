@@ -12,8 +12,7 @@ from safetensors.torch import load_file
 
 from sailrl.config.sft import SftConfig
 from sailrl.launch.sealed import CHECKPOINTS
-from sailrl.sft.start import MODEL, start_sft
-from sailrl.sft.trainer import STEPS
+from sailrl.sft.start import MODEL, STEPS, start_sft
 
 ROWS = {"generate": {"use": "sailrl.demo.additions:rows", "args": {"count": 48, "seed": 1}}}
 
@@ -41,35 +40,34 @@ def _run(model: Path, folder: Path, steps: int, *, every: int = 3, **search: Any
 
 def test_a_rate_tried_in_vain_is_undone(tiny_folder: Path, tmp_path: Path) -> None:
     # No slope beats a margin of 1,000 nats per step: the rate of steps 6 to 8 is undone, and the old one goes on.
-    lines = _run(tiny_folder, tmp_path, 9, every=1, margin=1000.0)
+    lines = _run(tiny_folder, tmp_path / "searched", 9, every=1, margin=1000.0)
     # Steps 1 and 2 are before the search, 3 to 5 measure, 6 to 8 try three times the rate, 9 has the old one again.
     assert [round(line["learning_rate"], 9) for line in lines] == [1e-3] * 5 + [3e-3] * 3 + [1e-3]
-    # Checkpoints are taken after the search has acted: what steps 6 and 7 learned is gone from that of step 8.
-    (five, mean_of_five), (seven, mean_of_seven), (eight, mean_of_eight) = (_state(tmp_path, n) for n in (5, 7, 8))
+    # Checkpoints that are due while the rate is tried wait: what 6 to 8 learned is gone from that of 8.
+    assert [STEPS.number(folder) for folder in STEPS.folders(tmp_path / "searched")] == [1, 2, 3, 4, 8, 9]
+    _run(tiny_folder, tmp_path / "plain", 6, every=1)
+    eight, nine = (_state(tmp_path / "searched", n) for n in (8, 9))
+    five, six = (_state(tmp_path / "plain", n) for n in (5, 6))
     assert all(torch.equal(five[name], eight[name]) for name in five)
-    assert torch.equal(mean_of_five, mean_of_eight)
-    assert not all(torch.equal(five[name], seven[name]) for name in five)
-    assert not torch.equal(mean_of_five, mean_of_seven)
+    assert not all(torch.equal(six[name], eight[name]) for name in six)
+    assert not all(torch.equal(nine[name], eight[name]) for name in nine)
 
 
-def _state(folder: Path, step: int) -> tuple[dict[str, torch.Tensor], torch.Tensor]:
-    """Weights of a checkpoint, and the optimizer's mean gradient of the first of them."""
+def _state(folder: Path, step: int) -> dict[str, torch.Tensor]:
+    """Weights of a checkpoint, and AdamW's moments and step counts."""
     checkpoint = folder / CHECKPOINTS / f"checkpoint-{step}"
-    optimizer = torch.load(checkpoint / "optimizer.pt", weights_only=True)
-    return load_file(checkpoint / "model.safetensors"), optimizer["state"][0]["exp_avg"]
+    files = [checkpoint / "model" / "model.safetensors", *checkpoint.glob("learner-*.safetensors")]
+    return {name: value for file in files for name, value in load_file(file).items()}
 
 
 def test_a_search_that_was_killed_goes_on_bit_for_bit(tiny_folder: Path, tmp_path: Path) -> None:
     whole, broken = tmp_path / "whole", tmp_path / "broken"
     lines = _run(tiny_folder, whole, 10, margin=1000.0)
-    for checkpoint in (whole / CHECKPOINTS).glob("checkpoint-*"):  # whose mark comes after all that it vouches for
-        marked = (checkpoint / STEPS.seal).stat().st_mtime_ns
-        assert max(file.stat().st_mtime_ns for file in checkpoint.iterdir()) == marked
     shutil.copytree(whole, broken)
     shutil.rmtree(broken / MODEL)
-    for later in (broken / CHECKPOINTS).glob("checkpoint-*"):  # as if killed in the trial, after step 6 was saved
-        if int(later.name.rpartition("-")[2]) > 6:
-            (later / STEPS.seal).unlink()
+    assert [STEPS.number(folder) for folder in STEPS.folders(broken)] == [3, 8, 9, 10]
+    for later in STEPS.folders(broken)[1:]:  # as if killed in the trial of steps 6 to 8
+        shutil.rmtree(later)
     assert _run(tiny_folder, broken, 10, margin=1000.0) == lines
     mine, theirs = (load_file(folder / MODEL / "model.safetensors") for folder in (broken, whole))
     assert all(torch.equal(mine[name], theirs[name]) for name in theirs)

@@ -16,7 +16,7 @@ from torch.nn.functional import log_softmax
 from transformers import AutoModelForCausalLM
 
 from sailrl.config.checks import validate
-from sailrl.config.schema import ModelConfig, SourceConfig
+from sailrl.config.schema import RanksConfig, SourceConfig
 from sailrl.config.sft import SftConfig, SftData, SftTraining
 from sailrl.data.images import ImageStore
 from sailrl.data.processor import Processor
@@ -24,9 +24,11 @@ from sailrl.data.template import Template
 from sailrl.demo.additions import rows
 from sailrl.errors import CheckpointError, ConfigError, DataError, LearnerError
 from sailrl.launch.sealed import CHECKPOINTS
+from sailrl.learner.build import LearnerSpec
+from sailrl.learner.objective import UpdateScope
+from sailrl.learner.supervised import SupervisedObjective
 from sailrl.sft.data import imitation_sample, load_imitations, prompt_sample
-from sailrl.sft.start import MODEL, start_sft
-from sailrl.sft.trainer import STEPS, SupervisedTrainer, supervised_policy
+from sailrl.sft.start import MODEL, STEPS, start_sft
 from sailrl.types import Problem, Prompt
 
 
@@ -68,9 +70,19 @@ def test_loss_and_gradient_are_equation_3_whatever_the_micro_batches(
     template = Template(processor, store, config.data)
     samples = [imitation_sample(row, template, processor) for row in load_imitations(config.data).rows]
     training = SftTraining.model_validate({"loss_reduction": reduction, "max_tokens_per_microbatch": budget})
-    policy = supervised_policy(str(tiny_folder), ModelConfig(path="x", dtype="float32"), processor, store).double()
-    trainer = SupervisedTrainer(policy, samples, training, processor.tokenizer, tmp_path, 0)
-    loss = trainer.training_step(policy.model, {"rows": torch.tensor([0, 1])})
+    learner = LearnerSpec(
+        config.model,
+        config.data,
+        training.learner(RanksConfig()),
+        SupervisedObjective(training.loss_reduction),
+        weights=str(tiny_folder),
+        images=str(tmp_path / "images"),
+        seed=0,
+    ).build()
+    policy = learner.policy.double()
+    learner.set_episode(samples)
+    scope = UpdateScope.of(samples, [0, 1], [0, 1])
+    loss = sum(float(learner.forward_backward(micro, scope)["loss"]) for micro, _ in learner._passes([0, 1]))
 
     # By hand: one row at a time, transformers' own logits, -log P of every token of the response and its end of turn.
     by_hand = AutoModelForCausalLM.from_pretrained(tiny_folder, dtype=torch.float64)
@@ -85,7 +97,7 @@ def test_loss_and_gradient_are_equation_3_whatever_the_micro_batches(
     # sample_sum: (S1 + S2) / 2 rows; token_mean: (S1 + S2) / (n1 + n2) tokens
     expected = (sums[0] + sums[1]) / (2 if reduction == "sample_sum" else sum(counts))
     expected.backward()
-    assert float(loss) == pytest.approx(float(expected.detach()), abs=1e-6)
+    assert loss == pytest.approx(float(expected.detach()), abs=1e-6)
     for mine, theirs in zip(policy.model.parameters(), by_hand.parameters(), strict=True):
         assert mine.grad is not None
         assert theirs.grad is not None
@@ -180,10 +192,10 @@ def test_a_killed_stage_goes_on_bit_for_bit(
         folder.mkdir()
     start_sft(_config(tiny_folder, training={"schedule": "constant", "steps": 12}), whole)
     start_sft(_config(tiny_folder, training={"schedule": "constant", "steps": 8}), broken)
-    # As if killed while it wrote the checkpoint of step 8: that one has no mark yet, and there is no model.
+    # As if killed while it wrote the checkpoint of step 8: that one has no name yet, and there is no model.
     shutil.rmtree(broken / MODEL)
-    half = broken / CHECKPOINTS / "checkpoint-8"
-    (half / STEPS.seal).unlink()
+    half = broken / CHECKPOINTS / ".writing-checkpoint-8"
+    (broken / CHECKPOINTS / "checkpoint-8").rename(half)
     start_sft(_config(tiny_folder, training={"schedule": "constant", "steps": 12}), broken)  # from step 5
     assert not half.exists()
     assert _lines(broken) == _lines(whole)
@@ -229,7 +241,7 @@ def test_adapters_are_trained_resumed_and_merged_into_plain_weights(tiny_folder:
 
 
 def test_a_loss_that_is_not_a_number_stops_the_stage(tiny_folder: Path, tmp_path: Path) -> None:
-    with pytest.raises(LearnerError, match="the loss of step 2 is nan"):
+    with pytest.raises(LearnerError, match=r"norm of update 2 is nan; .* not changed\. Lower training\.learning_rate"):
         start_sft(
             _config(tiny_folder, training={"learning_rate": 1e30, "grad_clip": 1e30, "warmup_steps": 0}), tmp_path
         )
