@@ -95,7 +95,8 @@ class PromptConfig(Section):
     min_pixels: int | None = Field(default=None, ge=1)
     """Smaller images are enlarged to this many pixels; null keeps the model's own limit."""
     max_pixels: int | None = Field(default=None, ge=1)
-    """Larger images are shrunk to this many pixels; null keeps the model's own limit."""
+    """Larger images are shrunk to this many pixels; null keeps the model's own limit. A model that cuts images into
+    tiles takes as many as fit (and no `min_pixels`)."""
     frames_per_video: int = Field(default=16, ge=1)
     """Most frames of a video that the model sees, evenly spread. Each is an image and counts towards
     `rollout.engine.images_per_prompt`."""

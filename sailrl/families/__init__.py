@@ -12,14 +12,16 @@ from typing import Any
 
 from sailrl.errors import ConfigError
 from sailrl.families.base import Family
+from sailrl.families.intern_vl import InternVl
 from sailrl.families.qwen_vl import Qwen2Vl, Qwen3Vl, Qwen25Vl
 from sailrl.families.sail_vl2.family import SailVl2
 from sailrl.families.text import Text
 
-FAMILIES: tuple[Family, ...] = (SailVl2(), Qwen3Vl(), Qwen25Vl(), Qwen2Vl(), Text())
+FAMILIES: tuple[Family, ...] = (SailVl2(), Qwen3Vl(), Qwen25Vl(), Qwen2Vl(), InternVl(), Text())
 """In the order in which they are asked whether a model is theirs."""
 UNSUPPORTED = {
     "gemma3": "the tokens of a picture attend to one another there, which the learner's attention does not do",
+    "internvl_chat": "of this kind only SAIL-VL 1.6 is; InternVL 3 is under its name that ends with -hf",
 }
 """Why some kinds are not supported, by their ``model_type``."""
 EXAMPLE = "Qwen/Qwen3-VL-2B-Thinking"

@@ -16,7 +16,7 @@ _SPEAKS = ("ForCausalLM", "LMHeadModel")
 class Text(Family):
     """Recognised last, by what it is not: no other sense, no encoder, no other task."""
 
-    title = "causal language models of text (Qwen2, Qwen3, Qwen3-MoE, Llama, ...)"
+    title = "causal language models of text (Qwen2, Qwen3, Qwen3-MoE, Llama, Mistral, Gemma 3, ...)"
 
     def knows(self, config: Mapping[str, Any]) -> bool:
         if config.get("is_encoder_decoder") or any(key.startswith(_OTHER_SENSES) for key in config if config[key]):

@@ -48,7 +48,7 @@ class VllmPrompts:
         out: Any = self._processor.apply(given, TimingContext(enabled=False))
         ids = list(out["prompt_token_ids"])
         placeholders, data = (out[part].get("image", []) for part in ("mm_placeholders", "mm_kwargs"))
-        return View("vLLM", ids, [p.length for p in placeholders], self._positions(ids, placeholders, data))
+        return View("vLLM", ids, [p.get_num_embeds() for p in placeholders], self._positions(ids, placeholders, data))
 
     def _positions(self, ids: list[int], placeholders: Sequence[Any], data: Sequence[Any]) -> list[list[int]] | None:
         from vllm.multimodal.inputs import MultiModalFeatureSpec

@@ -28,7 +28,7 @@ from sailrl.learner.model import Policy
 from sailrl.learner.objective import Objective, UpdateScope
 from sailrl.learner.shape import model_shape
 from sailrl.learner.vision import Vision
-from tests.fakes.family_bench import Bench, open_bench, worst
+from tests.fakes.family_bench import MANY, Bench, open_bench, worst
 from tests.fakes.family_toys import SECOND_END, TOYS, build_toy
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -69,6 +69,14 @@ def test_processor_engine_and_learner_read_the_same_ids_and_positions(bench: Ben
 def test_engine_and_learner_give_the_same_log_probabilities(bench: Bench) -> None:
     assert max(bench.difference(bench.policy, prompt) for prompt in bench.prompts()) < EXACT
     assert worst(bench.policy, bench.sample(bench.prompts())) < EXACT
+
+
+def test_many_pictures_in_one_prompt_are_as_large_for_the_engine_as_for_the_learner(bench: Bench) -> None:
+    """Some families give each picture fewer pixels then; alone the same picture has its usual size on both sides."""
+    if bench.processor.image_id is None:
+        pytest.skip("a model of text sees no picture")
+    for prompt in (bench.prompt(*[3] * MANY), bench.prompt(3)):
+        assert bench.difference(bench.policy, prompt) < EXACT
 
 
 def test_the_comparison_sees_which_picture_it_is(bench: Bench) -> None:

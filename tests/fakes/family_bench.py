@@ -25,8 +25,10 @@ from sailrl.rollout.engine import Request, Sampling
 from sailrl.rollout.vllm_engine import VllmEngine
 from sailrl.types import Completion, Problem, Prompt
 
-SIZES = [(84, 84), (84, 168), (200, 60)]
+SIZES = [(84, 84), (84, 168), (200, 60), (30, 300)]
 """(height, width) of the pictures."""
+MANY = 20
+"""Pictures of the longest prompt."""
 DATA = PromptConfig(instruction="", max_prompt_tokens=512)
 MODEL = ModelConfig(path="toy", dtype="float32")
 
@@ -133,10 +135,10 @@ def open_bench(folder: Path) -> Iterator[Bench]:
     processor, store = load_processor(MODEL, DATA, str(folder), trained=True), ImageStore(folder.parent / "images")
     engine = VllmEngine(
         str(folder),
-        max_tokens=1024,
+        max_tokens=1024 if processor.image_id is None else 2048,
         options={"dtype": "float32", "max_num_seqs": 16, "enforce_eager": True}
         | processor.engine_options
-        | image_options(DATA, EngineConfig(images_per_prompt=8), processor),
+        | image_options(DATA, EngineConfig(images_per_prompt=MANY), processor),
         kv_cache_gib=1.0,
         worker_extension=WORKER_EXTENSION,
         load_image=store.image,

@@ -13,6 +13,7 @@ import torch
 
 from sailrl.demo import tiny_sail_vl2, tiny_text, tiny_vlm
 from sailrl.families import family_at
+from sailrl.families.intern_vl import InternVl
 from sailrl.families.qwen_vl import Qwen2Vl, Qwen3Vl, Qwen25Vl
 from sailrl.families.sail_vl2.family import SailVl2
 from sailrl.families.text import Text
@@ -78,6 +79,52 @@ def qwen2_vl(kind: str, tower: dict[str, Any]) -> Build:
     return build
 
 
+def intern_vl(folder: Path) -> None:
+    """An InternVL 3 on Qwen2, with tiles as large as the demo's pictures."""
+    from transformers import GotOcr2ImageProcessor, InternVLConfig, InternVLForConditionalGeneration, InternVLProcessor
+    from transformers.models.internvl import InternVLVideoProcessor
+
+    from sailrl.demo import additions
+    from sailrl.demo import tokenizer as tokens
+
+    marks: dict[str, Any] = {
+        "start_image_token": "<img>",
+        "end_image_token": "</img>",
+        "context_image_token": "<IMG_CONTEXT>",
+    }
+    marks |= {"video_token": "<video>"}
+    tokenizer = tokens.build_tokenizer(
+        (row["prompt"] for row in additions.rows(200, seed=0)), pixels=tuple(marks.values())
+    )
+    tokenizer._set_model_specific_special_tokens(special_tokens=marks)
+    template = tokens.CHAT_TEMPLATE.replace("<|vision_start|><|image_pad|><|vision_end|>", "<IMG_CONTEXT>")
+    text: dict[str, Any] = {"model_type": "qwen2", "vocab_size": len(tokenizer), "hidden_size": 64}
+    text |= {"intermediate_size": 160, "num_hidden_layers": 3, "num_attention_heads": 2, "num_key_value_heads": 1}
+    text |= {"max_position_embeddings": 2048, "bos_token_id": None, "eos_token_id": tokenizer.eos_token_id}
+    text |= {"pad_token_id": tokenizer.pad_token_id, "tie_word_embeddings": False}
+    tower: dict[str, Any] = {"hidden_size": 64, "intermediate_size": 96}
+    tower |= {"num_hidden_layers": 2, "num_attention_heads": 4}
+    tower |= {"image_size": [84, 84], "patch_size": [14, 14]}
+    kind: Any = InternVLConfig
+    config = kind(
+        text_config=text,
+        vision_config=tower,
+        image_token_id=tokenizer.convert_tokens_to_ids("<IMG_CONTEXT>"),
+        image_seq_length=9,
+        tie_word_embeddings=False,
+    )
+    torch.manual_seed(0)
+    InternVLForConditionalGeneration(config).save_pretrained(folder)
+    size = {"height": 84, "width": 84}
+    InternVLProcessor(
+        GotOcr2ImageProcessor(size=size, crop_to_patches=True, max_patches=4),
+        tokenizer,
+        InternVLVideoProcessor(size=size),
+        image_seq_length=9,
+        chat_template=template,
+    ).save_pretrained(folder)
+
+
 @dataclass(frozen=True, slots=True)
 class Toy:
     """A model that passes the contract of its family."""
@@ -98,6 +145,7 @@ TOYS: dict[str, Toy] = {
     "Qwen3-VL-MoE": Toy(Qwen3Vl.title, partial(tiny_vlm.build, experts=4)),
     "Qwen2.5-VL": Toy(Qwen25Vl.title, qwen2_vl("qwen2_5_vl", QWEN25_TOWER)),
     "Qwen2-VL": Toy(Qwen2Vl.title, qwen2_vl("qwen2_vl", {"embed_dim": 64, "hidden_size": 64, "mlp_ratio": 2})),
+    "InternVL 3": Toy(InternVl.title, intern_vl),
     "Qwen3": Toy(Text.title, partial(tiny_text.build, hidden_size=64)),
     "Qwen3-MoE": Toy(Text.title, partial(tiny_text.build, hidden_size=64, experts=4)),
     "Qwen2": Toy(Text.title, text("qwen2")),

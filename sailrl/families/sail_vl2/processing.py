@@ -12,6 +12,7 @@ import torch
 from transformers import AutoTokenizer, BaseImageProcessor, BatchFeature, PreTrainedConfig, ProcessorMixin
 from transformers.utils import cached_file
 
+from sailrl.errors import ConfigError
 from sailrl.families.sail_vl2 import tiles
 
 IMAGE = "<IMG_CONTEXT>"
@@ -37,6 +38,8 @@ class SailVl2ImageProcessor(BaseImageProcessor):
         image_std: Sequence[float] = (0.229, 0.224, 0.225),
         **kwargs: Any,
     ) -> None:
+        if kwargs.get("use_msac"):
+            raise ConfigError("preprocessor_config.json has use_msac: true. Only false is known here.")
         super().__init__(**kwargs)
         self.image_size, self.patch_size, self.max_dynamic_patch = image_size, patch_size, max_dynamic_patch
         self.image_mean, self.image_std = list(image_mean), list(image_std)

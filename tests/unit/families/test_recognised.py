@@ -18,13 +18,13 @@ TRAINED: list[dict[str, Any]] = [
     {"model_type": "granite", "architectures": ["GraniteForCausalLM"], "logits_scaling": 1.0},
     {"model_type": "qwen2_vl", "architectures": ["Qwen2VLForConditionalGeneration"], "vision_config": {"depth": 32}},
     {"model_type": "qwen2_5_vl", "architectures": ["Qwen2_5_VLForConditionalGeneration"], "vision_config": {"a": 1}},
+    {"model_type": "internvl", "architectures": ["InternVLForConditionalGeneration"], "vision_config": {"a": 1}},
     {"model_type": "qwen3_vl", "architectures": ["Qwen3VLForConditionalGeneration"], "vision_config": {"depth": 27}},
     {"model_type": "qwen3_vl_moe", "architectures": ["Qwen3VLMoeForConditionalGeneration"], "vision_config": {"a": 1}},
     {"model_type": "mistral"},
     {},
 ]
 SEEING: list[dict[str, Any]] = [
-    {"model_type": "internvl", "architectures": ["InternVLForConditionalGeneration"], "vision_config": {"a": 1}},
     {"model_type": "llava", "architectures": ["LlavaForConditionalGeneration"], "vision_config": {"a": 1}},
     {"model_type": "llava_qwen", "architectures": ["LlavaQwenForCausalLM"], "mm_vision_tower": "siglip"},
     {"model_type": "internvl_chat", "architectures": ["InternVLChatModel"], "vision_config": {"a": 1}},
