@@ -6,6 +6,7 @@ A row that breaks a rule is reported with file, line, field and rule; ``on_bad_r
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +27,8 @@ from sailrl.types import Frame, Problem
 __all__ = ["BadProblem", "LoadedProblems", "ProblemReader", "list_bad_rows", "load_problems", "problem_from_row"]
 
 _SHOWN = 10
+_VALUES = re.compile(r"'[^']*'|\"[^\"]*\"|\S*/\S*|\d+")
+"""What differs between rows with one fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,10 +233,17 @@ def load_problems(
 
 
 def list_bad_rows(bad_rows: Sequence[BadProblem]) -> str:
-    """The first few, one per line, and how many more there are."""
-    lines = [f"  {bad}" for bad in bad_rows[:_SHOWN]]
-    if len(bad_rows) > _SHOWN:
-        lines.append(f"  ... and {len(bad_rows) - _SHOWN} more")
+    """The first row of each kind of fault with how many there are, one kind per line, and how many more kinds there
+    are. Faults that differ only in a number, a path or a quotation are of one kind."""
+    kinds = [_VALUES.sub("", f"{bad.field}: {bad.rule}") for bad in bad_rows]
+    first = dict(zip(reversed(kinds), reversed(bad_rows), strict=True))
+    counts = Counter(kinds)
+    lines = [
+        f"  {first[kind]}" + (f" (the first of {count:,} such rows)" if count > 1 else "")
+        for kind, count in list(counts.items())[:_SHOWN]
+    ]
+    if len(counts) > _SHOWN:
+        lines.append(f"  ... and {sum(list(counts.values())[_SHOWN:]):,} more rows with other faults")
     return "\n".join(lines)
 
 

@@ -96,11 +96,26 @@ def test_bad_rows_can_be_left_out_and_are_returned(tmp_path: Path) -> None:
     assert [(bad.file, bad.line, bad.field) for bad in found.bad_rows] == [("p.jsonl", 2, "prompt")]
 
 
-def test_only_the_first_bad_rows_are_listed(tmp_path: Path) -> None:
-    path = write(tmp_path / "p.jsonl", *[{"answer": n} for n in range(25)])
-    message = refused(path)
-    assert message.count("is missing") == 10
-    assert "... and 15 more" in message
+def test_each_kind_of_bad_row_is_listed_once_with_its_first_line_and_counted(tmp_path: Path) -> None:
+    rows: list[Any] = [{"prompt": "a"}]
+    for n in range(25):
+        rows += [{"answer": n}, {"prompt": "?", "images": [f"{n}.png"]}, {"prompt": "<image>" * (n + 1)}]
+    said = refused(write(tmp_path / "p.jsonl", *rows)).splitlines()
+    assert said[0].endswith("75 of 76 rows break a rule.")
+    assert said[1] == "  p.jsonl:2: prompt: is missing; the row has answer (the first of 25 such rows)"
+    assert "p.jsonl:3: images[0]: there is no file" in said[2]
+    assert said[2].endswith("(the first of 25 such rows)")
+    assert "p.jsonl:4: images: the prompt has 1 image marks" in said[3]
+    assert len(said) == 5  # and what to do
+
+
+def test_only_the_first_kinds_of_bad_rows_are_listed(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "p.jsonl", *[{"prompt": [{"role": "user", "content": [{"type": "x" * n}]}]} for n in (1, 2)]
+    )
+    assert refused(path).count("(the first of 2 such rows)") == 1
+    path = write(tmp_path / "p.jsonl", *[{"a" * n: 1} for n in range(1, 14)])
+    assert "... and 3 more rows with other faults" in refused(path)
 
 
 def test_an_id_is_used_once(tmp_path: Path) -> None:
