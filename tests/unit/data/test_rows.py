@@ -220,7 +220,7 @@ ROW = b'{"prompt": "a", "answer": "1"}\n'
 OTHER_KINDS: list[tuple[str, bytes, str]] = [
     ("x.jsonl", b"version https://git-lfs.github.com/spec/v1\noid sha256:4d4d\nsize 12\n", "Git LFS pointer.*lfs pull"),
     ("x.parquet", b"version https://git-lfs.github.com/spec/v1\noid sha256:4d4d\nsize 12\n", "Git LFS pointer"),
-    ("x.jsonl", gzip.compress(ROW), "gzip"),
+    ("x.jsonl", gzip.compress(ROW, mtime=0), "gzip"),
     ("x.jsonl", bz2.compress(ROW), "bzip2"),
     ("x.jsonl", lzma.compress(ROW), "xz"),
     ("x.jsonl", ROW.decode().encode("utf-16"), "UTF-16"),
