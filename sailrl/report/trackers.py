@@ -86,45 +86,48 @@ class Mlflow:
         self._client.set_terminated(self._run_id)
 
 
-class _LikeWandb:
-    """Libraries with ``init``, ``log(values, step)`` and ``finish`` of their own."""
+class Trackio:
+    """Trackio, in ``TRACKIO_DIR`` on this machine."""
 
-    def __init__(self, module: Any, **arguments: Any) -> None:
-        self._module = module
-        module.init(**arguments)
+    def __init__(self, folder: Path, joined: dict[str, str], settings: Mapping[str, Any]) -> None:
+        import trackio
+
+        name = joined.setdefault("trackio", f"{folder.name}-{uuid4().hex[:8]}")
+        self._run = trackio.init(project="sailrl", name=name, resume="allow", config=dict(settings))
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """See ``Tracker.log``."""
-        self._module.log(dict(values), step=step)
+        self._run.log(dict(values), step=step)
 
     def close(self) -> None:
         """See ``Tracker.close``."""
-        self._module.finish()
+        self._run.finish()
 
 
-def _trackio(folder: Path, joined: dict[str, str], settings: Mapping[str, Any]) -> Tracker:
-    """Trackio, in ``TRACKIO_DIR`` on this machine, or in the Space that ``TRACKIO_SPACE_ID`` names."""
-    import trackio
-
-    name = joined.setdefault("trackio", f"{folder.name}-{uuid4().hex[:8]}")
-    return _LikeWandb(trackio, project="sailrl", name=name, resume="allow", config=dict(settings))
-
-
-def _swanlab(folder: Path, joined: dict[str, str], settings: Mapping[str, Any]) -> Tracker:
+class Swanlab:
     """SwanLab. ``SWANLAB_MODE=offline`` needs no network; ``SWANLAB_API_KEY`` as usual."""
-    import swanlab
 
-    run_id = joined.setdefault("swanlab", uuid4().hex[:21])  # swanlab takes 21 letters and digits
-    return _LikeWandb(
-        swanlab, project="sailrl", experiment_name=folder.name, id=run_id, resume="allow", config=dict(settings)
-    )
+    def __init__(self, folder: Path, joined: dict[str, str], settings: Mapping[str, Any]) -> None:
+        import swanlab
+
+        self._library = swanlab
+        run_id = joined.setdefault("swanlab", uuid4().hex[:21])  # swanlab takes 21 letters and digits
+        swanlab.init(project="sailrl", experiment_name=folder.name, id=run_id, resume="allow", config=dict(settings))
+
+    def log(self, step: int, values: Mapping[str, float]) -> None:
+        """See ``Tracker.log``."""
+        self._library.log(dict(values), step=step)
+
+    def close(self) -> None:
+        """See ``Tracker.close``."""
+        self._library.finish()
 
 
 OPEN: dict[str, Callable[[Path, dict[str, str], Mapping[str, Any]], Tracker]] = {
     "wandb": Wandb,
     "mlflow": Mlflow,
-    "trackio": _trackio,
-    "swanlab": _swanlab,
+    "trackio": Trackio,
+    "swanlab": Swanlab,
 }
 
 
@@ -211,11 +214,12 @@ class _Thread:
         self._thread.join(PATIENCE_S)
         if self._thread.is_alive():
             self._failed(self._name, f"it was not done {PATIENCE_S:g} s after the end")
+        else:
+            self._try(self._tracker.close)  # here, since SwanLab sets signal handlers, which only the main thread may
 
     def _run(self) -> None:
         while (line := self._lines.get()) is not None:
             self._try(self._tracker.log, *line)
-        self._try(self._tracker.close)
 
     def _try(self, call: Callable[..., None], *arguments: Any) -> None:
         try:
