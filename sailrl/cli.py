@@ -175,13 +175,17 @@ def workers(
 
 @app.command()
 def report(
-    run_dir: Annotated[Path, typer.Argument(help="A run folder, e.g. runs/rlvr_tiny", show_default=False)],
-    out: Annotated[Path | None, typer.Option(help="The file to write.", show_default="RUN_DIR/report.html")] = None,
+    run_dirs: Annotated[
+        list[Path], typer.Argument(metavar="RUN_DIR...", help="Run folders, e.g. runs/rlvr_tiny", show_default=False)
+    ],
+    out: Annotated[Path | None, typer.Option(help="The file to write.", show_default="in the first RUN_DIR")] = None,
 ) -> None:
-    """Write a web page about a run: curves, samples, rewards, what was dropped. Prints its path."""
+    """Write a web page about a run: curves, samples, rewards, what was dropped; or about several, which compares them:
+    differences of their configurations, results, curves. Prints its path."""
+    from sailrl.report.comparison import write_comparison
     from sailrl.report.html import write_report
 
-    print(write_report(run_dir, out))
+    print(write_report(run_dirs[0], out) if len(run_dirs) == 1 else write_comparison(run_dirs, out))
 
 
 @app.command()

@@ -52,9 +52,13 @@ def write_report(run_dir: Path, out: Path | None = None) -> Path:
             f"{run_dir} has nothing to report: no metrics.jsonl and no rollouts.jsonl with a whole line. "
             "Give the folder that `sailrl run` printed, once its first update is done."
         )
-    path = out or run_dir / REPORT_FILE
+    return write_page(out or run_dir / REPORT_FILE, page(run, rollouts))
+
+
+def write_page(path: Path, text: str) -> Path:
+    """Writes a page and returns its path. Raises DataError when the disk refuses."""
     try:
-        path.write_text(page(run, rollouts), encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
     except OSError as error:
         raise DataError(f"cannot write {path}: {error.strerror}. Choose another file with --out.") from error
     return path
@@ -71,12 +75,17 @@ def page(run: RunData, rollouts: RolloutIndex) -> str:
         _metrics(run),
         _config(run.run_dir),
     )
-    name = escape(safe(run.name))
+    return document(run.name, _headline(run, rollouts), sections)
+
+
+def document(name: str, subtitle: str, sections: Iterable[str]) -> str:
+    """A whole page of finished sections under an escaped title."""
+    title = _text(name, line=True)
     return (
         f'<!doctype html><html lang="en"><head><meta charset="utf-8">'
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-        f"<title>{name}</title><style>{STYLE}</style></head><body>"
-        f'<h1>{name}</h1><p class="muted">{escape(_headline(run, rollouts))}</p>{"".join(sections)}</body></html>\n'
+        f"<title>{title}</title><style>{STYLE}</style></head><body>"
+        f'<h1>{title}</h1><p class="muted">{_text(subtitle, line=True)}</p>{"".join(sections)}</body></html>\n'
     )
 
 
@@ -86,19 +95,19 @@ def _headline(run: RunData, rollouts: RolloutIndex) -> str:
 
 def _curves(run: RunData) -> str:
     if not (run.updates or run.evals):
-        return _section("Curves", _remark("No update has finished yet."))
+        return section("Curves", remark("No update has finished yet."))
     try:
         picture = curve_png(run.run_dir).read_bytes()
     except ImportError:
-        return _section("Curves", _remark("No picture: matplotlib is not installed (pip install matplotlib)."))
+        return section("Curves", remark("No picture: matplotlib is not installed (pip install matplotlib)."))
     except OSError as error:
-        return _section("Curves", _remark(f"No picture: {error}"))
-    return _section("Curves", f'<img alt="curves" src="data:image/png;base64,{base64.b64encode(picture).decode()}">')
+        return section("Curves", remark(f"No picture: {error}"))
+    return section("Curves", f'<img alt="curves" src="data:image/png;base64,{base64.b64encode(picture).decode()}">')
 
 
 def _samples(rollouts: RolloutIndex) -> str:
     if not rollouts.rollouts:
-        return _section("Sample rollouts", _remark("No rollouts were logged."))
+        return section("Sample rollouts", remark("No rollouts were logged."))
     often = [problem for problem in rollouts.most_visited(SAMPLE_PROBLEMS) if len(rollouts.visits[problem]) > 1]
     if often:
         intro = "The same prompts in different episodes: the best and the worst response of each group."
@@ -116,7 +125,7 @@ def _samples(rollouts: RolloutIndex) -> str:
             for episode, visit in visits.items():
                 first_visits.setdefault(episode, visit)
         strips = [[(episode, first_visits[episode]) for episode in spread(rollouts.episodes, SAMPLE_EPISODES)]]
-    return _section("Sample rollouts", _remark(intro) + "".join(_strip(rollouts, strip) for strip in strips))
+    return section("Sample rollouts", remark(intro) + "".join(_strip(rollouts, strip) for strip in strips))
 
 
 def _strip(rollouts: RolloutIndex, strip: Sequence[tuple[int, Visit]]) -> str:
@@ -147,7 +156,7 @@ def _images(rollouts: RolloutIndex, line: Mapping[str, Any]) -> str:
 
 def _problem_line(line: Mapping[str, Any]) -> str:
     images = f", {counted(len(line['image_hashes']), 'image')}" if line["image_hashes"] else ""
-    return _remark(f"{line['id']}, answer {line['answer']}{images}")
+    return remark(f"{line['id']}, answer {line['answer']}{images}")
 
 
 def _response(line: Mapping[str, Any]) -> str:
@@ -180,7 +189,7 @@ def _rewards(rollouts: RolloutIndex) -> str:
         for name, tally in rollouts.rewards.items()
     ]
     heads = ("reward", f"mean, episode {first}", f"mean, episode {last}", "status", "most frequent reasons")
-    return _section("Rewards", _table(heads, rows))
+    return section("Rewards", table(heads, rows))
 
 
 def _groups(rollouts: RolloutIndex) -> str:
@@ -188,7 +197,7 @@ def _groups(rollouts: RolloutIndex) -> str:
     if not total:
         return ""
     rows = [(outcome, f"{count:,}", percent(count / total)) for outcome, count in rollouts.group_fates.most_common()]
-    return _section("Groups: kept, or why they were dropped", _table(("outcome", "groups", "share"), rows))
+    return section("Groups: kept, or why they were dropped", table(("outcome", "groups", "share"), rows))
 
 
 def _heat(rollouts: RolloutIndex) -> str:
@@ -208,12 +217,12 @@ def _heat(rollouts: RolloutIndex) -> str:
         + "</tr>"
         for problem in sorted(problems)
     )
-    remark = _remark(
+    intro = remark(
         f"Accuracy in percent of the problems that came up most often; a column is {counted(width, 'episode')}."
     )
-    return _section(
+    return section(
         "Accuracy per problem",
-        f'{remark}<div class="scroll"><table class="heat"><tr><th>problem</th>{heads}</tr>{rows}</table></div>',
+        f'{intro}<div class="scroll"><table class="heat"><tr><th>problem</th>{heads}</tr>{rows}</table></div>',
     )
 
 
@@ -233,7 +242,7 @@ def _metrics(run: RunData) -> str:
         return ""
     first, last = run.updates[0], run.updates[-1]
     rows = [(key, metric(first.get(key)), metric(value)) for key, value in last.items() if not isinstance(value, dict)]
-    return _section("Metrics", _table(("metric", f"update {first['step']}", f"update {last['step']}"), rows))
+    return section("Metrics", table(("metric", f"update {first['step']}", f"update {last['step']}"), rows))
 
 
 def _config(run_dir: Path) -> str:
@@ -241,14 +250,16 @@ def _config(run_dir: Path) -> str:
     if not path.is_file():
         return ""
     text = path.read_text(encoding="utf-8", errors="replace")
-    return _section("Configuration", f"<details><summary>resolved.yaml</summary>{_pre(text)}</details>")
+    return section("Configuration", f"<details><summary>resolved.yaml</summary>{_pre(text)}</details>")
 
 
-def _section(title: str, content: str) -> str:
+def section(title: str, content: str) -> str:
+    """A section with a heading; ``content`` is HTML."""
     return f"<section><h2>{escape(title)}</h2>{content}</section>"
 
 
-def _remark(text: str) -> str:
+def remark(text: str) -> str:
+    """A line of small text."""
     return f'<p class="muted">{_text(text, line=True)}</p>'
 
 
@@ -266,7 +277,8 @@ def _counts(counts: Iterable[tuple[str, int]]) -> str:
     return ", ".join(f"{name} {count:,}" for name, count in counts)
 
 
-def _table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A table of texts."""
     head = "".join(f"<th>{_text(text, line=True)}</th>" for text in heads)
     body = "".join("<tr>" + "".join(f"<td>{_text(cell, line=True)}</td>" for cell in row) + "</tr>" for row in rows)
     return f'<div class="scroll"><table><tr>{head}</tr>{body}</table></div>'
