@@ -15,12 +15,14 @@ import pytest
 import torch
 
 from sailrl.config.schema import RlvrConfig
+from sailrl.data.processor import Processor
 from sailrl.demo import tiny_text
 from sailrl.errors import WeightSyncError
-from sailrl.launch.engines import EngineSpec, open_pool
+from sailrl.launch.engines import open_pool
 from sailrl.launch.placement import actor_options, cluster, nodes
 from sailrl.learner.group import LearnerGroup
-from sailrl.rl.build import build_sync
+from sailrl.rl.build import build_sync, engine_spec, learner_spec
+from sailrl.rl.prepare import Prepared
 from sailrl.rollout.engine import Request, Sampling
 from sailrl.rollout.pool import RolloutPool
 from sailrl.sync.probe import Probe
@@ -61,17 +63,9 @@ def _config(folder: Path, method: str, dtype: str) -> RlvrConfig:
 async def _learn_and_publish(config: RlvrConfig, folder: Path) -> list[float]:
     """Publishes twice with an update in between, while a request is in flight; returns what the probe measured."""
     where = actor_options(config, nodes())
-    spec = EngineSpec(
-        config.model,
-        config.data,
-        config.rollout,
-        weights=str(folder),
-        images=str(folder),
-        seed=config.run.seed,
-        transfer=config.sync.method,
-    )
-    pool = open_pool(spec, actor_options=where.workers, notify=print)
-    learners = LearnerGroup(config, str(folder), str(folder), state=None, actor_options=where.ranks)
+    prepared = Prepared(str(folder), Processor(folder), folder, [], [])
+    pool = open_pool(engine_spec(config, prepared), actor_options=where.workers, notify=print)
+    learners = LearnerGroup(learner_spec(config, prepared, None), actor_options=where.ranks)
     sync: Any = build_sync(config, learners, pool)
     prompts = make_prompts(folder, 3, seed=1)
     probe = Probe(learners, pool, prompts[:2], dtype=config.model.dtype, tolerance=None)

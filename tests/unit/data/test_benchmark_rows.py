@@ -69,7 +69,7 @@ def test_pictures_stand_where_mmmu_marks_them_and_only_its_validation_rows_count
         tmp_path, "mmmu_val", {"index": "d", **row, "split": "dev"}, {"index": "v", **row, "split": "validation"}
     )
     assert problem.id == "mmmu_val-v"
-    assert problem.prompt.startswith("Question: <image> or <image>?")
+    assert str(problem.prompt).startswith("Question: <image> or <image>?")
     shown = [ImageStore(tmp_path / "store").pixels(Path(str(image)).name)[0, 0, 0] for image in problem.images]
     assert shown == [2, 1]
 

@@ -10,6 +10,7 @@ from transformers import AutoModelForCausalLM
 
 from sailrl.demo import tiny_text
 from sailrl.learner.model import DTYPES, Policy
+from sailrl.learner.objective import Objective
 from sailrl.learner.rounding import other_last_bits
 from sailrl.sync.probe import Difference
 from tests.fakes.tiny_learner import make_learner, make_prompt
@@ -86,4 +87,5 @@ def test_the_limit_of_the_first_update_grows_as_the_temperature_falls(folder: Pa
     for temperature, limit in ((1.0, 0.01), (0.5, 0.02), (2.0, 0.01)):
         learner = make_learner(folder, temperature=temperature)
         learner.limit_first_update(0.01)
+        assert isinstance(learner._objective, Objective)
         assert learner._objective.first_mean_dlogp == pytest.approx(limit)

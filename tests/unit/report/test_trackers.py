@@ -115,7 +115,7 @@ def test_a_tracker_that_does_not_come_back_holds_nothing_up(library: Path, tmp_p
     for step in range(1003):  # one is being sent, 1,000 wait
         trackers.log(step, {"loss": 1.0})
     assert "1,000 lines wait for it" in said[0]
-    sys.modules["swanlab"].gate.set()  # type: ignore[attr-defined]
+    sys.modules["swanlab"].gate.set()
     trackers.close()
     assert not [thread for thread in threading.enumerate() if thread.name == "tracker-swanlab"]
 
