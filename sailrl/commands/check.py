@@ -115,7 +115,7 @@ def describe_filter(config: FilterConfig) -> str:
         near = "" if config.dedup.near is None else f" and near (from {config.dedup.near:g} on)"
         steps.append(f"one of exact{near} duplicates")
     if config.decontaminate:
-        steps.append(f"nothing of {', '.join(config.decontaminate.files)}")
+        steps.append(f"nothing of {', '.join(config.decontaminate.names)}")
     if config.scored is None:
         steps.append(
             f"{config.samples} responses per problem, of at most {config.rollout.max_response_tokens:,} tokens, with "
@@ -133,7 +133,7 @@ def describe_fuse(config: FuseConfig) -> str:
     needs += [f"{select.well_formed} = 1"] if select.well_formed else []
     needs += [f"{select.sound} >= {select.sound_from:g}"] if select.sound else []
     rows = "all that fit" if config.total is None else f"{config.total:,} rows"
-    leaks = f"; nothing of {', '.join(config.decontaminate.files)}" if config.decontaminate else ""
+    leaks = f"; nothing of {', '.join(config.decontaminate.names)}" if config.decontaminate else ""
     return (
         f"1. responses with {', '.join(needs)}; at most {select.at_most} per problem by {', '.join(select.rank)}"
         f"{leaks}\n"

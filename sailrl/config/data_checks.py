@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sailrl.config.complaint import Complaint, Rules
-from sailrl.config.filtering import FilterConfig, PassAtKConfig
+from sailrl.config.filtering import DecontaminateConfig, FilterConfig, PassAtKConfig
 from sailrl.config.fusing import FuseConfig, SelectConfig
 
 
@@ -23,6 +23,13 @@ def _one_origin_of_responses(config: FilterConfig) -> Iterator[Complaint]:
             (missing[0],),
             f"is missing, and so is scored; a filter samples with model, data and rewards, or reads scored responses. "
             f"Write the section{'s' if len(missing) > 1 else ''} {', '.join(missing)}, or scored: FILE.jsonl.",
+        )
+
+
+def _something_to_keep_out(config: DecontaminateConfig) -> Iterator[Complaint]:
+    if not config.files and not config.benchmarks:
+        yield Complaint(
+            (), "names neither files nor benchmarks, so nothing is kept out. Write for example `benchmarks: [mmstar]`."
         )
 
 
@@ -91,6 +98,7 @@ DATA_RULES: Rules = [
     (FilterConfig, _enough_samples),
     (FilterConfig, _correct_is_a_score),
     (FilterConfig, _streams),
+    (DecontaminateConfig, _something_to_keep_out),
     (PassAtKConfig, _accuracies_in_order),
     (SelectConfig, _judge_rank_has_a_judge),
     (FuseConfig, _direct_rows_are_there),

@@ -10,6 +10,7 @@ from pydantic import Field, ModelWrapValidatorHandler, model_validator
 
 from sailrl.config.benchmarks import BENCHMARKS
 from sailrl.config.complaint import Complaint, Rules
+from sailrl.config.filtering import DecontaminateConfig
 from sailrl.config.rewards import RewardsConfig
 from sailrl.config.schema import SAIL_INSTRUCTION, JobConfig, ModelConfig, PromptConfig, SamplingConfig
 from sailrl.config.sources import SourceConfig
@@ -71,7 +72,7 @@ def _something_is_tried(config: EvaluateConfig) -> Iterator[Complaint]:
         yield Complaint(("rewards",), f"{what}; benchmarks have rules of their own. Give both, or none of the two.")
 
 
-def _benchmarks_are_known(config: EvaluateConfig) -> Iterator[Complaint]:
+def _benchmarks_are_known(config: EvaluateConfig | DecontaminateConfig) -> Iterator[Complaint]:
     for number, name in enumerate(config.benchmarks):
         if name not in BENCHMARKS:
             near = difflib.get_close_matches(name, BENCHMARKS, n=1)
@@ -100,6 +101,7 @@ def _models_are_there(config: EvaluateConfig) -> Iterator[Complaint]:
 EVALUATION_RULES: Rules = [
     (EvaluateConfig, _something_is_tried),
     (EvaluateConfig, _benchmarks_are_known),
+    (DecontaminateConfig, _benchmarks_are_known),
     (EvaluateConfig, _instruction_is_replaced),
     (EvaluateConfig, _models_are_there),
 ]

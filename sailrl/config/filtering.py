@@ -44,15 +44,24 @@ class DedupConfig(Section):
 
 
 class DecontaminateConfig(Section):
-    """Removes problems that are in evaluation files."""
+    """Removes problems that are in evaluation files or in public benchmarks."""
 
-    files: tuple[str, ...] = Field(min_length=1, strict=False)
-    """Evaluation files, JSONL or Parquet."""
+    files: tuple[str, ...] = Field(default=(), strict=False)
+    """Evaluation files."""
+    benchmarks: tuple[str, ...] = Field(default=(), strict=False)
+    """Public benchmarks by name, as `sailrl eval` takes them."""
+    benchmarks_folder: str = "~/LMUData"
+    """Folder with their files, under VLMEvalKit's names."""
     near: float | None = Field(default=0.7, gt=0, le=1)
     """As in `dedup.near`."""
     image_distance: int | None = Field(default=4, ge=0, lt=32)
     """Two images look the same up to this distance between their perceptual hashes; a problem with such an image is
     removed whatever it asks. Null compares files exactly."""
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What is kept out."""
+        return (*self.files, *self.benchmarks)
 
 
 class PassAtKConfig(Section):

@@ -265,7 +265,7 @@ def _engines_return_their_experts(config: RlvrConfig) -> Iterator[Complaint]:
         )
 
 
-def _benchmarks_are_here(config: EvaluateConfig) -> Iterator[Complaint]:
+def _benchmarks_are_here(config: EvaluateConfig | DecontaminateConfig) -> Iterator[Complaint]:
     folder = Path(config.benchmarks_folder).expanduser()
     for number, name in enumerate(config.benchmarks):
         if name in BENCHMARKS and place(name, folder) is None:
@@ -285,6 +285,7 @@ def _trackers_are_installed(run: TrainingRunConfig) -> Iterator[Complaint]:
 
 FILES: Rules = [
     (EvaluateConfig, _benchmarks_are_here),
+    (DecontaminateConfig, _benchmarks_are_here),
     (RunConfig, _run_dir_is_a_folder),
     (ModelConfig, model_is_whole),
     (SourceConfig, _source_is_there),

@@ -69,7 +69,9 @@ def start_fuse(config: FuseConfig, folder: Path, start: Start = UNTYPED) -> None
     start.begins(config, folder)
     with open_progress(folder.name, 0, unit="row") as progress:
         progress.stage("reading both pools and choosing")
-        guards: list[Filter] = [decontamination(config.decontaminate)] if config.decontaminate is not None else []
+        guards: list[Filter] = []
+        if config.decontaminate is not None:
+            guards.append(decontamination(config.decontaminate, ImageStore(folder / FOLDER)))
         cot, direct = (
             ScoredRows(config.cot, _needed_scores(config)),
             DirectRows(config.direct, ImageStore(folder / FOLDER)),

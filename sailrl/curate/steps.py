@@ -18,6 +18,8 @@ from sailrl import plugins
 from sailrl.config.filtering import DecontaminateConfig, FilterConfig, McqConfig
 from sailrl.config.schema import SourceConfig
 from sailrl.curate.rewrite_log import RewriteLog
+from sailrl.data.benchmark_rows import benchmark_reader
+from sailrl.data.images import FOLDER, ImageStore
 from sailrl.data.problems import ProblemReader
 from sailrl.errors import DataError, RewardError
 from sailrl.types import Filter, Verdict
@@ -69,22 +71,27 @@ def build_steps(config: FilterConfig, rows: Sequence[Row], run_dir: Path) -> Pip
         if config.dedup.rows_per_image is not None:
             steps["same_image"] = Careful(ImageDuplicates(config.dedup.rows_per_image))
     if config.decontaminate is not None:
-        steps["leak"] = decontamination(config.decontaminate)
+        steps["leak"] = decontamination(config.decontaminate, ImageStore(run_dir / FOLDER))
     return Pipeline(steps)
 
 
-def decontamination(config: DecontaminateConfig) -> Filter:
-    """The filter that drops the rows of evaluation files.
+def decontamination(config: DecontaminateConfig, store: ImageStore) -> Filter:
+    """The filter that drops the rows of evaluation files and of benchmarks.
+
+    Args:
+        store: takes the pictures of benchmarks.
 
     Raises:
         DataError: a file cannot be read, or has a row that is no problem.
     """
-    return Careful(Decontaminate(_evaluation_rows(config.files), config.near, config.image_distance))
+    return Careful(Decontaminate(_evaluation_rows(config, store), config.near, config.image_distance))
 
 
-def _evaluation_rows(files: Sequence[str]) -> Iterator[dict[str, Any]]:
-    for name in files:
-        reader = ProblemReader(SourceConfig(path=name), None, needs_answer=False)
+def _evaluation_rows(config: DecontaminateConfig, store: ImageStore) -> Iterator[dict[str, Any]]:
+    folder = Path(config.benchmarks_folder).expanduser()
+    readers = {name: ProblemReader(SourceConfig(path=name), None, needs_answer=False) for name in config.files}
+    readers |= {name: benchmark_reader(name, folder, store, bare=True) for name in config.benchmarks}
+    for name, reader in readers.items():
         for row, problem in reader:
             yield {**row, "id": f"{name}:{problem.id}"}
         if reader.bad_rows:

@@ -24,12 +24,13 @@ _REFERENCE = 64
 _NO_META = {"image", "image_path", "question", "answer", "hint", "choices", "precision", *_LETTERS}
 
 
-def benchmark_reader(name: str, folder: Path, store: ImageStore) -> ProblemReader:
+def benchmark_reader(name: str, folder: Path, store: ImageStore, *, bare: bool = False) -> ProblemReader:
     """The problems of the benchmark ``name``, as ``ProblemReader`` reads them; their other columns are in ``meta``.
 
     Args:
         folder: has the files, under VLMEvalKit's names.
         store: takes the pictures.
+        bare: leaves what stands around a question out of its prompt: hint, list of options, requests.
 
     Raises:
         DataError: no file of it is there.
@@ -40,7 +41,7 @@ def benchmark_reader(name: str, folder: Path, store: ImageStore) -> ProblemReade
         raise DataError(missing(name, folder))
     whole = benchmark.columns if origin(path) == "hub" else {}
     cut = {key: value for key, value in benchmark.columns.items() if key == "answer_regex"}
-    convert = _Text(name, benchmark) if benchmark.columns else _Table(name, benchmark, store)
+    convert = _Text(name, benchmark) if benchmark.columns else _Table(name, benchmark, store, bare)
     source = SourceConfig(path=path, **{**cut, **whole})
     return ProblemReader(source, f"benchmarks.{name}", store=store, convert=convert)
 
@@ -68,8 +69,8 @@ class _Table:
     """Rows of a VLMEvalKit table: ``index``, ``image`` in base64 or the index of the row that has it, ``question``,
     options in columns ``A``, ``B``, ..., ``answer``."""
 
-    def __init__(self, name: str, benchmark: Benchmark, store: ImageStore) -> None:
-        self._name, self._benchmark, self._store = name, benchmark, store
+    def __init__(self, name: str, benchmark: Benchmark, store: ImageStore, bare: bool) -> None:
+        self._name, self._benchmark, self._store, self._bare = name, benchmark, store, bare
         self._pictures: dict[str, list[str]] = {}
         """Paths of the pictures of each row so far, for rows that refer to them."""
 
@@ -79,7 +80,9 @@ class _Table:
         index = str(row.get("index", ""))
         options = {letter: str(row[letter]) for letter in _LETTERS if row.get(letter) is not None}
         images = self._images(row, index)
-        prompt, images = _placed(_question(row, options, self._benchmark.request), images)
+        question = str(row.get("question") or "")
+        asked = question if self._bare else _question(row, options, self._benchmark.request)
+        prompt, images = _placed(asked, images)
         choices = list(options.values()) or [str(one) for one in list_in_text(str(row.get("choices") or "")) or ()]
         return {
             "prompt": prompt,

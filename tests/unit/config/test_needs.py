@@ -105,6 +105,13 @@ def test_every_file_of_a_list_is_looked_for(base: Path) -> None:
     assert "cot.0" not in said
 
 
+def test_a_benchmark_to_keep_out_needs_its_file_too(base: Path) -> None:
+    base.write_text(
+        "kind: fuse\ncot: [train.jsonl]\ncot_share: 1.0\ndecontaminate: {benchmarks: [mmstar], benchmarks_folder: .}\n"
+    )
+    assert "decontaminate.benchmarks.0 is mmstar needs" in missing(base)
+
+
 # --- model ---------------------------------------------------------------------------------------------------------
 
 

@@ -204,6 +204,19 @@ def test_the_first_steps_drop_with_reasons_and_convert(tmp_path: Path) -> None:
     assert kept[0].row["meta"]["filters"]["mcq"]["reason"] == "converted"
 
 
+def test_the_questions_of_a_benchmark_are_kept_out_as_they_stand_in_its_table(tmp_path: Path) -> None:
+    table = "index\tquestion\tA\tB\tanswer\n1\tHow many corners has a square of paper?\t3\t4\tB\n"
+    (tmp_path / "MMStar.tsv").write_text(table)
+    rows = [
+        {"id": "leak", "prompt": "How many corners has a square of paper?", "choices": ["3", "4"], "answer": "B"},
+        {"id": "other", "prompt": "How many sides has a cube?", "answer": "6"},
+    ]
+    decontaminate = {"benchmarks": ["mmstar"], "benchmarks_folder": str(tmp_path)}
+    kept, dropped = pool_of(tmp_path, rows, decontaminate=decontaminate)
+    assert [case.row["id"] for case in kept] == ["other"]
+    assert dropped == {"leak": ("leak", "leaks_exact")}
+
+
 # --- sampling --------------------------------------------------------------------------------------------------------
 
 
