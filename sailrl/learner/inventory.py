@@ -88,6 +88,17 @@ def refuse_gaps(weights: str | Path, model: Any, found: Mapping[str, Any]) -> No
         )
 
 
+def refuse_two_heads(weights: str | Path, model: Any) -> None:
+    """Raises ConfigError for a loaded model whose files have another output layer than the embedding that its
+    config.json says it is: transformers would keep both, and an engine the embedding alone."""
+    tied = getattr(model.config, "tie_word_embeddings", False)
+    if tied and model.get_output_embeddings().weight is not model.get_input_embeddings().weight:
+        raise ConfigError(
+            f"{weights} has an output layer that differs from its embedding, and its config.json has "
+            "tie_word_embeddings: true, by which an engine takes the embedding for both. Write false there."
+        )
+
+
 def _listed(what: str, names: Iterable[str]) -> str:
     names = sorted(names)
     more = f" and {len(names) - LISTED:,} more" if len(names) > LISTED else ""

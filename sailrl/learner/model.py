@@ -17,7 +17,7 @@ from sailrl.families import family_at
 from sailrl.families.packing import unpacked_note
 from sailrl.learner import lora, ranks
 from sailrl.learner.attention import layout, take, use_packed
-from sailrl.learner.inventory import refuse_gaps
+from sailrl.learner.inventory import refuse_gaps, refuse_two_heads
 from sailrl.learner.moe import Routers
 from sailrl.learner.vision import Vision
 from sailrl.learner.weights import publish_layout
@@ -73,6 +73,7 @@ class Policy(torch.nn.Module):
             loaded: Any = auto.from_pretrained(path, config=config, output_loading_info=True, **options)
             self.model, found = loaded
             refuse_gaps(path, self.model, found)
+            refuse_two_heads(path, self.model)
         publish_layout(self.model)
         self.model.config.get_text_config().use_cache = False
         if activation_checkpointing:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from shutil import copytree
 from typing import Any
 
 import numpy as np
@@ -94,6 +95,19 @@ def test_a_trained_model_has_both_names_of_a_tied_weight_as_the_published_one(fo
     head, embedding = (saved[f"language_model.{name}.weight"] for name in ("lm_head", "model.embed_tokens"))
     assert head.equal(embedding)
     assert json.loads((tmp_path / "config.json").read_text())["architectures"] == ["SAILVLModel"]
+
+
+def test_a_tied_model_with_two_different_tensors_is_refused(folder: Path, tmp_path: Path) -> None:
+    """The published 2B has both names. An engine would take the embedding for both, and the learner would not."""
+    from safetensors.torch import load_file, save_file
+
+    copytree(folder, tmp_path / "model")
+    assert Policy(str(tmp_path / "model")).model.get_output_embeddings() is not None
+    tensors = load_file(folder / "model.safetensors")
+    tensors["language_model.lm_head.weight"] += 1.0
+    save_file(tensors, tmp_path / "model" / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ConfigError, match=r"has an output layer that differs from its embedding.* Write false there\."):
+        Policy(str(tmp_path / "model"))
 
 
 def test_a_mixture_of_experts_is_saved_expert_by_expert(tmp_path: Path) -> None:
