@@ -170,6 +170,17 @@ def test_a_reward_that_knows_the_response_limit_knows_the_real_one(base: Path) -
 # --- evaluation, accuracy, regex -----------------------------------------------------------------------------------
 
 
+def test_problems_are_held_out_or_named_and_not_both(base: Path) -> None:
+    held_out = "data.held_out=0.1"
+    assert "data.held_out is 0.1, but data.eval has the problems" in complaint(base, held_out, "data.eval.path=e.jsonl")
+    validate(load(base, [held_out, "eval.every_episodes=2"]).config)
+
+
+def test_rows_are_drawn_for_a_limit_only(base: Path) -> None:
+    assert "data.train.shuffle is set, but limit is not" in complaint(base, "data.train.shuffle=1")
+    validate(load(base, ["data.train.shuffle=1", "data.train.limit=10"]).config)
+
+
 def test_evaluation_needs_held_out_problems(base: Path) -> None:
     assert "eval is set, but data.eval is not" in complaint(base, "eval.samples=4")
     accepted(base, "eval.samples=4", "data.eval={path: x.jsonl}")

@@ -124,3 +124,18 @@ def test_a_warm_start_is_made_once_and_again_only_when_it_would_be_another(tiny_
     assert "steps: 1 -> 2" in prepared("3", steps=2)[1]
     last = weights.read_bytes()
     assert prepared("4", steps=3, resumed=True)[0] == last  # a checkpoint goes on with what its run began with
+
+
+def test_a_share_of_the_training_problems_is_held_out_and_what_comes_besides_is_learned_from(
+    tmp_path: Path, tiny_folder: Path
+) -> None:
+    rows, more = tmp_path / "rows.jsonl", tmp_path / "more.jsonl"
+    rows.write_text("".join(json.dumps({"prompt": f"1+{n}=?", "answer": "2"}) + "\n" for n in range(10)))
+    more.write_text(json.dumps({"prompt": "9-1=?", "answer": "8"}) + "\n")
+    prepared, said = _prepared(rows, tiny_folder, tmp_path / "run", held_out=0.2, more=[{"path": str(more)}])
+    assert (len(prepared.train), len(prepared.eval)) == (9, 2)
+    held = {prompt.problem.prompt for prompt in prepared.eval}
+    assert not held & {prompt.problem.prompt for prompt in prepared.train}
+    assert "2 of 10 problems are held out (data.held_out)" in said
+    again, _ = _prepared(rows, tiny_folder, tmp_path / "again", held_out=0.2)
+    assert {prompt.problem.prompt for prompt in again.eval} == held
