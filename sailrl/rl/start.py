@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from sailrl.config.schema import RlvrConfig
-from sailrl.errors import LearnerDied, LearnerError, WorkerDied
+from sailrl.errors import LearnerDied, WorkerDied
 from sailrl.launch.placement import cluster
+from sailrl.launch.restarts import Restarts
 from sailrl.launch.starts import UNTYPED, Continuation, Start, settings_identity
 from sailrl.plan.batch import batch_plan
 from sailrl.report.progress import open_progress
@@ -57,7 +58,7 @@ def start_rlvr(config: RlvrConfig, folder: Path, start: Start = UNTYPED) -> None
                     with stop.can_save():
                         await train(config, plan, parts, folder, progress)
 
-        await restarted(session, config.run.max_restarts, progress.message)
+        await restarted(session, Restarts(config.run.max_restarts, progress.message))
 
     with open_progress(folder.name, plan.updates, done=state.step) as progress:
         stop = Stop(progress.message)
@@ -102,18 +103,14 @@ def ended_early(reason: NothingToLearn, saved: Path, episodes: int) -> str:
     )
 
 
-async def restarted(session: Callable[[], Awaitable[None]], most: int, say: Callable[[str], None]) -> None:
-    """Runs ``session``, and again, at most ``most`` times, when one of its processes died that it cannot replace.
+async def restarted(session: Callable[[], Awaitable[None]], restarts: Restarts) -> None:
+    """Runs ``session``, and again when one of its processes died that it cannot replace.
 
     Raises:
-        LearnerError: it died once more.
+        LearnerError: one died more often than ``restarts`` allows.
     """
-    for number in range(most + 1):
+    while True:
         try:
             return await session()
         except (LearnerDied, WorkerDied) as death:
-            say(str(death))
-            last = death
-        if number < most:
-            say(f"starting again from the last checkpoint ({number + 1} of {most})")
-    raise LearnerError(f"{last} The run has started again {most} times, as often as run.max_restarts allows.")
+            restarts.after(death)

@@ -16,10 +16,11 @@ from sailrl.data.batch import Sample
 from sailrl.data.images import FOLDER, ImageStore
 from sailrl.data.processor import Processor, load_processor
 from sailrl.data.template import Template
-from sailrl.errors import CheckpointError
+from sailrl.errors import CheckpointError, LearnerDied
 from sailrl.launch.fingerprint import digest
 from sailrl.launch.model_folder import model_folder
 from sailrl.launch.placement import actor_options, cluster, nodes
+from sailrl.launch.restarts import Restarts
 from sailrl.launch.run_folder import list_left_out, write_whole
 from sailrl.launch.sealed import Sealed
 from sailrl.launch.starts import UNTYPED, Continuation, Start, settings_identity
@@ -93,31 +94,39 @@ def start_sft(config: SftConfig, folder: Path, start: Start = UNTYPED) -> None:
         run.say_changes(progress.message)
         steps = count_steps(training, len(prepared.samples))
         progress.expect(steps, done=state.step)
-        if state.step < steps:
+        restarts = Restarts(config.run.max_restarts, progress.message)
+        while last is None or STEPS.number(last) < steps:
             progress.stage("loading the model")
-            spec = LearnerSpec(
-                config.model,
-                config.data,
-                training.learner(config.learner),
-                SupervisedObjective(training.loss_reduction),
-                weights=model if last is None or config.model.lora else str(last / MODEL),  # an adapter is on its base
-                images=str(folder / FOLDER),
-                seed=config.run.seed,
-                state=None if last is None else str(last),
-            )
-            with _opened(spec, config, folder) as learner:
-                run.begins(step=state.step)
-                state = replace(state, identity=identity)
-                _train(learner, prepared.samples, config, state, folder, processor, progress)
+            state = StageState() if last is None else STEPS.load(last, StageState)
+            try:
+                with _opened(_spec(config, model, folder, last), config, folder) as learner:
+                    run.begins(step=state.step)
+                    state = replace(state, identity=identity)
+                    _train(learner, prepared.samples, config, state, folder, processor, progress)
+            except LearnerDied as death:
+                restarts.after(death)
+            last = STEPS.latest(folder)
         progress.stage("writing the model")
-        last = STEPS.latest(folder)
-        assert last is not None  # the last step has one
         for name in (ADAPTER, MODEL) if config.model.lora else (MODEL,):
             shutil.rmtree(folder / name, ignore_errors=True)
             write_whole(folder / name, partial(shutil.copytree, last / name, dirs_exist_ok=True))
     free_memory()
     print_summary(folder)
     print(f"model              {folder / MODEL}")
+
+
+def _spec(config: SftConfig, model: str, folder: Path, last: Path | None) -> LearnerSpec:
+    """The learner of a stage that began with ``model``, after its checkpoint ``last``."""
+    return LearnerSpec(
+        config.model,
+        config.data,
+        config.training.learner(config.learner),
+        SupervisedObjective(config.training.loss_reduction),
+        weights=model if last is None or config.model.lora else str(last / MODEL),  # an adapter is on its base
+        images=str(folder / FOLDER),
+        seed=config.run.seed,
+        state=None if last is None else str(last),
+    )
 
 
 @contextmanager

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import shutil
+import threading
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
-import torch
-from safetensors.torch import load_file
 
 from sailrl.commands.run import run_stage
 from sailrl.config.sft import SftConfig
@@ -28,6 +29,7 @@ def _stage(model: Path, folder: Path, *, steps: int, ranks: int) -> None:
         "data": {"train": rows},
         "training": training,
         "learner": {"ranks": ranks, "threads": 1},
+        "checkpoint": {"every_steps": 5},
     }
     shutil.rmtree(folder / MODEL, ignore_errors=True)  # a finished stage would do nothing
     run_stage(SftConfig.model_validate(raw), folder)
@@ -38,21 +40,35 @@ def _lines(folder: Path) -> list[dict[str, Any]]:
     return [{key: value for key, value in line.items() if not key.startswith(("time/", "tokens/"))} for line in lines]
 
 
-def test_two_ranks_go_on_from_the_checkpoint_of_one_as_it_would_have(tmp_path: Path) -> None:
+def _kill_a_rank_after(step: int, folder: Path) -> None:
+    deadline = time.monotonic() + 240
+    while len((folder / "metrics.jsonl").read_text().splitlines()) < step and time.monotonic() < deadline:
+        time.sleep(0.02)
+    ranks = [p for p in psutil.Process().children(recursive=True) if p.name().startswith("ray::LearnerActor")]
+    ranks[-1].kill()
+
+
+def test_two_ranks_go_on_from_the_checkpoint_of_one_and_again_when_one_of_them_is_killed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     model, alone, shared = tmp_path / "model", tmp_path / "alone", tmp_path / "shared"
     tiny_vlm.build(model, hidden_size=32)
-    _stage(model, alone, steps=5, ranks=1)
+    _stage(model, alone, steps=15, ranks=1)
     _stage(model, shared, steps=3, ranks=1)
-    _stage(model, shared, steps=5, ranks=2)
+    killer = threading.Thread(target=_kill_a_rank_after, args=(7, shared))
+    killer.start()
+    _stage(model, shared, steps=15, ranks=2)
+    killer.join()
+    said = capsys.readouterr().err
+    assert "died in update" in said
+    assert said.count("starting again from the last checkpoint (1 of 3)") == 1
     whole, lines = _lines(alone), _lines(shared)
     # 10 rows in steps of 4, 4 and 2; the rate rises from 0 over one step.
-    assert [line["learning_rate"] for line in whole] == [0.0, *[1e-3] * 4]
+    assert [line["learning_rate"] for line in whole] == [0.0, *[1e-3] * 14]
     assert lines[:3] == whole[:3]
-    # The last less: Adam makes a whole step of gradients that are rounding alone.
     assert lines[3] == pytest.approx(whole[3], rel=1e-5)
-    assert lines[4] == pytest.approx(whole[4], rel=1e-2)
-    learned, expected = (load_file(folder / MODEL / "model.safetensors") for folder in (shared, alone))
-    # Four steps have moved weights by up to 4e-3.
-    assert all(torch.allclose(learned[name], expected[name], rtol=0, atol=1e-3) for name in expected)
-    start = load_file(model / "model.safetensors")
-    assert not all(torch.allclose(start[name], expected[name], rtol=0, atol=1e-3) for name in expected)
+    # Later ones less: Adam makes a whole step of gradients that are rounding alone.
+    assert [line["nll"] for line in lines] == pytest.approx([line["nll"] for line in whole], rel=0.01)
+    assert whole[-1]["nll"] < 0.95 * whole[0]["nll"]
+    assert [line["step"] for line in lines] == list(range(1, 16))
+    assert (shared / MODEL / "model.safetensors").is_file()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from sailrl.errors import LearnerDied, LearnerError, RolloutError, SailError, WorkerDied
+from sailrl.launch.restarts import Restarts
 from sailrl.rl import checkpoints
 from sailrl.rl.checkpoints import RunState
 from sailrl.rl.start import asked_to_end, ended_early, restarted
@@ -27,7 +28,7 @@ class Sessions:
             raise self.errors.pop(0)
 
     def run(self, most: int) -> None:
-        asyncio.run(restarted(self, most, self.said.append))
+        asyncio.run(restarted(self, Restarts(most, self.said.append)))
 
 
 def test_a_dead_learner_or_worker_starts_the_run_again() -> None:
