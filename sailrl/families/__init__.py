@@ -19,8 +19,13 @@ from sailrl.families.text import Text
 
 FAMILIES: tuple[Family, ...] = (SailVl2(), Qwen3Vl(), Qwen25Vl(), Qwen2Vl(), InternVl(), Text())
 """In the order in which they are asked whether a model is theirs."""
+_NOT_COMPARED = "engine and learner have not been compared on it"
 UNSUPPORTED = {
     "gemma3": "the tokens of a picture attend to one another there, which the learner's attention does not do",
+    **dict.fromkeys(("glm4v", "glm4v_moe", "glm46v"), _NOT_COMPARED),
+    **dict.fromkeys(
+        ("qwen3_5", "qwen3_5_moe"), f"its linear attention carries a state from token to token; {_NOT_COMPARED}"
+    ),
     "internvl_chat": "of this kind only SAIL-VL 1.6 is; InternVL 3 is under its name that ends with -hf",
 }
 """Why some kinds are not supported, by their ``model_type``."""
