@@ -1,6 +1,6 @@
 """One update of the learner at real size without a GPU: the memory that torch counts beside what `sailrl check` plans.
 
-    python -m benchmarks.fake_update                                # Qwen3-VL-8B and Qwen3-VL-30B-A3B, minutes
+    python -m benchmarks.fake_update                                # Qwen3-VL-8B and 30B-A3B in RL, 8B in SFT; minutes
     python -m benchmarks.fake_update --case 8b --layers 4           # fewer layers on both sides: a minute
     python -m benchmarks.fake_update --tiny                         # toys, to see that it runs
 
@@ -21,9 +21,10 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,19 +40,21 @@ from transformers import Qwen3VLConfig, Qwen3VLMoeConfig
 from benchmarks.gpu_learner import IMAGE_ID, Pictures
 from sailrl.algos import logprobs
 from sailrl.config.load import load_config
-from sailrl.config.schema import RlvrConfig
+from sailrl.config.schema import LearnerConfig
+from sailrl.config.sft import SftConfig
 from sailrl.data.batch import Sample
 from sailrl.learner import shard
 from sailrl.learner.learner import Learner
 from sailrl.learner.model import Policy
 from sailrl.learner.objective import Objective, UpdateScope
 from sailrl.learner.shape import model_shape
+from sailrl.learner.supervised import SupervisedObjective
 from sailrl.learner.vision import Vision
-from sailrl.plan.memory import GIB
-from sailrl.plan.memory_plan import PHASES, learner_parts, with_values
+from sailrl.plan.memory import GIB, ModelShape
+from sailrl.plan.memory_plan import learner_parts, stage_parts, with_values
 
 ROOT = Path(__file__).parents[1]
-CASES = {"8b": "rlvr_8b.yaml", "a3b": "gspo_a3b.yaml"}
+CASES = {"8b": "rlvr_8b.yaml", "a3b": "gspo_a3b.yaml", "sft": "longcot_sft.yaml"}
 IMAGES = 4
 SMALL = (torch.ops.aten.arange, torch.ops.aten.linspace, torch.ops.aten.scalar_tensor)
 INDEXED = (torch.ops.aten.index, torch.ops.aten.index_put, torch.ops.aten.index_put_, torch.ops.aten._index_put_impl_)
@@ -168,25 +171,57 @@ def model_config(name: str, layers: int | None, *, tiny: bool) -> Any:
     return config
 
 
-def settings(case: str, ranks: int | None, *, tiny: bool) -> RlvrConfig:
-    """The shipped configuration of a case."""
-    config = load_config(ROOT / "configs" / CASES[case])
-    assert isinstance(config, RlvrConfig)
-    if ranks is not None:
-        config = with_values(config, learner={"ranks": ranks})
-    if tiny:
-        config = with_values(config, learner={"max_tokens_per_microbatch": 1280}, data={"max_prompt_tokens": 1024})
-        config = with_values(config, rollout={"max_response_tokens": 256})
-    return config
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What a shipped configuration says of the learner."""
+
+    learner: LearnerConfig
+    dtype: str
+    prompt_tokens: int
+    response_tokens: int
+    objective: Objective | SupervisedObjective
+    plan: Callable[[ModelShape], Mapping[str, tuple[int, ...]]]
+    """Bytes by part in the phases loss, backward and step."""
+
+    @classmethod
+    def of(cls, name: str, ranks: int | None, *, tiny: bool) -> Case:
+        """``name`` is a key of ``CASES``; ``ranks`` in place of the configuration's."""
+        config: Any = load_config(ROOT / "configs" / CASES[name])
+        sizes = {"learner": {} if ranks is None else {"ranks": ranks}}
+        if isinstance(config, SftConfig):
+            sizes |= {"data": {"max_tokens": 1280}, "training": {"max_tokens_per_microbatch": 1280}} if tiny else {}
+            config = with_values(config, **sizes)
+            response = config.data.max_tokens // 5
+            return cls(
+                config.training.learner(config.learner),
+                config.model.dtype,
+                config.data.max_tokens - response,
+                response,
+                SupervisedObjective(config.training.loss_reduction),
+                partial(stage_parts, config),
+            )
+        if tiny:
+            sizes |= {"data": {"max_prompt_tokens": 1024}, "rollout": {"max_response_tokens": 256}}
+            sizes["learner"] = sizes["learner"] | {"max_tokens_per_microbatch": 1280}
+        config = with_values(config, **sizes)
+        prompt, response = config.data.max_prompt_tokens, config.rollout.max_response_tokens
+        return cls(
+            config.learner,
+            config.model.dtype,
+            prompt,
+            response,
+            Objective(config.algorithm, config.mismatch, max_response_tokens=response),
+            partial(learner_parts, config),
+        )
 
 
-def longest_sample(config: RlvrConfig, side: int) -> Sample:
+def longest_sample(case: Case, side: int) -> Sample:
     """A sample at the limits of prompt and response, full of images of ``side`` x ``side`` tokens."""
-    prompt = np.full(config.data.max_prompt_tokens, 20, np.int32)
+    prompt = np.full(case.prompt_tokens, 20, np.int32)
     for number in range(IMAGES):
         start = 1 + number * (side * side + 1)
         prompt[start : start + side * side] = IMAGE_ID
-    response = np.full(config.rollout.max_response_tokens, 21, np.int32)
+    response = np.full(case.response_tokens, 21, np.int32)
     logp = np.full(len(response), -1.0, np.float32)
     names = tuple(str(number) for number in range(IMAGES))
     return Sample(prompt, response, logp, 1.0, names, IMAGES * side * side)
@@ -202,49 +237,37 @@ def fake_ranks(number: int) -> Iterator[None]:
         dist.destroy_process_group()
 
 
-def count(case: str, options: argparse.Namespace) -> list[Counted]:
+def count(name: str, *, ranks: int | None = None, layers: int | None = None, tiny: bool = False) -> list[Counted]:
     """Runs one micro-batch and one step of a case, and returns their peaks beside the plan's."""
-    config = settings(case, options.ranks, tiny=options.tiny)
-    hf_config = model_config(case, options.layers, tiny=options.tiny)
-    side = int(((config.data.max_prompt_tokens - IMAGES - 1) // IMAGES) ** 0.5)
+    case, hf_config = Case.of(name, ranks, tiny=tiny), model_config(name, layers, tiny=tiny)
+    side = int(((case.prompt_tokens - IMAGES - 1) // IMAGES) ** 0.5)
     pictures: Any = Pictures(side, hf_config.vision_config)
-    sample = longest_sample(config, side)
-    with tempfile.TemporaryDirectory() as folder, fake_ranks(config.learner.ranks):
+    sample = longest_sample(case, side)
+    with tempfile.TemporaryDirectory() as folder, fake_ranks(case.learner.ranks):
         hf_config.save_pretrained(folder)
         shape = model_shape(folder)
-        mesh = shard.mesh_of(torch.device("cpu"), config.learner.ranks)
-
-        def build(*, empty: bool) -> Policy:
-            return Policy(
+        mesh = shard.mesh_of(torch.device("cpu"), case.learner.ranks)
+        with ShapesOnly(allow_non_fake_inputs=True):
+            policy = Policy(
                 folder,
                 vision=DryVision(pictures, pictures),
-                dtype=config.model.dtype,
-                activation_checkpointing=config.learner.activation_checkpointing,
-                router_float32=config.learner.router_float32,
+                dtype=case.dtype,
+                activation_checkpointing=case.learner.activation_checkpointing,
+                router_float32=case.learner.router_float32,
                 empty=True,
             )
-
-        with ShapesOnly(allow_non_fake_inputs=True):
-            policy = shard.split(build(empty=True), mesh)
-            policy.to_empty(device=torch.device("cpu"))
-            objective = Objective(config.algorithm, config.mismatch, max_response_tokens=sample.length)
-            learner = DryLearner(policy, objective, config.learner)
+            shard.split(policy, mesh).to_empty(device=torch.device("cpu"))
+            learner = DryLearner(policy, case.objective, case.learner)
             for group in learner.optimizer.param_groups:
                 group["foreach"] = True  # torch's default on GPUs
             learner.set_episode([sample])
             learner.step()  # AdamW's moments are there from now on
-            tokens = len(sample.response_ids) * config.learner.ranks
-            scope = UpdateScope(tokens, config.learner.ranks, 0.2, 0.28)
+            tokens = len(sample.response_ids) * case.learner.ranks
+            scope = UpdateScope(tokens, case.learner.ranks, 0.2, 0.28)
             passing = _peak(learner, lambda: learner.forward_backward([0], scope))
             stepping = _peak(learner, learner.step)
-    planned = {
-        phase: sum(sizes[number] for sizes in learner_parts(config, shape).values())
-        for number, phase in enumerate(PHASES)
-    }
-    return [
-        Counted("forward and backward", passing, max(planned["loss"], planned["backward"])),
-        Counted("step", stepping, planned["step"]),
-    ]
+    loss, backward, step, *_ = (sum(sizes) for sizes in zip(*case.plan(shape).values(), strict=True))
+    return [Counted("forward and backward", passing, max(loss, backward)), Counted("step", stepping, step)]
 
 
 def _peak(learner: DryLearner, work: Any) -> int:
@@ -266,7 +289,7 @@ def main() -> int:
     logprobs.TILES["cpu"] = logprobs.TILES["cuda"]
     found = []
     for case in CASES if options.case == "all" else [options.case]:
-        for line in count(case, options):
+        for line in count(case, ranks=options.ranks, layers=options.layers, tiny=options.tiny):
             found.append(line)
             print(
                 f"{case}  {line.phase:<21} counted {line.counted / GIB:7.2f} GiB  planned {line.planned / GIB:7.2f} GiB"
