@@ -14,6 +14,7 @@ from sailrl.algos.grpo import grpo_loss
 from sailrl.algos.gspo import gspo_loss, gspo_token_loss
 from sailrl.algos.regularise import kl_loss, mean_entropy
 from sailrl.algos.sapo import sapo_loss
+from sailrl.algos.vespo import vespo_loss
 from sailrl.config.losses import Algorithm
 
 Row = tuple[Callable[..., Any], str]
@@ -25,6 +26,7 @@ USE: dict[str, Row] = {
     "dr_grpo": (dr_grpo_loss, "When responses grow longer without being better."),
     "cispo": (cispo_loss, "When rare tokens that start a reflection lose their gradient to the clip."),
     "sapo": (sapo_loss, "When clipping makes training jump, and with stale responses."),
+    "vespo": (vespo_loss, "With stale responses, where a response is to be trusted as a whole."),
 }
 ADDED: dict[str, Row] = {
     "kl_coef": (kl_loss, "When the policy must stay near its start: small data, judges that can be cheated."),

@@ -33,6 +33,7 @@ from sailrl.algos.gspo import gspo_loss, gspo_token_loss
 from sailrl.algos.logprobs import token_logprobs
 from sailrl.algos.regularise import kl_loss
 from sailrl.algos.sapo import sapo_loss
+from sailrl.algos.vespo import vespo_loss
 from sailrl.config.load import load_config
 from sailrl.scoring.contract import check_reward
 
@@ -87,7 +88,17 @@ GROUPS: dict[str, tuple[Any, ...]] = {
         Fusion,
         Pipeline,
     ),
-    "Losses": (dapo_loss, gspo_loss, gspo_token_loss, grpo_loss, dr_grpo_loss, cispo_loss, sapo_loss, kl_loss),
+    "Losses": (
+        dapo_loss,
+        gspo_loss,
+        gspo_token_loss,
+        grpo_loss,
+        dr_grpo_loss,
+        cispo_loss,
+        sapo_loss,
+        vespo_loss,
+        kl_loss,
+    ),
     "Advantages and log-probabilities": (group_advantages, decoupled_advantages, token_logprobs),
     "Configuration": (load_config,),
 }

@@ -232,7 +232,22 @@ class Sapo(GroupAlgorithm):
     """How fast the gradient fades with the ratio where the advantage is negative."""
 
 
-Algorithm = Annotated[Dapo | Gspo | GspoToken | Grpo | DrGrpo | Cispo | Sapo, Field(discriminator="name")]
+class Vespo(GroupAlgorithm):
+    """VESPO (arXiv 2602.10693): a smooth weight on the ratio of the whole response in place of a clip."""
+
+    name: Literal["vespo"] = "vespo"
+    """The algorithm."""
+    k_pos: float = Field(default=2.0, gt=0)
+    """How fast the weight falls for responses that became less likely, where the advantage is positive."""
+    lambda_pos: float = Field(default=3.0, gt=0)
+    """How fast the weight falls for responses that became more likely, where the advantage is positive."""
+    k_neg: float = Field(default=3.0, gt=0)
+    """As `k_pos`, where the advantage is negative."""
+    lambda_neg: float = Field(default=2.0, gt=0)
+    """As `lambda_pos`, where the advantage is negative."""
+
+
+Algorithm = Annotated[Dapo | Gspo | GspoToken | Grpo | DrGrpo | Cispo | Sapo | Vespo, Field(discriminator="name")]
 
 
 class NoCorrection(Section):

@@ -17,6 +17,7 @@ from sailrl.algos.grpo import grpo_loss
 from sailrl.algos.gspo import gspo_loss, gspo_token_loss
 from sailrl.algos.regularise import kl_loss, mean_entropy
 from sailrl.algos.sapo import sapo_loss
+from sailrl.algos.vespo import vespo_loss
 from sailrl.config import losses
 from sailrl.data.batch import Batch, Sample
 from sailrl.errors import MismatchError
@@ -168,7 +169,7 @@ class Objective:
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of the rows with an advantage, as a part of the mean over all rows."""
         loss, metrics = self._unscaled_loss(logp, old_logp, batch, scope, weight)
-        by_tokens = isinstance(self._algorithm, losses.Dapo | losses.Cispo)
+        by_tokens = isinstance(self._algorithm, losses.Dapo | losses.Cispo | losses.Vespo)
         return loss * (scope.token_share if by_tokens else scope.sequence_share), metrics
 
     def _unscaled_loss(
@@ -199,6 +200,9 @@ class Objective:
             case losses.Sapo():
                 pos, neg = algorithm.tau_pos, algorithm.tau_neg
                 return sapo_loss(*parts, denominator=sequences, tau_pos=pos, tau_neg=neg, weight=weight)
+            case losses.Vespo():
+                shape = algorithm.model_dump(include={"k_pos", "lambda_pos", "k_neg", "lambda_neg"})
+                return vespo_loss(*parts, denominator=tokens, weight=weight, **shape)
 
     def _weight(self, old_logp: Tensor, engine_logp: Tensor, mask: Tensor) -> Tensor | None:
         """[B, R] importance weights, or None where all are 1."""

@@ -11,7 +11,7 @@ import torch
 
 from sailrl.algos.advantages import decoupled_advantages, group_advantages
 from sailrl.algos.clip import ClipController, ClipRange, Signal
-from sailrl.config.losses import Algorithm, Sapo
+from sailrl.config.losses import Algorithm, Sapo, Vespo
 from sailrl.config.rewards import RewardsConfig
 from sailrl.errors import ConfigError
 from sailrl.rl.checkpoints import RunState
@@ -77,7 +77,7 @@ def clip_controller(algorithm: Algorithm, saved: Mapping[str, Any] | None = None
     Raises:
         ConfigError: the checkpoint's bound lies outside the configured range.
     """
-    if isinstance(algorithm, Sapo):
+    if isinstance(algorithm, Sapo | Vespo):
         return ClipController(mode="asymmetric", low=math.inf, high=math.inf)
     controller = ClipController(**algorithm.clip.model_dump())
     if saved and controller.mode != "asymmetric":  # fixed bounds are those of the configuration

@@ -144,3 +144,23 @@ def gspo_token(batch: Batch, low: float, high: float, denominator: float) -> tup
             loss += -adv * (bound if clipped else ratio) * part
             gradient[i][t] = 0.0 if clipped else -adv * ratio * part
     return loss, gradient
+
+
+def vespo(
+    batch: Batch, positive: tuple[float, float], negative: tuple[float, float], denominator: float
+) -> tuple[float, Rows]:
+    """One constant per row, W^k exp(lambda (1 - W)) with W the product of weight x ratio; then ``-phi A logp``."""
+    loss, gradient = 0.0, [[0.0] * batch.logp.shape[1] for _ in batch.logp]
+    for i, row in enumerate(batch.mask.tolist()):
+        kept = [t for t, counted in enumerate(row) if counted]
+        whole = 1.0
+        for t in kept:
+            whole *= float(batch.weight[i, t]) * math.exp(float(batch.logp[i, t] - batch.old_logp[i, t]))
+        whole = max(whole, 1e-8)
+        for t in kept:
+            adv = float(batch.adv[i, t])
+            k, rate = positive if adv >= 0 else negative
+            phi = whole**k * math.exp(rate * (1 - whole))
+            loss += -phi * adv * float(batch.logp[i, t]) / denominator
+            gradient[i][t] += -phi * adv / denominator
+    return loss, gradient

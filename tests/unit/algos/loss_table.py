@@ -12,6 +12,7 @@ from sailrl.algos.dr_grpo import dr_grpo_loss
 from sailrl.algos.grpo import grpo_loss
 from sailrl.algos.gspo import gspo_loss, gspo_token_loss
 from sailrl.algos.sapo import sapo_loss
+from sailrl.algos.vespo import vespo_loss
 from tests.unit.algos.by_hand import Batch
 
 Result = tuple[Tensor, dict[str, Tensor]]
@@ -75,6 +76,10 @@ def _sapo(logp: Tensor, part: Batch, whole: Batch) -> Result:
     return sapo_loss(*_tensors(logp, part), denominator=max(whole.sequences, 1), weight=part.weight)
 
 
+def _vespo(logp: Tensor, part: Batch, whole: Batch) -> Result:
+    return vespo_loss(*_tensors(logp, part), denominator=max(whole.tokens, 1), weight=part.weight)
+
+
 LOSSES: dict[str, Loss] = {
     "dapo": _dapo,
     "gspo": _gspo,
@@ -83,4 +88,5 @@ LOSSES: dict[str, Loss] = {
     "dr_grpo": _dr_grpo,
     "cispo": _cispo,
     "sapo": _sapo,
+    "vespo": _vespo,
 }

@@ -24,6 +24,7 @@ REFERENCES: dict[str, Callable[[Batch], tuple[float, Rows]]] = {
     "grpo": lambda b: by_hand.tokenwise(b, by_hand.clipped_term(0.2, 0.28), b.sequences, True),
     "dr_grpo": lambda b: by_hand.tokenwise(b, by_hand.clipped_term(0.2, 0.28), b.sequences * LONGEST, False),
     "cispo": lambda b: by_hand.tokenwise(b, by_hand.cispo_term(0.9, 4.0), b.tokens, False),
+    "vespo": lambda b: by_hand.vespo(b, (2.0, 3.0), (3.0, 2.0), b.tokens),
     "sapo": lambda b: by_hand.tokenwise(b, by_hand.sapo_term(1.0, 1.05), b.sequences, True),
 }
 

@@ -25,6 +25,7 @@ from sailrl.algos.gspo import gspo_loss, gspo_token_loss
 from sailrl.algos.logprobs import token_logprobs
 from sailrl.algos.regularise import kl_loss
 from sailrl.algos.sapo import sapo_loss
+from sailrl.algos.vespo import vespo_loss
 from tests.unit.algos.by_hand import Batch, random_batch
 
 with warnings.catch_warnings():
@@ -57,6 +58,10 @@ class LossOnly(trl_trainer.GRPOTrainer):  # type: ignore[name-defined]
         self.args = SimpleNamespace(
             delta=None,
             use_bias_correction_kl=False,
+            vespo_k_pos=2.0,
+            vespo_lambda_pos=3.0,
+            vespo_k_neg=3.0,
+            vespo_lambda_neg=2.0,
             sapo_temperature_pos=1.0,
             sapo_temperature_neg=1.05,
             steps_per_generation=1,
@@ -113,6 +118,8 @@ def ours(name: str, logp: Tensor, b: Batch) -> Tensor:
             return cispo_loss(*tensors, clip_high=0.5, denominator=b.tokens, weight=b.weight)[0]
         case "sapo":
             return sapo_loss(*tensors, denominator=b.sequences, weight=b.weight)[0]
+        case "vespo":
+            return vespo_loss(*tensors, denominator=b.tokens, weight=b.weight)[0]
         case "gspo":
             return gspo_loss(*tensors, **narrow, denominator=b.sequences)[0]
         case _:
@@ -126,6 +133,7 @@ THEIRS = {
     "dr_grpo": ("dr_grpo", "token", 0.2, 0.28),
     "cispo": ("cispo", "token", 0.2, 1.5),  # TRL's number is the bound on the ratio itself
     "sapo": ("sapo", "token", 0.2, 0.28),
+    "vespo": ("vespo", "token", 0.2, 0.28),
     "gspo": ("grpo", "sequence", 0.02, 0.03),
     "gspo_token": ("grpo", "sequence", 0.02, 0.03),
 }
@@ -138,6 +146,9 @@ def test_loss_and_gradient_equal_trl(name: str, spread: float) -> None:
         batch = full_rows(seed, spread)
         if name == "gspo_token":  # TRL has the sequence form only: equal where weights are constant
             batch = Batch(batch.logp, batch.old_logp, batch.adv, batch.mask, torch.ones_like(batch.weight))
+        if name == "vespo":  # TRL's product of weights also counts padding, where its weights are 1
+            weight = torch.where(batch.mask, batch.weight, 1.0)
+            batch = Batch(batch.logp, batch.old_logp, batch.adv, batch.mask, weight)
         results = []
         for compute in (lambda x, b=batch: ours(name, x, b), lambda x, b=batch: LossOnly(*THEIRS[name]).loss(x, b)):
             leaf = batch.logp.clone().requires_grad_()

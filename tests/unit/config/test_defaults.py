@@ -20,7 +20,7 @@ model: {path: org/model}
 data: {train: {path: train.jsonl}}
 rewards: {parts: {boxed: {use: "rewards.boxed:BoxedAnswer"}}}
 """
-ALGORITHMS = ("dapo", "gspo", "gspo_token", "grpo", "dr_grpo", "cispo", "sapo")
+ALGORITHMS = ("dapo", "gspo", "gspo_token", "grpo", "dr_grpo", "cispo", "sapo", "vespo")
 DTYPES = ("float32", "bfloat16", "float16")
 PLACEMENTS = ("split", "colocated")
 
