@@ -209,7 +209,7 @@ def test_a_supervised_stage_gives_rl_a_better_start(
     stage = written(
         tmp_path / "sft.yaml",
         kind="sft",
-        model={"path": str(base), "dtype": "float32"},
+        model={"path": str(base), "dtype": "bfloat16"},  # five times as fast on a CPU; what RL starts from is float32
         data={
             "train": {"generate": {"use": ROWS, "args": {"count": 200, "seed": 3}}},
             "instruction": "",
