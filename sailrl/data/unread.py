@@ -23,6 +23,8 @@ CONTRACT = (
     "prompt", "answer", "id", "response_prefix", "images", "videos", "choices", "precision", "task", "meta",
 )  # fmt: skip
 """The fields of a problem row."""
+_OTHER_MEANINGS = ("id", "task", "meta", "choices", "precision", "response_prefix")
+"""Fields whose names data sets also use for other things."""
 _SHOWN = 12
 
 
@@ -91,6 +93,8 @@ class Columns:
             return f". {self._write('images_field', list(pictures))}"
         if field == "prompt" and row.get("prompt") is None and (column := prompt_column(unread)):
             return f". {self._write('prompt_field', [column])}"
+        if field in _OTHER_MEANINGS and self.section is not None and row.get(field) is not None:
+            return f". If the column means something else: {self._ignore([field])}"
         return ""
 
     def _unread(self, row: Mapping[str, Any]) -> list[str]:

@@ -272,6 +272,7 @@ def test_choices_under_other_names_are_said_and_can_be_read(tmp_path: Path, row:
 
 def test_columns_of_another_meaning_can_be_left_out(tmp_path: Path) -> None:
     row = {"prompt": "a", "answer": "1", "task": 3, "meta": "x", "choices": 4, "precision": "high", "id": [1]}
+    assert "If the column means something else: data.train.ignore: [id]" in refused(tmp_path, {**row, "task": None})
     assert "1 of 1 rows break a rule" in refused(tmp_path, row)
     found = loaded(tmp_path, row, ignore=["task", "meta", "choices", "precision", "id"])
     assert (found.problems[0].task, found.problems[0].id, found.notes) == (None, "rows.jsonl:1", [])
