@@ -49,7 +49,7 @@ FIXED = ("model.content", "model.build", "model.lora", "run.seed", "training.row
 class StageState:
     """How far a stage is. JSON-able."""
 
-    step: int = 0
+    step: int
     """Steps done."""
     metrics: dict[str, int] = field(default_factory=dict)
     """Position in the log; what was written after the last checkpoint is cut off when the stage resumes."""
@@ -70,7 +70,7 @@ def start_sft(config: SftConfig, folder: Path, start: Start = UNTYPED) -> None:
     store, training = ImageStore(folder / FOLDER), config.training
     last = STEPS.latest(folder)
     settings = start.recorded(config)
-    state = StageState() if last is None else STEPS.load(last, StageState)
+    state = StageState(step=0) if last is None else STEPS.load(last, StageState)
     run = Continuation(start, config, folder, last, state.identity, FIXED)
     if last is not None:  # before anything is read or built for another experiment
         STEPS.verify(last)
@@ -97,7 +97,7 @@ def start_sft(config: SftConfig, folder: Path, start: Start = UNTYPED) -> None:
         restarts = Restarts(config.run.max_restarts, progress.message)
         while last is None or STEPS.number(last) < steps:
             progress.stage("loading the model")
-            state = StageState() if last is None else STEPS.load(last, StageState)
+            state = StageState(step=0) if last is None else STEPS.load(last, StageState)
             try:
                 with _opened(_spec(config, model, folder, last), config, folder) as learner:
                     run.begins(step=state.step)

@@ -216,6 +216,15 @@ def test_a_checkpoint_of_other_rows_is_refused(tiny_folder: Path, tmp_path: Path
     assert (tmp_path / CHECKPOINTS / "checkpoint-12" / STEPS.seal).is_file()
 
 
+def test_a_checkpoint_of_the_trainer_before_is_refused_with_the_way_on(tiny_folder: Path, tmp_path: Path) -> None:
+    old = tmp_path / CHECKPOINTS / "checkpoint-5"
+    old.mkdir(parents=True)
+    (old / "model.safetensors").write_bytes(b"weights")
+    STEPS.write(old, {"metrics": {}, "identity": {}})
+    with pytest.raises(CheckpointError, match=r"checkpoint-5 cannot be resumed: .*another version of sailrl.*run\.dir"):
+        start_sft(_config(tiny_folder), tmp_path)
+
+
 def test_the_rate_rises_and_then_falls_along_a_cosine(tiny_folder: Path, tmp_path: Path) -> None:
     start_sft(_config(tiny_folder), tmp_path)
     rates = [line["learning_rate"] for line in _lines(tmp_path)]
