@@ -33,6 +33,7 @@ from sailrl.learner.learner import Learner
 from sailrl.learner.model import Policy
 from sailrl.learner.objective import Objective
 from sailrl.learner.ranks import gathered
+from sailrl.learner.reference import ReferencePolicy
 from sailrl.learner.shard import shard
 from sailrl.learner.supervised import SupervisedObjective
 from sailrl.learner.vision import Vision
@@ -68,6 +69,7 @@ class Scenario:
 SCENARIOS = {
     "dapo with images": Scenario("vision"),
     "gspo with images": Scenario("vision", losses.Gspo()),
+    "held near the start, with images": Scenario("vision", losses.Dapo(kl_coef=0.5, entropy_coef=0.1)),
     "imitation with images": Scenario("vision", "token_mean"),
     "imitation of samples": Scenario("vision", "sample_sum", policy={"activation_checkpointing": True}),
     "frozen tower": Scenario("vision", policy={"frozen": ("vision",)}),
@@ -107,20 +109,24 @@ class Stage:
             policy = Policy(str(source), vision=vision, empty=empty, **(scenario.policy or {}))
             return policy.to(scenario.dtype)
 
-        if dist.is_initialized():
-            policy = shard(build, torch.device("cpu"), shard_ranks=scenario.shard_ranks)
-            for module in policy.modules():
+        def placed() -> Policy:
+            if not dist.is_initialized():
+                return build(empty=False)
+            sharded = shard(build, torch.device("cpu"), shard_ranks=scenario.shard_ranks)
+            for module in sharded.modules():
                 if isinstance(module, FSDPModule):
                     module.set_gradient_divide_factor(scenario.divide_by)
-        else:
-            policy = build()
+            return sharded
+
+        policy, reference = placed(), None
         objective: Objective | SupervisedObjective
         if isinstance(scenario.algorithm, str):
             objective = SupervisedObjective("token_mean" if scenario.algorithm == "token_mean" else "sample_sum")
         else:
             objective = Objective(scenario.algorithm, MismatchConfig(), max_response_tokens=12)
+            reference = ReferencePolicy(policy, placed()) if scenario.algorithm.kl_coef else None
         section = {"learning_rate": 1e-3, "max_tokens_per_microbatch": 30} | (scenario.learner or {})
-        return Learner(policy, objective, LearnerConfig(**section))
+        return Learner(policy, objective, LearnerConfig(**section), reference)
 
     def learn(self, learner: Learner, scenario: Scenario, updates: list[list[int]]) -> list[dict[str, float]]:
         """The updates, with this rank's share of the rows; what was reported."""
