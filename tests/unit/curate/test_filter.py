@@ -207,7 +207,7 @@ def test_the_first_steps_drop_with_reasons_and_convert(tmp_path: Path) -> None:
 def test_the_questions_of_a_benchmark_are_kept_out_as_they_stand_in_its_table(tmp_path: Path) -> None:
     table = "index\tquestion\tA\tB\tanswer\n1\tHow many corners has a square of paper?\t3\t4\tB\n"
     (tmp_path / "MMStar.tsv").write_text(table)
-    rows = [
+    rows: list[dict[str, Any] | str] = [
         {"id": "leak", "prompt": "How many corners has a square of paper?", "choices": ["3", "4"], "answer": "B"},
         {"id": "other", "prompt": "How many sides has a cube?", "answer": "6"},
     ]

@@ -41,7 +41,7 @@ def test_slurms_script_starts_one_cluster_with_one_token_and_one_run(tmp_path: P
         "SLURM_NNODES": str(nodes),
         "SLURM_JOB_NODELIST": "node-[a-b]",
     }
-    command = ["bash", LAUNCH / "slurm.sbatch", "configs/rlvr_8b.yaml", "run.dir=/shared/a b"]
+    command = ["bash", str(LAUNCH / "slurm.sbatch"), "configs/rlvr_8b.yaml", "run.dir=/shared/a b"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60)
     lines = calls.read_text().splitlines()
     (run,) = [line for line in lines if line.startswith("sailrl")]
