@@ -75,6 +75,7 @@ def pack(run_dir: Path, out: Path, *, served: str, best: bool = False) -> None:
         shutil.copy2(run_dir / METRICS_FILE, out / METRICS_FILE)
     with suppress(DataError, ImportError):  # no update yet, or no matplotlib: a card without a curve
         curve_png(run_dir, out=out / PICTURE_FILE)
+    (out / CARD).unlink(missing_ok=True)  # a link to the model's own
     (out / CARD).write_text(card(config, run_dir, out, served), encoding="utf-8")
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
 
+from sailrl.data.atomic import atomic
 from sailrl.report.tensorboard import EventFile
 
 TENSORBOARD_FOLDER = "tensorboard"
@@ -161,7 +162,8 @@ class Trackers:
             else:
                 self._threads.append(_Thread(name, tracker, self._failed))
         if known:
-            joined.write_text(json.dumps(known), encoding="utf-8")
+            with atomic(joined) as partial:
+                partial.write_text(json.dumps(known), encoding="utf-8")
 
     def log(self, step: int, values: Mapping[str, float]) -> None:
         """Hands the numbers of a step to every tracker."""

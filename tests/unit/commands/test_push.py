@@ -62,6 +62,15 @@ def test_the_best_checkpoint_is_taken_when_asked_for(tmp_path: Path) -> None:
     assert (tmp_path / "out" / "config.json").read_text() == '{"step": 0}'
 
 
+def test_a_card_in_the_checkpoint_is_not_written_over(tmp_path: Path) -> None:
+    run = run_folder(tmp_path / "mine")
+    own = run / "checkpoints" / "episode-000002" / "model" / "README.md"
+    own.write_text("the base model's")
+    push_job(run, None, tmp_path / "out")
+    assert own.read_text() == "the base model's"
+    assert "Trained with sailrl" in (tmp_path / "out" / "README.md").read_text()
+
+
 def test_the_card_keeps_paths_of_this_machine_to_itself(tmp_path: Path) -> None:
     (tmp_path / "private" / "base").mkdir(parents=True)
     run = run_folder(tmp_path / "mine", model={"path": str(tmp_path / "private" / "base")})
