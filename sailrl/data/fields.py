@@ -32,7 +32,7 @@ def kind_of(value: Any) -> str:
     return "a list" if isinstance(value, Sequence) else f"a {type(value).__name__}"
 
 
-def read_text(text: str) -> Any:
+def value_in_text(text: str) -> Any:
     """The value in a text that went through a table: JSON, or Python's own way of writing; None where it is neither."""
     try:
         return json.loads(text)
@@ -47,7 +47,7 @@ def list_in_text(text: str) -> list[Any] | None:
     """The list in a text that is one; None for any other text."""
     if not (text.lstrip().startswith("[") and text.rstrip().endswith("]")):
         return None
-    found = read_text(text)
+    found = value_in_text(text)
     return found if isinstance(found, list) else None
 
 

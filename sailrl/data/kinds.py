@@ -37,7 +37,7 @@ def open_unpacked(path: Path) -> IO[bytes]:
         DataError: it cannot be read.
     """
     try:
-        return cast(IO[bytes], gzip.open(path)) if is_packed(path) else path.open("rb")
+        return cast(IO[bytes], gzip.open(path, mode="rb")) if is_packed(path) else path.open("rb")
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror or error}.") from error
 

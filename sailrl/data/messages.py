@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
 
 from sailrl.data.columns import looks_like_pictures
-from sailrl.data.fields import BrokenRow, kind_of, read_text
+from sailrl.data.fields import BrokenRow, kind_of, value_in_text
 from sailrl.data.pictures import PICTURE_KEYS
 from sailrl.types import Message, Part, Problem, content_parts, content_texts
 
@@ -59,7 +59,7 @@ def is_chat_as_text(text: str) -> bool:
 
 def _chat_from_text(text: str) -> list[Any]:
     """The chat in a text that files have which went through a table."""
-    chat = read_text(text)
+    chat = value_in_text(text)
     if chat is None:
         raise BrokenRow(
             "prompt", "begins like a chat that was written as text, but is neither JSON nor Python. Write the list"

@@ -245,8 +245,8 @@ def test_the_8b_recipe_counts_the_tokens_of_its_images_before_any_weights_are_th
     printed, error = _checked(CONFIGS / "rlvr_8b.yaml", f"model.path={large_model}", *data)
     assert "data.train: 4 problems checked, 0 misaligned, 1 unusable, 1 longer than data.max_prompt_tokens" in printed
     assert "tokens per image   min 64, median 6,025, max 11,750, 4 images" in printed  # (300 + 11,750) / 2 = 6,025
-    assert "problem a line: images[0]: image " in printed
-    assert "problem two large ones: 23," in printed  # 2 x 11,750 and some of text; 16,384 are allowed
+    assert "problem rows.jsonl:4: images[0]: image " in printed
+    assert "problem rows.jsonl:3: 23," in printed  # 2 x 11,750 and some of text; 16,384 are allowed
     assert "data.eval: 1 problems checked, 0 misaligned, 0 unusable, 0 longer" in printed
     assert "data.train: 1 rows cannot become a prompt" in error
     assert "has no *.safetensors" in error

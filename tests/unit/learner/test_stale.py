@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from sailrl.demo import tiny_text
+from sailrl.errors import ConfigError
 from sailrl.learner import stale as search
 from sailrl.learner.budget import Budget
 from sailrl.learner.model import Policy
@@ -134,7 +135,7 @@ def test_a_model_with_code_of_its_own_is_loaded_with_it_to_be_explained(tmp_path
     config = json.loads((tmp_path / "config.json").read_text())
     config |= {"model_type": "own", "auto_map": {"AutoConfig": "own.OwnConfig", "AutoModelForCausalLM": "own.OwnModel"}}
     (tmp_path / "config.json").write_text(json.dumps(config))
-    with pytest.raises(ValueError, match="trust_remote_code"):
+    with pytest.raises(ConfigError, match="trust_remote_code"):
         make_learner(tmp_path)
     learner = make_learner(tmp_path, trust_remote_code=True)
     engine = learner.policy.prompt_logprobs(PROMPT)

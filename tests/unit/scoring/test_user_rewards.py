@@ -256,7 +256,7 @@ def test_a_misspelt_built_in_reward_is_answered_with_rewards_only() -> None:
         resolve("zzz")
     named = str(caught.value).partition("Nearest: ")[2].partition(". For")[0].split(", ")
     assert named == [
-        "answer", "boxed", "judge", "judging", "overlong", "repetition", "think_format", "thinking",
+        "answer", "benchmark", "boxed", "judge", "judging", "overlong", "repetition", "think_format", "thinking",
     ]  # fmt: skip
     for wrong in ("answers", "judge_api", "mix"):  # no rewards: helpers, and the combining rules
         with pytest.raises(ConfigError):
