@@ -12,6 +12,7 @@ from collections import defaultdict
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -179,18 +180,21 @@ def test_a_kl_term_equals_trl() -> None:
         assert (grad - their_grad).norm() <= 1e-6 * their_grad.norm()
 
 
-def test_rewards_that_are_normalised_one_by_one_equal_trl() -> None:
-    draw = torch.Generator().manual_seed(0)
-    scores = torch.randint(0, 3, (8, 2), generator=draw).double()
-    weights, group = torch.tensor([0.9, 0.1]), torch.tensor([0] * 4 + [1] * 4)
-    # The lines of GRPOTrainer under multi_objective_aggregation="normalize_then_sum", which no method of it holds.
-    grouped = scores.view(2, 4, 2)
-    each = (grouped - torch.nanmean(grouped, dim=1, keepdim=True)) / (
-        trl_trainer.nanstd(grouped, dim=1, keepdim=True) + 1e-4
-    )
-    total = (each.view(8, 2) * weights).nansum(dim=1)
-    expected = (total - torch.nanmean(total)) / (trl_trainer.nanstd(total) + 1e-4)
-    torch.testing.assert_close(decoupled_advantages(scores, weights, group, eps=1e-4), expected, rtol=1e-6, atol=1e-6)
+def test_rewards_that_are_normalised_one_by_one_follow_the_formula_with_trls_constants() -> None:
+    """arXiv 2601.05242: z-scores of each reward within its group, their weighted sum, and its z-score over the batch.
+    TRL (``normalize_then_sum``) takes sample deviations and adds 1e-4 to each; no method of it holds this alone."""
+
+    def z_scores(values: np.ndarray) -> np.ndarray:
+        return (values - values.mean()) / (values.std(ddof=1) + 1e-4)
+
+    scores = np.random.default_rng(0).integers(0, 3, (8, 2)).astype(float)
+    weights = np.array([0.9, 0.1])
+    groups = [np.stack([z_scores(column) for column in rows.T]).T @ weights for rows in (scores[:4], scores[4:])]
+    expected = z_scores(np.concatenate(groups))
+
+    group = torch.tensor([0] * 4 + [1] * 4)
+    found = decoupled_advantages(torch.from_numpy(scores), torch.from_numpy(weights), group, eps=1e-4)
+    np.testing.assert_allclose(found.numpy(), expected, rtol=1e-6, atol=1e-6)
 
 
 def test_a_wrong_normalisation_would_be_noticed() -> None:
