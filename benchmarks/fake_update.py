@@ -39,8 +39,8 @@ from transformers import Qwen3VLConfig, Qwen3VLMoeConfig
 
 from benchmarks.gpu_learner import IMAGE_ID, Pictures
 from sailrl.algos import logprobs
+from sailrl.config.learner import LearnerConfig
 from sailrl.config.load import load_config
-from sailrl.config.schema import LearnerConfig
 from sailrl.config.sft import SftConfig
 from sailrl.data.batch import Sample
 from sailrl.learner import shard

@@ -31,8 +31,8 @@ import numpy as np
 import torch
 from transformers import AutoModelForImageTextToText, Qwen3VLConfig, Qwen3VLMoeConfig
 
+from sailrl.config.learner import LearnerConfig
 from sailrl.config.losses import Dapo, MismatchConfig
-from sailrl.config.schema import LearnerConfig
 from sailrl.data.batch import Sample, collate
 from sailrl.families.qwen_vl import Qwen3Vl
 from sailrl.learner.learner import Learner

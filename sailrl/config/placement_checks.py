@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from sailrl.config.complaint import Complaint, Rules
-from sailrl.config.schema import RanksConfig, RlvrConfig
+from sailrl.config.learner import RanksConfig
+from sailrl.config.schema import RlvrConfig
 
 
 def _sharing_pairs_up(config: RlvrConfig) -> Iterator[Complaint]:

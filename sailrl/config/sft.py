@@ -10,15 +10,8 @@ from pydantic import Field, ModelWrapValidatorHandler, model_validator
 
 from sailrl.config.base import Plugin, Section
 from sailrl.config.complaint import Complaint, Rules
-from sailrl.config.schema import (
-    JobConfig,
-    LearnerConfig,
-    ModelConfig,
-    PromptConfig,
-    RanksConfig,
-    SourceConfig,
-    TrainingRunConfig,
-)
+from sailrl.config.learner import LearnerConfig, RanksConfig
+from sailrl.config.schema import JobConfig, ModelConfig, PromptConfig, SourceConfig, TrainingRunConfig
 
 
 class SftData(PromptConfig):

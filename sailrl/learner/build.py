@@ -12,7 +12,8 @@ import torch
 import torch.distributed as dist
 from transformers.utils.logging import disable_progress_bar
 
-from sailrl.config.schema import LearnerConfig, LoraConfig, ModelConfig, PromptConfig
+from sailrl.config.learner import LearnerConfig
+from sailrl.config.schema import LoraConfig, ModelConfig, PromptConfig
 from sailrl.data.images import ImageStore
 from sailrl.data.processor import load_processor
 from sailrl.learner.learner import Learner

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from sailrl.algos.reduce import merge_metrics
-from sailrl.config.schema import LearnerConfig
+from sailrl.config.learner import LearnerConfig
 from sailrl.data.batch import Batch, Sample, collate
 from sailrl.data.pack import micro_batches
 from sailrl.errors import LearnerError, MismatchError

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 
-from sailrl.config.schema import LearnerConfig
+from sailrl.config.learner import LearnerConfig
 
 
 def build_optimizer(policy: torch.nn.Module, config: LearnerConfig) -> torch.optim.AdamW:

@@ -11,7 +11,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-from sailrl.config.schema import LearnerConfig, LoraConfig, ModelConfig, PromptConfig, RlvrConfig
+from sailrl.config.learner import LearnerConfig
+from sailrl.config.schema import LoraConfig, ModelConfig, PromptConfig, RlvrConfig
 from sailrl.config.sft import SftConfig
 from sailrl.families.base import VisionShape
 

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from sailrl import plugins
-from sailrl.config.schema import RanksConfig, RlvrConfig, SourceConfig
+from sailrl.config.learner import RanksConfig
+from sailrl.config.schema import RlvrConfig, SourceConfig
 from sailrl.config.sft import SftData, SftTraining
 from sailrl.curate.held_out import hold_out
 from sailrl.data.images import FOLDER, ImageStore

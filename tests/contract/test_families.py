@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 import torch
 
+from sailrl.config.learner import LearnerConfig
 from sailrl.config.losses import Dapo, MismatchConfig
-from sailrl.config.schema import LearnerConfig, LoraConfig
+from sailrl.config.schema import LoraConfig
 from sailrl.data.alignment import compare
 from sailrl.data.batch import Sample, collate
 from sailrl.data.processor import Processor

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from sailrl.config.learner import LearnerConfig
 from sailrl.config.losses import Algorithm, Dapo, MismatchConfig
-from sailrl.config.schema import LearnerConfig, LoraConfig
+from sailrl.config.schema import LoraConfig
 from sailrl.data.batch import Sample
 from sailrl.learner.learner import Learner
 from sailrl.learner.model import Policy

@@ -11,8 +11,8 @@ import pytest
 import torch
 import torch.distributed as dist
 
+from sailrl.config.learner import LearnerConfig
 from sailrl.config.losses import Dapo, MismatchConfig
-from sailrl.config.schema import LearnerConfig
 from sailrl.demo import tiny_text
 from sailrl.learner.learner import Learner
 from sailrl.learner.model import Policy

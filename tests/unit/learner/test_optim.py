@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sailrl.config.schema import LearnerConfig
+from sailrl.config.learner import LearnerConfig
 from sailrl.learner.optim import build_optimizer, learning_rate
 from tests.fakes.tiny_learner import make_learner, make_samples, make_scope
 

@@ -23,8 +23,8 @@ from torch.distributed.fsdp import FSDPModule
 from torch.distributed.tensor import DTensor
 
 from sailrl.config import losses
+from sailrl.config.learner import LearnerConfig
 from sailrl.config.losses import MismatchConfig
-from sailrl.config.schema import LearnerConfig
 from sailrl.data.batch import Sample
 from sailrl.data.images import ImageStore
 from sailrl.data.processor import Processor

@@ -16,7 +16,8 @@ from torch.nn.functional import log_softmax
 from transformers import AutoModelForCausalLM
 
 from sailrl.config.checks import validate
-from sailrl.config.schema import RanksConfig, SourceConfig
+from sailrl.config.learner import RanksConfig
+from sailrl.config.schema import SourceConfig
 from sailrl.config.sft import SftConfig, SftData, SftTraining
 from sailrl.data.images import ImageStore
 from sailrl.data.processor import Processor

@@ -11,7 +11,8 @@ import torch
 from datasets import Dataset
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from sailrl.config.schema import ModelConfig, PromptConfig, RanksConfig
+from sailrl.config.learner import RanksConfig
+from sailrl.config.schema import ModelConfig, PromptConfig
 from sailrl.config.sft import SftTraining
 from sailrl.learner.build import LearnerSpec
 from sailrl.learner.supervised import SupervisedObjective
