@@ -18,7 +18,7 @@ from sailrl.data.batch import Sample, collate
 from sailrl.data.images import ImageStore
 from sailrl.data.processor import Processor, load_processor
 from sailrl.data.template import Template
-from sailrl.launch.engines import WORKER_EXTENSION, image_options
+from sailrl.launch.engines import image_options
 from sailrl.learner.model import Policy
 from sailrl.learner.vision import Vision
 from sailrl.rollout.engine import Request, Sampling
@@ -140,7 +140,7 @@ def open_bench(folder: Path) -> Iterator[Bench]:
         | processor.engine_options
         | image_options(DATA, EngineConfig(images_per_prompt=MANY), processor),
         kv_cache_gib=1.0,
-        worker_extension=WORKER_EXTENSION,
+        worker_extension="tests.fakes.careless.CarelessExtension",  # vLLM takes one class in a process
         load_image=store.image,
         crowding=processor.crowding,
     )

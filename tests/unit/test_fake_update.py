@@ -7,7 +7,9 @@ import pytest
 from benchmarks.fake_update import count
 
 
-@pytest.mark.parametrize("case", ["8b", "a3b", "sft"])
+@pytest.mark.parametrize(
+    "case", ["8b", pytest.param("a3b", marks=pytest.mark.long), pytest.param("sft", marks=pytest.mark.long)]
+)
 def test_the_plan_of_a_learner_is_near_what_torch_counts(case: str) -> None:
     passing, stepping = count(case, tiny=True)
     assert abs(passing.error) < 0.20
