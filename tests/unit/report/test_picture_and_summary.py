@@ -62,7 +62,14 @@ def supervised(folder: Path, steps: int) -> Path:
     """The metrics of a supervised stage: each step takes 2 s and halves the loss."""
     metrics = MetricsLog(folder, required=SFT_KEYS)
     for step in range(1, steps + 1):
-        values = {"loss": 0.5, "nll": 4 * 0.5**step, "learning_rate": 1e-3, "grad_norm": 1.0, "tokens": 100.0}
+        values = {
+            "loss": 0.5,
+            "nll": 4 * 0.5**step,
+            "learning_rate": 1e-3,
+            "grad_norm": 1.0,
+            "tokens": 100.0,
+            "entropy": 1.0,
+        }
         metrics.log(step, {**values, "time/step_s": 2.0, "time/update_s": 2.0, "tokens/trained_per_s": 50.0})
     metrics.close()
     return folder
